@@ -1,0 +1,81 @@
+"""Every config key with its default. A config file starts from `get_config()` and changes what its paper says."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The keys that every experiment has."""
+    config = ConfigDict()
+    config.name = ""  # what tables and plots call the experiment
+    config.system = "vae"  # training recipe, a name in vae_jax.systems.SYSTEMS
+    config.seed = 0
+    config.steps = 10_000
+    config.batch_size = 32  # over all devices
+    config.steps_per_call = 5  # train steps in one compiled call; the counts below are multiples of it
+    config.image_size = 28  # height and width in pixels
+    config.latents = 5  # dimensions of z
+    config.ema = 0.0  # decay of a moving average of the parameters, which is then what is judged; 0: none
+
+    config.data = ConfigDict()
+    config.data.name = "mnist"  # in vae_jax.data.DATASETS, or any name of tensorflow-datasets
+    config.data.dir = ""  # folder of images, of IDX files, or of tensorflow-datasets; empty: the latter's default
+    config.data.train = "train"  # split to learn from; slices such as train[:55000] too
+    config.data.eval = "test"  # split to judge on
+    config.data.grey = False  # one channel in place of three
+    config.data.crop = "square"  # 'square' (centred, largest), 'none', or 'TOP,LEFT,HEIGHT,WIDTH'
+    config.data.memory_limit = 4_000_000_000  # bytes of images held on each device; larger sets are streamed
+
+    config.backbone = ConfigDict()
+    config.backbone.name = ""  # frozen perceptual network, a name in vae_jax.backbones.BACKBONES; empty: none
+    config.backbone.weights = ""  # its weights file; empty: looked for in the usual places
+
+    config.terms = ConfigDict()  # loss terms by name, see term()
+    config.optimizers = ConfigDict()  # by player, see rmsprop() and adam()
+
+    config.log_every = 500  # steps between progress lines
+    config.eval_every = 5_000  # steps between evaluations, with grids of reconstructions and samples
+    config.checkpoint_every = 5_000
+    config.keep_checkpoints = 2
+    config.eval_batch_size = 250
+    return config
+
+
+def term(weight: float, start: int = 0, warmup: int = 0, **options) -> ConfigDict:
+    """A loss term: its weight, the step from which it counts, the steps of its linear ramp, and the loss's options."""
+    return ConfigDict({"weight": float(weight), "start": start, "warmup": warmup, **options})
+
+
+def rmsprop(learning_rate: float) -> ConfigDict:
+    """RMSprop with Keras's defaults."""
+    return _optimizer("rmsprop", learning_rate, decay=0.9, eps=1e-7)
+
+
+def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0) -> ConfigDict:
+    """Adam; `schedule` is constant or cosine."""
+    return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=0.9, beta2=0.999, eps=1e-8)
+
+
+def _optimizer(name: str, learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, **options):
+    return ConfigDict(
+        {"name": name, "learning_rate": learning_rate, "schedule": schedule, "warmup_steps": warmup_steps, **options}
+    )
+
+
+def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
+    """The variants of every config: '' as published, 'quick' (minutes, changed by `quick`), 'smoke' (seconds)."""
+    if arg == "quick":
+        config.update(quick)
+    elif arg == "smoke":
+        config.update(
+            steps=4,
+            batch_size=8,
+            steps_per_call=2,
+            log_every=2,
+            eval_every=4,
+            checkpoint_every=4,
+            eval_batch_size=64,
+            data={"name": "synthetic", "train": "train", "eval": "test"},
+        )
+    elif arg:
+        raise ValueError(f"Unknown variant {arg!r}: it is 'quick', 'smoke', or left out.")
+    return config

@@ -1,0 +1,97 @@
+"""Weights files: safetensors with a manifest beside them, `NAME.safetensors` and `NAME.json`."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from vae_jax.errors import UserError
+from vae_jax.state import flatten, unflatten
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def weights_dir() -> Path:
+    """Where weights are looked for and converters write: $VAE_JAX_WEIGHTS, else ~/.cache/vae_jax."""
+    return Path(os.environ.get("VAE_JAX_WEIGHTS") or Path.home() / ".cache" / "vae_jax")
+
+
+def find_weights(name: str) -> Path:
+    """`NAME.safetensors` in the weights folder, else among those that come with vae_jax."""
+    folders = (weights_dir(), SHIPPED)
+    for folder in folders:
+        if (folder / f"{name}.safetensors").is_file():
+            return folder / f"{name}.safetensors"
+    raise UserError(
+        f"The weights of {name} are not there: no {name}.safetensors in {' or '.join(map(str, folders))}.\n"
+        f"Make it with: python -m pretrained_converters.convert {name} --source=FILE\n"
+        "or point the environment variable VAE_JAX_WEIGHTS at the folder that holds it."
+    )
+
+
+def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> None:
+    """Writes a tree of arrays and its manifest: `manifest` (source, source_sha256, licence) plus the result's sum."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = save({name: np.ascontiguousarray(leaf) for name, leaf in flatten(tree).items()})
+    manifest = {**manifest, "sha256": hashlib.sha256(data).hexdigest()}
+    _write(path, data)
+    _write(path.with_suffix(".json"), (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def load_weights(path: str | Path, expected: Any) -> Any:
+    """Reads a weights file as a tree like `expected` (arrays or shapes); UserError unless sum, keys and shapes fit."""
+    path = Path(path)
+    manifest = path.with_suffix(".json")
+    for file in (path, manifest):
+        if not file.is_file():
+            raise UserError(
+                f"No weights at {path}: the file {file.name} is missing. Weights are a .safetensors file "
+                "with its manifest, a .json of the same name, as pretrained_converters.convert writes."
+            )
+    data = path.read_bytes()
+    try:
+        wanted = json.loads(manifest.read_text())["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{manifest} is no manifest of weights: {error!r}. Convert the weights again.") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        raise UserError(
+            f"{path} is damaged or not what its manifest says: its SHA-256 is {found}, "
+            f"expected {wanted}. Convert or copy it again."
+        )
+    try:
+        leaves = load(data)
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file: {error}.") from None
+    return fit(leaves, expected, str(path))
+
+
+def fit(leaves: Mapping[str, np.ndarray], expected: Any, source: str) -> Any:
+    """Named arrays as a tree like `expected`; UserError with both lists unless names and shapes are the same."""
+    have = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    want = {name: tuple(leaf.shape) for name, leaf in flatten(expected).items()}
+    if have != want:
+        missing, unused = sorted(want.items() - have.items()), sorted(have.items() - want.items())
+        raise UserError(
+            f"{source} does not fit the network.\n  expected and not there: {_list(missing)}\n"
+            f"  there and not expected: {_list(unused)}"
+        )
+    return unflatten(expected, leaves)
+
+
+def _list(entries: list[tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in entries) or "nothing"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Through a temporary name, so that a file of that name is always whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

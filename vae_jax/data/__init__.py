@@ -1,0 +1,36 @@
+"""Data sets by name. A new one is one file and one line here; any other name is looked up in tensorflow-datasets.
+
+`DATASETS[name](config, split)` reads one split ('train', 'test') as a `Dataset`; `load_dataset` also takes slices
+such as 'train[:55000]' or 'train[90%:]'.
+"""
+
+import functools
+
+from ml_collections import ConfigDict
+
+from vae_jax.data.contract import Dataset, take
+from vae_jax.data.embedded import mnist_5k
+from vae_jax.data.idx import idx_or_tfds
+from vae_jax.data.image_folder import image_folder
+from vae_jax.data.slices import parse_split
+from vae_jax.data.synthetic import synthetic
+from vae_jax.data.tfds_source import tfds_source
+from vae_jax.errors import UserError
+
+DATASETS = {
+    "mnist": idx_or_tfds,
+    "fashion_mnist": idx_or_tfds,
+    "mnist_5k": mnist_5k,
+    "image_folder": image_folder,
+    "synthetic": synthetic,
+}
+
+
+def load_dataset(config: ConfigDict, split: str) -> Dataset:
+    """The split of the data set that `config.data` names, checked to hold at least one image."""
+    base, bounds = parse_split(split)
+    dataset = DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, base)
+    dataset = take(dataset, *bounds(dataset.size))
+    if not dataset.size:
+        raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
+    return dataset

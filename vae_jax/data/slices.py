@@ -1,0 +1,26 @@
+"""Splits by name and slice, written as tensorflow-datasets writes them: 'test', 'train[:55000]', 'train[90%:]'."""
+
+import re
+from collections.abc import Callable
+
+from vae_jax.errors import UserError
+
+PATTERN = re.compile(r"(?P<base>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+
+
+def parse_split(split: str) -> tuple[str, Callable[[int], tuple[int, int]]]:
+    """The split's name, and a function from its size to the first and the last-but-one index of the slice."""
+    match = PATTERN.fullmatch(split)
+    if not match:
+        raise UserError(f"Cannot read the split {split!r}: write a name, or a slice: train[:55000], train[90%:].")
+
+    def bounds(size: int) -> tuple[int, int]:
+        def position(text: str | None, default: int) -> int:
+            if text is None:
+                return default
+            value = round(size * int(text[:-1]) / 100) if text.endswith("%") else int(text)
+            return min(max(value + size if value < 0 else value, 0), size)
+
+        return position(match["start"], 0), position(match["stop"], size)
+
+    return match["base"], bounds

@@ -1,0 +1,26 @@
+"""Mistakes that a person can mend, and how they are told."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake of the user's: the commands print its message without a traceback and exit with code 2.
+
+    The message says what is wrong, where, what was expected, and what to do.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the closest known name, or all of them."""
+    known = sorted(map(str, known))
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+
+
+def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """`table[name]`, or a UserError with the nearest real name; `what` says what kind of name it is."""
+    if name not in table:
+        raise UserError(f"Unknown {what} {name!r}. {nearest(name, table)}")
+    return table[name]

@@ -1,0 +1,51 @@
+"""What training, evaluation and inference share: from a config to a system, its optimisers and a first state."""
+
+from typing import NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vae_jax.errors import UserError, nearest
+from vae_jax.optim import make_optimizer
+from vae_jax.rngs import root_key
+from vae_jax.sharding import replicated
+from vae_jax.state import State, init_state
+from vae_jax.systems import System, make_system
+
+
+class Experiment(NamedTuple):
+    """A config made into functions."""
+
+    system: System
+    optimizers: dict[str, optax.GradientTransformation]
+    init: callable  # () -> State
+
+
+def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], labelled: bool) -> Experiment:
+    """Everything that follows from the config and the shape of an image, with every name in it checked."""
+    system = make_system(config, image_shape)
+    players = set(system.rules)
+    if players != set(config.optimizers):
+        wrong = sorted(players ^ set(config.optimizers))
+        raise UserError(
+            f"optimizers must name the players of {config.system}: {', '.join(sorted(players))}; "
+            f"{wrong[0]!r} is missing or too many. {nearest(wrong[0], players)}"
+        )
+    optimizers = {player: make_optimizer(config.optimizers[player], config.steps) for player in players}
+    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, *image_shape), "float32")}
+    if labelled:
+        batch["label"] = jax.ShapeDtypeStruct((config.batch_size,), "int32")
+
+    def init() -> State:
+        example = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), batch)
+        return init_state(system, optimizers, root_key(config.seed, "init"), example, ema=config.ema > 0)
+
+    return Experiment(system, optimizers, init)
+
+
+def abstract_state(experiment: Experiment, mesh: Mesh) -> State:
+    """Shapes, types and shardings of the state, without computing it."""
+    shapes = jax.eval_shape(experiment.init)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), shapes)

@@ -1,0 +1,90 @@
+"""A trained model to use: `load_model(workdir)`."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vae_jax.checkpoint import Checkpoints
+from vae_jax.config import read_config
+from vae_jax.errors import UserError
+from vae_jax.experiment import Experiment, abstract_state, make_experiment
+from vae_jax.sharding import make_mesh
+from vae_jax.state import State, eval_params
+
+
+class Run(NamedTuple):
+    """What a workdir holds."""
+
+    config: ConfigDict
+    experiment: Experiment
+    mesh: Mesh
+    state: State
+
+
+def load_workdir(workdir: str | Path) -> Run:
+    """The config, the functions and the newest good state of a trained workdir."""
+    config = read_config(workdir)
+    shape = (config.image_size, config.image_size, 1 if config.data.grey else 3)
+    experiment = make_experiment(config, shape, labelled=True)
+    mesh = make_mesh(jax.device_count())
+    state = Checkpoints(workdir).restore(abstract_state(experiment, mesh))
+    if state is None:
+        raise UserError(f"{workdir} has no checkpoint yet: the run has not saved one.")
+    return Run(config, experiment, mesh, state)
+
+
+class Model:
+    """A trained autoencoder. Images are [N, H, W, C] in [0, 1] (floats, or uint8 in 0..255), latents [N, latents]."""
+
+    def __init__(self, run: Run):
+        system, state = run.experiment.system, run.state
+        if system.encode is None:
+            raise UserError(f"A {run.config.system} does not encode and decode images.")
+        self.config = run.config
+        self._shape = (run.config.image_size, run.config.image_size, 1 if run.config.data.grey else 3)
+        params, stats = eval_params(state), state.stats
+        self._encode = jax.jit(system.encode), params, stats
+        self._decode = jax.jit(system.decode), params, stats
+
+    def encode(self, images: Any) -> tuple[jax.Array, jax.Array]:
+        """Mean and log-variance of q(z | x), [N, latents] each."""
+        function, *weights = self._encode
+        return function(*weights, self._check(images))
+
+    def decode(self, z: Any) -> jax.Array:
+        """Images of latents [N, latents]."""
+        z = jnp.asarray(z, jnp.float32)
+        if z.ndim != 2 or z.shape[1] != self.config.latents:
+            raise UserError(f"decode takes latents [N, {self.config.latents}], not {z.shape}.")
+        function, *weights = self._decode
+        return function(*weights, z)
+
+    def reconstruct(self, images: Any) -> jax.Array:
+        """Images decoded from the mean of q(z | x)."""
+        return self.decode(self.encode(images)[0])
+
+    def sample(self, key: jax.Array, n: int, temperature: float = 1.0) -> jax.Array:
+        """n images decoded from z ~ N(0, temperature^2)."""
+        return self.decode(temperature * jax.random.normal(key, (n, self.config.latents)))
+
+    def _check(self, images: Any) -> jax.Array:
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != self._shape:
+            expected = ", ".join(map(str, self._shape))
+            raise UserError(f"This model takes images [N, {expected}], not {images.shape}.")
+        if images.dtype == np.uint8:
+            return jnp.asarray(images, jnp.float32) / 255
+        low, high = float(images.min(initial=0)), float(images.max(initial=0))
+        if not (low >= 0 and high <= 1):  # also true for NaN
+            raise UserError(f"Images must lie in [0, 1], or be uint8; these lie in [{low:g}, {high:g}].")
+        return jnp.asarray(images, jnp.float32)
+
+
+def load_model(workdir: str | Path) -> Model:
+    """The trained autoencoder of a workdir."""
+    return Model(load_workdir(workdir))

@@ -1,0 +1,33 @@
+"""The feature perceptual loss: images are compared where a frozen network sees them."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+
+from vae_jax.checks import equal_shapes
+from vae_jax.losses.pixel import l2
+
+
+def feature(
+    target: Mapping[str, jax.Array],
+    recon: Mapping[str, jax.Array],
+    *,
+    tap_weights: Sequence[float] | None = None,
+    reduction: str = "sum",
+) -> jax.Array:
+    """Weighted sum over taps of squared feature differences: sum_i w_i ||Phi(x)^i - Phi(xhat)^i||^2, [B].
+
+    Args:
+      target, recon: features {tap: [B, h, w, c]} of both images, with the same taps in the same order.
+      tap_weights: one weight per tap, in that order; 1 for each if None.
+      reduction: within a tap, `sum` (the DFC-VAE article) or `mean` over h, w, c (Hou et al. 2017).
+    Source: the DFC-VAE article, L_p; Hou et al. 2017, equation (4).
+    """
+    if list(target) != list(recon):
+        raise ValueError(f"feature: target has taps {list(target)}, recon {list(recon)}")
+    weights = [1.0] * len(target) if tap_weights is None else tap_weights
+    if not target or len(weights) != len(target):
+        raise ValueError(f"feature: {len(weights)} tap weights for the taps {list(target)}")
+    for tap in target:
+        equal_shapes(f"feature {tap}", target[tap], recon[tap])
+    return sum(w * l2(target[tap], recon[tap], reduction=reduction) for w, tap in zip(weights, target, strict=True))

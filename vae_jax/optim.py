@@ -1,0 +1,49 @@
+"""Optimisers and learning-rate schedules by name. A new one is one line in its table."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from vae_jax.errors import UserError, look_up
+
+
+def constant(rate: float, steps: int) -> optax.Schedule:
+    """The same rate throughout."""
+    del steps
+    return optax.constant_schedule(rate)
+
+
+def cosine(rate: float, steps: int) -> optax.Schedule:
+    """From `rate` to zero along half a cosine."""
+    return optax.cosine_decay_schedule(rate, steps)
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine}
+
+
+def rmsprop(schedule: optax.Schedule, *, decay: float = 0.9, eps: float = 1e-7) -> optax.GradientTransformation:
+    """Keras's RMSprop: the step is g / (sqrt(mean of g^2) + eps), with eps outside the root."""
+    return optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False)
+
+
+def adam(schedule: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
+    """Adam (Kingma and Ba 2015)."""
+    return optax.adam(schedule, b1=beta1, b2=beta2, eps=eps)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"rmsprop": rmsprop, "adam": adam}
+
+
+def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+    """The optimiser of one player from its config: name, learning_rate, schedule, warmup_steps and its options."""
+    options = dict(config)
+    make = look_up(OPTIMIZERS, options.pop("name"), "optimizer")
+    rate, warmup = options.pop("learning_rate"), options.pop("warmup_steps")
+    decay_steps = steps - warmup
+    if decay_steps < 1:
+        raise UserError(f"The optimizer's warmup_steps ({warmup}) must be fewer than the run's steps ({steps}).")
+    schedule = look_up(SCHEDULES, options.pop("schedule"), "schedule")(rate, decay_steps)
+    if warmup:
+        schedule = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])
+    return make(schedule, **options)

@@ -1,0 +1,86 @@
+"""What a run says of itself: one line, TensorBoard, and WORKDIR/scalars.jsonl."""
+
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vae_jax.errors import UserError
+from vae_jax.workdir import append_line
+
+IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
+
+
+class Progress:
+    """Collects the scalars of train calls on the device and fetches them only when there is something to say."""
+
+    def __init__(self, workdir: Path, steps: int, batch_size: int, terms: list[str]):
+        self._workdir, self._steps, self._batch_size, self._terms = workdir, steps, batch_size, terms
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self._writer = None
+        self._count, self._seconds = 0, 0.0  # steps and seconds since the last line
+        self._since: float | None = None
+        if jax.process_index() == 0:
+            from clu import metric_writers  # imports TensorFlow: 3 seconds
+
+            self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+
+    def start(self) -> None:
+        """Starts the clock, unless it runs, before a train call."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def add(self, step: int, scalars: dict[str, jax.Array]) -> None:
+        """Takes the scalars [K] of the call that began at `step`; waits for an earlier call, never for this one."""
+        self._pending.append((step, scalars))
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
+
+    def check(self) -> dict[str, float]:
+        """Means of all scalars since the last check; UserError with step and term if one was not finite."""
+        if not self._pending:
+            return {}
+        first = self._pending[0][0]
+        columns = jax.device_get([scalars for _, scalars in self._pending])
+        self._seconds += time.perf_counter() - self._since
+        self._since, self._pending = None, []
+        values = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        bad = np.flatnonzero(values["finite"] == 0)
+        if bad.size:
+            names = [name for name, value in values.items() if not np.isfinite(value[bad[0]])]
+            raise UserError(
+                f"Training stopped: at step {first + bad[0] + 1:,} {', '.join(names)} was not a finite number. "
+                f"The parameters were not touched by it; the last checkpoint in {self._workdir} is good.\n"
+                "A smaller learning rate or a bound on the term that went bad is the usual cure."
+            )
+        self._count += len(values["finite"])
+        return {name: float(value.mean()) for name, value in values.items()}
+
+    def log(self, step: int) -> None:
+        """Prints the line of `step` and writes its scalars."""
+        means = self.check()
+        if not means or self._writer is None:
+            return
+        rate = self._count * self._batch_size / self._seconds
+        self._count, self._seconds = 0, 0.0
+        minutes = (self._steps - step) * self._batch_size / rate / 60
+        left = f"{minutes:.0f} min left" if minutes >= 2 else f"{60 * minutes:.0f} s left"
+        terms = "  ".join(f"{name} {means[name]:.5g}" for name in self._terms)
+        done = f"step {step:>7,} of {self._steps:,} ({step / self._steps:4.0%})"
+        print(f"{done}  {rate:7,.0f} images/s  {left:>10}  {terms}", flush=True)
+        scalars = {name: value for name, value in means.items() if name != "finite"} | {"images_per_second": rate}
+        self._writer.write_scalars(step, scalars)
+        append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
+
+    def evaluation(self, step: int, metrics: dict[str, float], pictures: dict[str, np.ndarray]) -> None:
+        """Writes what an evaluation found; its time does not count as training."""
+        if self._writer is None:
+            return
+        scalars = {f"eval/{name}": value for name, value in metrics.items()}
+        self._writer.write_scalars(step, scalars)
+        self._writer.write_images(step, {name: picture[None] for name, picture in pictures.items()})
+        self._writer.flush()
+        append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+        print(f"     judged on {shown}", flush=True)

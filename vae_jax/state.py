@@ -1,0 +1,69 @@
+"""The training state: arrays only."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+Tree = Any
+
+
+class State(NamedTuple):
+    """Everything that changes from step to step; a player is a group of parameters with its own optimiser."""
+
+    step: jax.Array  # [] int32, finished steps
+    params: dict[str, Tree]  # by player
+    opt_state: dict[str, Tree]  # by player
+    stats: Tree  # running statistics of normalisation layers
+    ema: dict[str, Tree]  # moving average of params, or {} when the run keeps none
+    gate: Tree  # what the balance rule remembers
+
+
+def init_state(system, optimizers: Mapping[str, optax.GradientTransformation], key: jax.Array, batch, ema: bool):
+    """The state before the first step; only the shapes of `batch` matter."""
+    params, stats = system.init(key, batch)
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state={player: optimizers[player].init(params[player]) for player in params},
+        stats=stats,
+        ema=jax.tree.map(jnp.copy, params) if ema else {},
+        gate=system.init_gate(),
+    )
+
+
+def eval_params(state: State) -> dict[str, Tree]:
+    """The parameters to judge and to use: the moving average where there is one."""
+    return state.ema or state.params
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """Leaves by path, `a/b/c`, in path order."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return dict(sorted(("/".join(map(_part, path)), leaf) for path, leaf in leaves))
+
+
+def unflatten(target: Tree, leaves: Mapping[str, Any]) -> Tree:
+    """The inverse of `flatten`: `leaves` in the structure of `target`."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves["/".join(map(_part, path))], target)
+
+
+def digest(params: Tree) -> str:
+    """SHA-256 over all leaves in path order: equal exactly when every parameter is."""
+    sha = hashlib.sha256()
+    for path, leaf in flatten(params).items():
+        array = np.asarray(leaf)
+        sha.update(f"{path} {array.dtype} {array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def _part(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    raise TypeError(f"no name for {key!r}")

@@ -1,0 +1,18 @@
+"""Training recipes: who is optimised by what. A new system is one file and one line here.
+
+`SYSTEMS[name](config, image_shape)` gives a `System` for images [H, W, C].
+"""
+
+from ml_collections import ConfigDict
+
+from vae_jax.errors import look_up
+from vae_jax.systems.classifier import classifier
+from vae_jax.systems.contract import System
+from vae_jax.systems.vae import vae
+
+SYSTEMS = {"vae": vae, "classifier": classifier}
+
+
+def make_system(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """The system that `config.system` names."""
+    return look_up(SYSTEMS, config.system, "system")(config, image_shape)

@@ -1,0 +1,39 @@
+"""A classifier, such as the perceptual model of the DFC-VAE article: one player, one term."""
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vae_jax.errors import UserError
+from vae_jax.losses import cross_entropy
+from vae_jax.models.mnist import MnistClassifier
+from vae_jax.systems.contract import System, weight_schedule
+
+
+def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """Cross-entropy of the labels; evaluation adds the accuracy."""
+    del image_shape
+    if list(config.terms) != ["cross_entropy"]:
+        raise UserError(f"A classifier has the one term cross_entropy, not {', '.join(config.terms)}.")
+    network = MnistClassifier(config.classes)
+
+    def init(key, batch):
+        if "label" not in batch:
+            raise UserError(f"The data set {config.data.name} has no labels, which a classifier learns from.")
+        return {"classifier": network.init(key, batch["image"])["params"]}, {}
+
+    def logits(params, images):
+        return network.apply({"params": params["classifier"]}, images)["logits"]
+
+    def terms(params, stats, frozen, batch, key, step):
+        return {"cross_entropy": jnp.mean(cross_entropy(logits(params, batch["image"]), batch["label"]))}, stats
+
+    def evaluate(params, stats, frozen, batch):
+        scores = logits(params, batch["image"])
+        return None, {
+            "cross_entropy": cross_entropy(scores, batch["label"]),
+            "accuracy": (jnp.argmax(scores, axis=1) == batch["label"]).astype(jnp.float32),
+        }
+
+    term = config.terms.cross_entropy
+    rules = {"classifier": {"cross_entropy": weight_schedule(term.weight, term.start, term.warmup)}}
+    return System(rules, dict, init, terms, evaluate)

@@ -1,0 +1,49 @@
+"""The contract between a system and the rest: a system is a training recipe, who is optimised by what."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.errors import UserError
+
+Weight = float | Callable[[jax.Array], jax.Array]  # a number, or a function of the step
+
+
+class System(NamedTuple):
+    """Pure functions and a table. `batch` is {'image': [B, H, W, C] float32 in [0, 1], 'label': [B] int32, ...}.
+
+    rules: {player: {term: weight}}: each player descends on the weighted sum of its row and on nothing else.
+    frozen: () -> trees of weights that no player owns; passed to the functions as an argument, never captured.
+    init: (key, batch) -> (params by player, stats).
+    terms: (params, stats, frozen, batch, key, step) -> ({term: mean over the batch}, new stats).
+    evaluate: (params, stats, frozen, batch) -> (recon like batch['image'] or None, {metric: [B]}).
+    encode: (params, stats, images) -> (mean, logvar), [B, latents] each.
+    decode: (params, stats, z) -> images in [0, 1].
+    gate: (scalars, gate state) -> ({player: whether it is updated}, new gate state); a player it does not name
+      always is. init_gate: () -> the first gate state.
+    """
+
+    rules: Mapping[str, Mapping[str, Weight]]
+    frozen: Callable[[], Any]
+    init: Callable[..., tuple[dict[str, Any], Any]]
+    terms: Callable[..., tuple[dict[str, jax.Array], Any]]
+    evaluate: Callable[..., tuple[jax.Array | None, dict[str, jax.Array]]]
+    encode: Callable[..., tuple[jax.Array, jax.Array]] | None = None
+    decode: Callable[..., jax.Array] | None = None
+    gate: Callable[..., tuple[dict[str, jax.Array], Any]] = lambda scalars, state: ({}, state)
+    init_gate: Callable[[], Any] = dict
+
+
+def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:
+    """A term's weight over the run: 0 before step `start`, then a linear ramp of `warmup` steps to `weight`."""
+    if start < 0 or warmup < 0:
+        raise UserError(f"A term's start ({start}) and warmup ({warmup}) are counts of steps and cannot be negative.")
+    if not start and not warmup:
+        return weight
+
+    def at(step: jax.Array) -> jax.Array:
+        return weight * jnp.clip((step - start + 1) / max(warmup, 1), 0.0, 1.0)
+
+    return at

@@ -1,0 +1,129 @@
+"""The training loop, the only one: it knows players and terms, and nothing of what they mean."""
+
+import json
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from vae_jax.checkpoint import Checkpoints
+from vae_jax.config import check_config
+from vae_jax.data import load_dataset
+from vae_jax.data.pipeline import TrainBatches
+from vae_jax.evaluate import make_evaluate, write_metrics
+from vae_jax.experiment import abstract_state, make_experiment
+from vae_jax.interrupt import stop_requested
+from vae_jax.pictures import make_pictures, save_png
+from vae_jax.progress import Progress
+from vae_jax.report import write_report
+from vae_jax.rngs import root_key
+from vae_jax.sharding import make_mesh, replicated
+from vae_jax.train_step import make_train_call, make_train_step
+from vae_jax.workdir import note_run, open_workdir, write_text
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
+    """Trains what `config` says, or goes on where `workdir` stands; returns the metrics, or None when interrupted."""
+    with stop_requested() as stop:
+        return _train(config, workdir, stop)
+
+
+def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
+    check_config(config)
+    writer = jax.process_index() == 0
+
+    # ---- mesh ----------------------------------------------------------------------------------------------------
+    mesh = make_mesh(config.batch_size)
+
+    # ---- data ----------------------------------------------------------------------------------------------------
+    data = load_dataset(config, config.data.train)
+    eval_data = load_dataset(config, config.data.eval)
+    batches = TrainBatches(data, config.seed, config.batch_size, mesh)
+    say(
+        f"data: {config.data.name}, {data.size:,} images to learn from, {eval_data.size:,} to be judged on, "
+        f"{'x'.join(map(str, data.image_shape))}"
+    )
+
+    # ---- system --------------------------------------------------------------------------------------------------
+    labelled = "label" in data.read(np.arange(1))
+    experiment = make_experiment(config, data.image_shape, labelled)
+    frozen = jax.device_put(experiment.system.frozen(), replicated(mesh))
+    workdir = open_workdir(workdir, config)
+    if writer and (data.notes or eval_data.notes):
+        notes = {"train": dict(data.notes), "eval": dict(eval_data.notes)}
+        write_text(workdir / "data_report.json", json.dumps(notes, indent=2) + "\n")
+
+    # ---- state, restored where there is one ----------------------------------------------------------------------
+    checkpoints = Checkpoints(workdir, config.keep_checkpoints)
+    state = checkpoints.restore(abstract_state(experiment, mesh))
+    if state is None:
+        state = jax.jit(experiment.init, out_shardings=replicated(mesh))()
+        say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
+    else:
+        say(f"going on from step {int(state.step):,} of {workdir}")
+    step = int(state.step)
+    if writer:
+        note_run(workdir, step)
+
+    # ---- functions -----------------------------------------------------------------------------------------------
+    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema)
+    unroll = config.steps_per_call if jax.default_backend() == "cpu" else 1
+    train_call = jax.jit(make_train_call(train_step, unroll), donate_argnames=("state",))
+    evaluate = make_evaluate(experiment.system, eval_data, mesh, config.eval_batch_size)
+    pictures = make_pictures(experiment, eval_data, mesh, config.seed, config.latents)
+    step_key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
+    terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
+    progress = Progress(workdir, config.steps, config.batch_size, terms)
+
+    def judge(state) -> dict[str, Any]:
+        """Evaluates, writes the metrics and the pictures of this step."""
+        metrics = write_metrics(workdir / "eval", state, config.data.eval, evaluate(state, frozen))
+        drawn = pictures(state, frozen)
+        scalars = {k: v for k, v in metrics.items() if isinstance(v, float)}
+        progress.evaluation(int(state.step), scalars, drawn)
+        if writer:
+            for name, picture in drawn.items():
+                save_png(workdir / "pictures" / f"{name}_{int(state.step):07d}.png", picture)
+        return metrics
+
+    # ---- steps ---------------------------------------------------------------------------------------------------
+    if step < config.steps and not stop():
+        say("compiling the train step")
+        began = time.perf_counter()
+        train_call = train_call.lower(state, frozen, batches(step, config.steps_per_call), step_key).compile()
+        say(f"compiled in {time.perf_counter() - began:.0f} s")
+    while step < config.steps and not stop():
+        progress.start()
+        state, scalars = train_call(state, frozen, batches(step, config.steps_per_call), step_key)
+        progress.add(step, scalars)
+        step += config.steps_per_call
+
+        # ---- log, save, evaluate: an error in a scalar comes before anything is saved
+        if step % config.log_every == 0 or step == config.steps:
+            progress.log(step)
+        if step % config.checkpoint_every == 0 and step != config.steps:
+            progress.check()
+            checkpoints.save(state)
+        if step % config.eval_every == 0 and step != config.steps:
+            progress.check()
+            judge(state)
+
+    # ---- the end, or a stop --------------------------------------------------------------------------------------
+    progress.check()
+    checkpoints.save(state)
+    if step < config.steps:
+        say(f"stopped at step {step:,} and saved; the same command goes on from there")
+        return None
+    metrics = judge(state)
+    if writer:
+        say(f"report: {write_report(workdir)}")
+    return metrics
+
+
+def say(text: str) -> None:
+    """One process speaks for all."""
+    if jax.process_index() == 0:
+        print(text, flush=True)

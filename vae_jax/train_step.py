@@ -1,0 +1,88 @@
+"""The one train step: every system's published update rules, from one forward pass."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vae_jax.state import State
+from vae_jax.systems.contract import System
+
+
+def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """uint8 images, as they travel to the device, to float32 in [0, 1]; other entries as they are."""
+    return {k: v.astype(jnp.float32) / 255 if v.dtype == jnp.uint8 else v for k, v in batch.items()}
+
+
+def make_train_step(
+    system: System, optimizers: Mapping[str, optax.GradientTransformation], ema_decay: float = 0.0
+) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+    """The pure step (state, frozen, batch, root_key) -> (state, scalars).
+
+    One `jax.vjp` of the terms; each player's row of `system.rules` is pulled back as the cotangent, and only that
+    player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term or a
+    gradient is not finite: the scalars then tell where, and the state stays good.
+
+    Scalars: every term, the sum of each player's row as `loss/<player>`, the gradient's norm as
+    `gradient_norm/<player>`, whether it was updated as `updated/<player>` (0 or 1), and `finite` (0 or 1).
+    """
+
+    def train_step(state: State, frozen, batch, root_key: jax.Array):
+        key = jax.random.fold_in(root_key, state.step)
+        batch = to_float(batch)
+
+        def forward(params):
+            return system.terms(params, state.stats, frozen, batch, key, state.step)
+
+        terms, pull_back, stats = jax.vjp(forward, state.params, has_aux=True)
+        scalars = dict(terms)
+        gradients = {}
+        for player, rule in system.rules.items():
+            weights = {term: weight(state.step) if callable(weight) else weight for term, weight in rule.items()}
+            cotangent = {term: jnp.full_like(terms[term], weights.get(term, 0.0)) for term in terms}
+            gradients[player] = pull_back(cotangent)[0][player]
+            scalars[f"loss/{player}"] = sum(weights[term] * terms[term] for term in rule)
+            scalars[f"gradient_norm/{player}"] = optax.global_norm(gradients[player])
+
+        finite = jnp.all(jnp.isfinite(jnp.stack(list(scalars.values()))))
+        open_gates, gate = system.gate(scalars, state.gate)
+        params, opt_state = {}, {}
+        for player in state.params:
+            updates, new_opt = optimizers[player].update(
+                gradients[player], state.opt_state[player], state.params[player]
+            )
+            updated = finite & open_gates.get(player, True)
+            new = (optax.apply_updates(state.params[player], updates), new_opt)
+            params[player], opt_state[player] = _where(updated, new, (state.params[player], state.opt_state[player]))
+            scalars[f"updated/{player}"] = updated.astype(jnp.float32)
+        scalars["finite"] = finite.astype(jnp.float32)
+
+        ema = jax.tree.map(lambda e, p: ema_decay * e + (1 - ema_decay) * p, state.ema, params) if state.ema else {}
+        return State(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            stats=_where(finite, stats, state.stats),
+            ema=_where(finite, ema, state.ema),
+            gate=_where(finite, gate, state.gate),
+        ), scalars
+
+    return train_step
+
+
+def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+    """Several steps as one call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
+
+    `unroll` is how many of the K steps `lax.scan` writes out. On CPU all of them: convolutions inside a while loop
+    lose their fast, threaded kernels there.
+    """
+
+    def train_call(state: State, frozen, batches, root_key: jax.Array):
+        return jax.lax.scan(lambda s, batch: train_step(s, frozen, batch, root_key), state, batches, unroll=unroll)
+
+    return train_call
+
+
+def _where(condition: jax.Array, new, old):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -1,0 +1,71 @@
+"""The folder of a run: WORKDIR/config.json, runs.jsonl, scalars.jsonl, checkpoints, pictures, eval, report.html."""
+
+import importlib.metadata
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vae_jax.config import differences, read_config, to_json
+from vae_jax.errors import UserError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
+    """Makes or reopens the folder; UserError if it holds a run of another model, data set or training."""
+    path = Path(workdir)
+    if (path / "config.json").is_file():
+        lines = differences(read_config(path), config)
+        if lines:
+            raise UserError(
+                f"The workdir {path} holds another run:\n"
+                + "\n".join(lines)
+                + "\nTake another --workdir, or the config it was trained with."
+            )
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is not empty and not the workdir of a run. Take another --workdir.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            write_text(path / "config.json", to_json(config))
+    except OSError as error:
+        raise UserError(f"The workdir {path} cannot be written: {error}.") from None
+    return path
+
+
+def note_run(workdir: Path, from_step: int) -> None:
+    """Appends how this start of the run came about: command, versions, devices."""
+    append_line(workdir / "runs.jsonl", {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "from_step": from_step,
+        "command": shlex.join(sys.orig_argv),
+        "python": sys.version.split()[0],
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [jax.device_count(), jax.devices()[0].device_kind],
+        "processes": jax.process_count(),
+    })  # fmt: skip
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """One JSON record more in a .jsonl file."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write_text(path: Path, text: str) -> None:
+    """Through a temporary name, so that the file is always whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
