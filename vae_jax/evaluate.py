@@ -12,12 +12,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from vae_jax import cli
+from vae_jax.data import load_dataset
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
 from vae_jax.errors import look_up
+from vae_jax.inference import Run, load_workdir
 from vae_jax.metrics import METRICS
+from vae_jax.report import write_report
 from vae_jax.sharding import replicated
 from vae_jax.state import State, digest, eval_params
 from vae_jax.systems import System
@@ -79,3 +85,41 @@ def write_metrics(folder: Path, state: State, split: str, per_image: PerImage) -
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     np.savez_compressed(folder / "per_image.npz", **per_image)
     return metrics
+
+
+def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] = tuple(METRICS)) -> PerImage:
+    """Every metric of every example of `dataset` for a trained workdir."""
+    frozen = jax.device_put(run.experiment.system.frozen(), replicated(run.mesh))
+    return make_evaluate(run.experiment.system, dataset, run.mesh, run.config.eval_batch_size, metrics)(
+        run.state, frozen
+    )
+
+
+def load_eval_dataset(run: Run, data_dir: str | None) -> Dataset:
+    """The split that the run is judged on, found in `data_dir` where it has moved."""
+    config = ConfigDict(run.config.to_dict())
+    if data_dir is not None:
+        config.data.dir = data_dir
+    return load_dataset(config, config.data.eval)
+
+
+def main(argv: list[str]) -> None:
+    """The command line."""
+    del argv
+    cli.initialise()
+    run = load_workdir(WORKDIR.value)
+    metrics = METRICS_FLAG.value or tuple(METRICS)
+    per_image = evaluate_run(run, load_eval_dataset(run, DATA_DIR.value), metrics)
+    folder = Path(WORKDIR.value)
+    summary = write_metrics(folder / "eval", run.state, run.config.data.eval, per_image)
+    for name, value in summary.items():
+        if isinstance(value, float):
+            print(f"{name:30} {value:.6g}")
+    print(f"wrote {folder / 'eval' / 'metrics.json'} and {write_report(folder)}")
+
+
+if __name__ == "__main__":
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+    METRICS_FLAG = flags.DEFINE_list("metrics", None, f"Some of {', '.join(METRICS)}; all by default.")
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
+    cli.run(main)

@@ -1,2 +1,58 @@
-def write_report(workdir):
-    return workdir
+"""One self-contained HTML page from a workdir: WORKDIR/report.html."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax import page
+from vae_jax.workdir import read_lines, write_text
+
+
+def write_report(workdir: str | Path) -> Path:
+    """Writes the report of what the workdir holds; returns its path."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    workdir = Path(workdir)
+    metrics = json.loads((workdir / "eval" / "metrics.json").read_text())
+    per_image = dict(np.load(workdir / "eval" / "per_image.npz"))
+    config = json.loads((workdir / "config.json").read_text())
+    records = read_lines(workdir / "scalars.jsonl")
+    runs = read_lines(workdir / "runs.jsonl")
+
+    rows = [(name, f"{value:.5g}") for name, value in metrics.items() if isinstance(value, float)]
+    judged = f"{metrics['examples']:,} images of {config['data']['name']}, split {metrics['split']}"
+    sections = [page.section("Numbers", page.text(f"Means over {judged}."), page.table(("metric", "mean"), rows))]
+
+    for name in ("reconstructions", "samples"):
+        newest = max((workdir / "pictures").glob(f"{name}_*.png"), default=None)
+        if newest is not None:
+            caption = {"reconstructions": "Above the images, below what the mean of q(z | x) decodes to.",
+                       "samples": "Decoded from z drawn from the prior."}[name]  # fmt: skip
+            sections.append(page.section(name.title(), page.text(caption), page.picture(newest.read_bytes(), name)))
+
+    if "laplacian_variance" in per_image and "label" in per_image:
+        variances = {"images": per_image["target_laplacian_variance"], "model": per_image["laplacian_variance"]}
+        plot = figures.box_plot(variances, per_image["label"], "Laplacian variance")
+        sections.append(page.section("Sharpness per class", page.picture(plot, "box plot of Laplacian variances")))
+
+    trained = sorted({name for record in records for name in record if name != "step"})
+    for title, names in (
+        ("Training", [n for n in trained if not n.startswith(("eval/", "updated/"))]),
+        ("Evaluation", [n for n in trained if n.startswith("eval/")]),
+    ):
+        if names:
+            sections.append(page.section(title, page.picture(figures.curves(records, names), f"curves: {title}")))
+
+    data_report = workdir / "data_report.json"
+    if data_report.is_file():
+        sections.append(page.section("Data", page.preformatted(data_report.read_text())))
+    for run in runs[-1:]:
+        sections.append(page.section("Started with", page.preformatted(run["command"]),
+                                     page.preformatted(json.dumps(run["versions"], indent=1))))  # fmt: skip
+    sections.append(page.section("Config", page.preformatted(json.dumps(config, indent=1))))
+
+    lead = f"step {metrics['step']:,}, seed {config['seed']}, state {metrics['state_digest'][:12]}"
+    target = workdir / "report.html"
+    write_text(target, page.page(config["name"] or config["system"], lead, *sections))
+    return target

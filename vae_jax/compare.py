@@ -1,0 +1,244 @@
+"""Two or more trained workdirs side by side: the DFC-VAE article in one page.
+
+    python -m vae_jax.compare --workdirs=runs/vae_mnist,runs/dfc_mnist --workdir=runs/compare [--data_dir=DIR]
+
+writes compare.md and compare.json (the table, the t-tests), compare.html (everything, self-contained), compare.png
+(every figure on one sheet) and each figure as a PNG of its own. Workdirs that differ in nothing but their seed share
+a row of the table, mean ± standard deviation; pictures and tests are of the first.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from vae_jax import cli, page
+from vae_jax.config import differences
+from vae_jax.errors import UserError
+from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
+from vae_jax.inference import Model, Run, load_workdir
+from vae_jax.metrics.statistics import PairedTest, paired_t_tests
+from vae_jax.pictures import example_indices
+from vae_jax.rngs import root_key
+from vae_jax.workdir import write_text
+
+ORIGINALS = "originals"
+ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
+INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
+INTERPOLATION_STEPS = 10
+SAMPLES = 10
+ODD_CLASS = 1  # the article sets ones apart: they have few edges
+COLUMNS = {
+    "mse": ("MSE", ".5f"),
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "bce": ("BCE nats", ".2f"),
+    "kl": ("KL nats", ".2f"),
+    "blur_percent": ("blur %", ".2f"),
+    "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
+}
+SHARPNESS = "Laplacian variance"
+
+
+@dataclasses.dataclass
+class Entry:
+    """One row of the table: runs that differ in nothing but their seed."""
+
+    name: str
+    runs: list[Run]
+    workdirs: list[str]
+    per_image: list[PerImage]  # by run
+
+
+def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = None) -> dict[str, Any]:
+    """Judges all workdirs on the same images and writes the comparison into `output`; returns compare.json."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    # ---- judge ---------------------------------------------------------------------------------------------------
+    runs = [load_workdir(workdir) for workdir in workdirs]
+    _check_same_data(workdirs, runs)
+    dataset = load_eval_dataset(runs[0], data_dir)
+    entries: list[Entry] = []
+    for number, (workdir, run) in enumerate(zip(workdirs, runs, strict=True), 1):
+        print(f"judging {workdir} ({number} of {len(runs)}) on {dataset.size:,} images", flush=True)
+        _add(entries, workdir, run, evaluate_run(run, dataset))
+    models = {entry.name: Model(entry.runs[0]) for entry in entries}
+
+    # ---- numbers -------------------------------------------------------------------------------------------------
+    first = entries[0].per_image[0]
+    labels = first.get("label")
+    subsets = _subsets(labels, dataset.size)
+    variances = {ORIGINALS: first["target_laplacian_variance"]}
+    variances |= {entry.name: entry.per_image[0]["laplacian_variance"] for entry in entries}
+    numbers = _numbers(entries, subsets)
+    tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
+
+    # ---- pictures ------------------------------------------------------------------------------------------------
+    chosen = _examples(labels, dataset.size)
+    examples = dataset.read(chosen)["image"].astype(np.float32) / 255
+    rows = [(ORIGINALS, examples)] + [(name, model.reconstruct(examples)) for name, model in models.items()]
+    pictures = {"reconstructions": figures.image_rows(rows)}
+    if labels is not None:
+        pictures["sharpness per class"] = figures.box_plot(variances, labels, SHARPNESS)
+    pictures["histograms"] = figures.histograms(variances, subsets, SHARPNESS)
+    for a, b in INTERPOLATIONS if labels is not None else ():
+        if {a, b} <= set(labels[chosen]):
+            ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
+            rows = [(name, interpolate(model, *ends)) for name, model in models.items()]
+            pictures[f"interpolation {a}-{b}"] = figures.image_rows(rows)
+    key = root_key(runs[0].config.seed, "sample")
+    rows = [
+        (name if line == 0 else "", images)
+        for name, model in models.items()
+        for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
+    ]
+    pictures["prior samples"] = figures.image_rows(rows)
+
+    # ---- write ---------------------------------------------------------------------------------------------------
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, png in pictures.items():
+        (output / f"{name.replace(' ', '_')}.png").write_bytes(png)
+    (output / "compare.png").write_bytes(figures.sheet(list(pictures.values())))
+    record = numbers | {"t_tests": {title: [test._asdict() for test in list_] for title, list_ in tests.items()}}
+    write_text(output / "compare.json", json.dumps(record, indent=2) + "\n")
+    config = runs[0].config
+    judged = f"{dataset.size:,} images of {config.data.name}, split {config.data.eval}"
+    table, test_tables = _table(numbers), {title: _test_table(list_) for title, list_ in tests.items()}
+    markdown = [f"Judged on {judged}.\n", page.markdown_table(*table)]
+    for title, test_table in test_tables.items():
+        markdown += [f"Paired t-tests of the {SHARPNESS}, {title}:\n", page.markdown_table(*test_table)]
+    write_text(output / "compare.md", "\n".join(markdown))
+    write_text(output / "compare.html", _html(judged, table, test_tables, pictures))
+    return record
+
+
+def interpolate(model: Model, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """11 images along the straight line between the means of two images [H, W, C]."""
+    start, stop = np.asarray(model.encode(np.stack([first, last]))[0])
+    share = np.linspace(0, 1, INTERPOLATION_STEPS + 1)[:, None]
+    return np.asarray(model.decode(start + share * (stop - start)))
+
+
+def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
+    keys = ("data.name", "data.eval", "data.grey", "data.crop", "image_size")
+    for workdir, run in zip(workdirs[1:], runs[1:], strict=True):
+        for key in keys:
+            a, b = (_get(r.config, key) for r in (runs[0], run))
+            if a != b:
+                raise UserError(f"{workdirs[0]} and {workdir} cannot be compared: {key} is {a!r} in one, {b!r} in the "
+                                "other.")  # fmt: skip
+
+
+def _get(config, key: str):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _add(entries: list[Entry], workdir: str, run: Run, per_image: PerImage) -> None:
+    """Puts a run with those that differ from it in nothing but the seed, else into an entry of its own."""
+    for entry in entries:
+        if all(line.startswith("  seed:") for line in differences(entry.runs[0].config, run.config)):
+            entry.runs.append(run)
+            entry.workdirs.append(workdir)
+            entry.per_image.append(per_image)
+            return
+    name = run.config.name or run.config.system
+    if any(entry.name == name for entry in entries):
+        name = Path(workdir).name
+    entries.append(Entry(name, [run], [workdir], [per_image]))
+
+
+def _subsets(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
+    """The images that are looked at apart, as masks [N]."""
+    if labels is None or ODD_CLASS not in labels or len(np.unique(labels)) < 2:
+        return {"all": np.ones(size, bool)}
+    return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
+
+
+def _examples(labels: np.ndarray | None, size: int) -> np.ndarray:
+    """The article's ten digits where these are MNIST's test images, else the first of each class."""
+    if labels is not None and size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
+        return ARTICLE_DIGITS
+    return example_indices(labels, size)
+
+
+def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Per row: means over the images, then mean and standard deviation over the runs."""
+    rows = []
+    for entry in entries:
+        values = {
+            name: [float(p[name].mean(dtype=np.float64)) for p in entry.per_image] for name in COLUMNS
+        }  # fmt: skip
+        for title, mask in subsets.items():
+            values[f"{SHARPNESS}, {title}"] = [
+                float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in entry.per_image
+            ]
+        rows.append({
+            "name": entry.name,
+            "workdirs": entry.workdirs,
+            "seeds": [run.config.seed for run in entry.runs],
+            "step": int(entry.runs[0].state.step),
+            "mean": {name: float(np.mean(v)) for name, v in values.items()},
+            "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
+            "runs": values,
+        })  # fmt: skip
+    target = entries[0].per_image[0]["target_laplacian_variance"]
+    originals = {f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()}
+    return {ORIGINALS: originals, "rows": rows}
+
+
+def _table(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    formats = COLUMNS | {name: (name, ".4f") for name in numbers[ORIGINALS]}
+
+    def cell(row: Mapping, name: str) -> str:
+        spec, std = formats[name][1], row["std"][name]
+        return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
+
+    header = ["", "seeds"] + [title for title, _ in formats.values()]
+    originals = [ORIGINALS, ""] + [
+        f"{numbers[ORIGINALS][n]:.4f}" if n in numbers[ORIGINALS] else "" for n in formats
+    ]  # fmt: skip
+    rows = [[row["name"], str(len(row["seeds"]))] + [cell(row, name) for name in formats] for row in numbers["rows"]]
+    return header, [originals, *rows]
+
+
+def _test_table(tests: Sequence[PairedTest]) -> tuple[list[str], list[list[str]]]:
+    def p_value(p: float) -> str:
+        return f"{p:.2g}" if p else "< 1e-300"
+
+    rows = [[f"{t.first} - {t.second}", f"{t.difference:.4f}", f"{t.t:.2f}", p_value(t.p), f"{t.images:,}"]
+            for t in tests]  # fmt: skip
+    return ["pair", "mean difference", "T", "p", "images"], rows
+
+
+def _html(judged: str, table, test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
+    tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
+    sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
+                             page.table(*table))]  # fmt: skip
+    sections += [page.section(name[0].upper() + name[1:], page.picture(png, name)) for name, png in pictures.items()]
+    sections.insert(4, page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
+    return page.page("Comparison", f"Judged on {judged}.", *sections)
+
+
+def main(argv: list[str]) -> None:
+    """The command line."""
+    del argv
+    cli.initialise()
+    if len(WORKDIRS.value) < 2:
+        raise UserError("--workdirs takes two or more folders of trained runs, separated by commas.")
+    compare(WORKDIRS.value, WORKDIR.value, DATA_DIR.value)
+    print((Path(WORKDIR.value) / "compare.md").read_text())
+    print(f"page: {Path(WORKDIR.value) / 'compare.html'}")
+
+
+if __name__ == "__main__":
+    WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained runs, separated by commas.", required=True)
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the runs found them.")
+    cli.run(main)

@@ -1,0 +1,116 @@
+"""The plots of reports and comparisons, as PNG bytes."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+COLOURS = ("#64748b", "#d97706", "#2563eb", "#059669", "#be185d", "#7c3aed", "#0891b2", "#65a30d")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.edgecolor": "#94a3b8",
+    "savefig.dpi": 110,
+    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
+}
+
+
+def _png(figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def image_rows(rows: Sequence[tuple[str, np.ndarray]]) -> bytes:
+    """Labelled rows of images: (label, [n, H, W, C] in [0, 1]), with equal n."""
+    count = len(rows[0][1])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(len(rows), count, figsize=(1.4 + 0.72 * count, 0.75 * len(rows)), squeeze=False)
+        for line, (label, images) in zip(axes, rows, strict=True):
+            for axis, image in zip(line, np.asarray(images), strict=True):
+                axis.axis("off")
+                axis.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center")
+        return _png(figure)
+
+
+def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str) -> bytes:
+    """One group of boxes per class, one box per entry of `values` ({name: [N]})."""
+    classes = np.unique(labels)
+    width = 0.8 / len(values)
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(9, 3.4))
+        for i, (name, column) in enumerate(values.items()):
+            colour = COLOURS[i % len(COLOURS)]
+            axis.boxplot(
+                [column[labels == c] for c in classes],
+                positions=np.arange(len(classes)) + (i - (len(values) - 1) / 2) * width,
+                widths=0.85 * width,
+                patch_artist=True,
+                boxprops={"facecolor": colour, "alpha": 0.75, "edgecolor": colour},
+                medianprops={"color": "black"},
+                whiskerprops={"color": colour},
+                capprops={"color": colour},
+                flierprops={"marker": ".", "markersize": 2, "markeredgecolor": colour, "alpha": 0.4},
+            )
+            axis.plot([], [], color=colour, linewidth=6, alpha=0.75, label=name)
+        axis.set_xticks(range(len(classes)), classes)
+        axis.set_xlabel("class")
+        axis.set_ylabel(quantity)
+        axis.legend(frameon=False, ncols=len(values), loc="upper right")
+        return _png(figure)
+
+
+def histograms(values: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarray], quantity: str) -> bytes:
+    """One panel per subset ({title: mask [N]}), one histogram per entry of `values` ({name: [N]})."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(subsets), figsize=(4.6 * len(subsets), 3), squeeze=False)
+        for axis, (title, mask) in zip(axes[0], subsets.items(), strict=True):
+            bins = np.linspace(0, max(np.quantile(column[mask], 0.999) for column in values.values()), 60)
+            for i, (name, column) in enumerate(values.items()):
+                colour = COLOURS[i % len(COLOURS)]
+                axis.hist(np.clip(column[mask], 0, bins[-1]), bins, color=colour, alpha=0.55, label=name)
+                axis.axvline(column[mask].mean(), color=colour, linewidth=1.2, linestyle="--")
+            axis.set_title(f"{title}, {mask.sum():,} images (dashed: mean)")
+            axis.set_xlabel(quantity)
+            axis.set_ylabel("images")
+        axes[0][0].legend(frameon=False)
+        return _png(figure)
+
+
+def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> bytes:
+    """One small panel per scalar over the steps."""
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 1.9 * rows), squeeze=False)
+        for axis in axes.ravel()[len(names) :]:
+            axis.axis("off")
+        for i, (axis, name) in enumerate(zip(axes.ravel(), names, strict=False)):
+            points = [(record["step"], record[name]) for record in records if name in record]
+            axis.plot(*zip(*points, strict=True), color=COLOURS[1 + i % (len(COLOURS) - 1)], marker=".", markersize=3)
+            axis.set_title(name)
+            axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+        return _png(figure)
+
+
+def sheet(pngs: Sequence[bytes]) -> bytes:
+    """Pictures below each other on one white sheet."""
+    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    canvas = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        canvas.paste(image, ((canvas.width - image.width) // 2, top))
+        top += image.height
+    buffer = io.BytesIO()
+    canvas.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
