@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from vae_jax.errors import UserError
+
 
 def get_config() -> ConfigDict:
     """The keys that every experiment has."""
@@ -77,5 +79,5 @@ def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
             data={"name": "synthetic", "train": "train", "eval": "test"},
         )
     elif arg:
-        raise ValueError(f"Unknown variant {arg!r}: it is 'quick', 'smoke', or left out.")
+        raise UserError(f"Unknown variant {arg!r}: it is 'quick', 'smoke', or left out.")
     return config

@@ -1,54 +1,83 @@
 """What the commands share: flags, devices, and errors that speak to people."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from vae_jax.errors import UserError
-
-
-def define_config():
-    """The flag --config=FILE.py[:variant], with --config.KEY=VALUE for every key."""
-    return config_flags.DEFINE_config_file("config", None, "Config file, FILE.py or FILE.py:variant.", lock_config=True)
+from vae_jax.config import flat
+from vae_jax.errors import UserError, nearest
 
 
 def initialise() -> None:
-    """Before the first use of a device: TensorFlow never sees the accelerator, many hosts become one."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Before the first use of a device: quiet TensorFlow, and make many hosts one."""
     os.environ.setdefault("PJRT_NPROC", "32")  # jax <= 0.10.2 deadlocks with more virtual devices than cores
-    import jax
-
     if any(name in os.environ for name in ("JAX_COORDINATOR_ADDRESS", "COORDINATOR_ADDRESS")):
+        import jax
+
         jax.distributed.initialize()
 
 
 def run(main: Callable) -> None:
     """Runs a command: a user's mistake is one message and exit code 2, never a traceback."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.set_verbosity(logging.WARNING)
     try:
-        app.run(main, flags_parser=_parse)
+        app.run(main, flags_parser=parse_flags)
     except UserError as error:
-        sys.exit(_tell(error))
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str]) -> list[str]:
+    """Flags as absl reads them, with --config=FILE.py[:variant] loaded first and --config.KEY=VALUE checked."""
+    argv = _define_config(argv)
     try:
         return flags.FLAGS(argv)
-    except UserError:
-        raise
-    except (flags.Error, KeyError, AttributeError, TypeError, ValueError, OSError, ImportError) as error:
-        raise UserError(explain(argv, error)) from None
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UserError(f"{error}\nSee --help.") from None
 
 
-def explain(argv: list[str], error: Exception) -> str:
-    """An error of flag parsing in words: absl and ml-collections say what is wrong, this adds what to do."""
-    text = str(error).strip("'\"")
-    return f"{text}\nSee {argv[0]} --help."
+def load_config(name: str) -> ConfigDict:
+    """The config of FILE.py or FILE.py:variant."""
+    file, _, variant = name.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        there = sorted(map(str, path.parent.glob("*.py"))) if path.parent.is_dir() else []
+        raise UserError(f"There is no config {file}. {nearest(file, there) if there else ''}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{file} is not a config: it has no function get_config.")
+    return module.get_config(variant) if variant else module.get_config()
 
 
-def _tell(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+def _define_config(argv: list[str]) -> list[str]:
+    """Takes --config out of the arguments and makes its content the flag `config`."""
+    rest, name = [], None
+    arguments = iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and flag == "config":
+            name = value if equals else next(arguments, "")
+        else:
+            rest.append(argument)
+    keys = [a.lstrip("-").partition("=")[0] for a in rest if a.lstrip("-").startswith("config.")]
+    if name is None:
+        if keys:
+            raise UserError(f"--{keys[0]} needs --config=configs/NAME.py before it.")
+        return rest
+    config = load_config(name)
+    known = flat(config.to_dict())
+    for key in keys:
+        key = key.removeprefix("config.")
+        if key not in known:
+            raise UserError(f"Unknown config key {key!r} in {name}. {nearest(key, known)}")
+    config_flags.DEFINE_config_dict("config", config, lock_config=True, sys_argv=rest)
+    return rest

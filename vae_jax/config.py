@@ -59,7 +59,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """One line per key that differs and may not when a run is resumed."""
-    a, b = _flat(old.to_dict()), _flat(new.to_dict())
+    a, b = flat(old.to_dict()), flat(new.to_dict())
     return [
         f"  {key}: {a.get(key, 'absent')!r} in the workdir, {b.get(key, 'absent')!r} now"
         for key in sorted(a.keys() | b.keys())
@@ -67,14 +67,15 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     ]
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+def flat(tree: dict, prefix: str = "") -> dict:
+    """Leaves of a nested dict by dotted key, tuples as lists."""
+    leaves = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            leaves.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
+            leaves[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return leaves
 
 
 def _tuples(tree):

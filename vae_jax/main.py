@@ -6,18 +6,19 @@ python -m vae_jax.main --config=configs/dfc_mnist.py:quick --workdir=runs/quick 
 from absl import flags
 
 from vae_jax import cli
+from vae_jax.errors import UserError
 
-CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing one is resumed.", required=True)
-
-
-def main(argv) -> None:
+def main(argv: list[str]) -> None:
+    """The command line."""
     del argv
+    if "config" not in flags.FLAGS:
+        raise UserError("Say what to train: --config=configs/NAME.py, or configs/NAME.py:quick for a few minutes.")
     cli.initialise()
-    from vae_jax.train import train
+    from vae_jax.train import train  # imports jax: only once the flags are known to be good
 
-    train(CONFIG.value, WORKDIR.value)
+    train(flags.FLAGS.config, WORKDIR.value)
 
 
 if __name__ == "__main__":
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing one is resumed.", required=True)
     cli.run(main)

