@@ -48,7 +48,7 @@ def term(weight: float, start: int = 0, warmup: int = 0, **options) -> ConfigDic
 
 
 def rmsprop(learning_rate: float) -> ConfigDict:
-    """RMSprop with Keras's defaults."""
+    """RMSprop with the defaults of Keras 2."""
     return _optimizer("rmsprop", learning_rate, decay=0.9, eps=1e-7)
 
 

@@ -30,7 +30,8 @@ def test_conv_transpose(kernel_shape):
         )
 
     if min(kernel_shape) < 2:  # lax pads such kernels to another size; the transpose of the convolution decides
-        def plain(x, kernel):  # noqa: F811
+
+        def plain(x, kernel):
             down = lambda y: jax.lax.conv_general_dilated(  # noqa: E731
                 y, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )

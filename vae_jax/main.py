@@ -8,6 +8,7 @@ from absl import flags
 from vae_jax import cli
 from vae_jax.errors import UserError
 
+
 def main(argv: list[str]) -> None:
     """The command line."""
     del argv

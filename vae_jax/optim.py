@@ -23,7 +23,7 @@ SCHEDULES = {"constant": constant, "cosine": cosine}
 
 
 def rmsprop(schedule: optax.Schedule, *, decay: float = 0.9, eps: float = 1e-7) -> optax.GradientTransformation:
-    """Keras's RMSprop: the step is g / (sqrt(mean of g^2) + eps), with eps outside the root."""
+    """RMSprop as in Keras 2: the step is g / (sqrt(mean of g^2) + eps), with eps outside the root."""
     return optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False)
 
 

@@ -43,7 +43,7 @@ def make_train_step(
             cotangent = {term: jnp.full_like(terms[term], weights.get(term, 0.0)) for term in terms}
             gradients[player] = pull_back(cotangent)[0][player]
             scalars[f"loss/{player}"] = sum(weights[term] * terms[term] for term in rule)
-            scalars[f"gradient_norm/{player}"] = optax.global_norm(gradients[player])
+            scalars[f"gradient_norm/{player}"] = optax.tree.norm(gradients[player])
 
         finite = jnp.all(jnp.isfinite(jnp.stack(list(scalars.values()))))
         open_gates, gate = system.gate(scalars, state.gate)

@@ -19,7 +19,9 @@ PREFIXES = {"train": "train", "test": "t10k"}
 def read_idx(path: Path) -> np.ndarray:
     """A file of unsigned bytes with 1 to 4 dimensions: two zero bytes, type 8, rank, big-endian sizes, data."""
     try:
-        data = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
     except (EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): the file is damaged or truncated. Fetch it again.") from None
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4:

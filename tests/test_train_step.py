@@ -1,0 +1,191 @@
+"""The player contract: each player moves by the gradient of its own row, and by nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vae_jax.experiment import make_experiment
+from vae_jax.optim import make_optimizer
+from vae_jax.rngs import root_key
+from vae_jax.state import State, digest
+from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.train_step import make_train_call, make_train_step, to_float
+
+BATCH = {"image": jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 2, 3, 1)), jnp.uint8)}
+ROOT = jax.random.key(7)
+
+
+def two_players(gate=None, rules=None) -> System:
+    """A generator and a discriminator of one number each, with terms that involve both."""
+
+    def terms(params, stats, frozen, batch, key, step):
+        g, d = params["generator"]["w"], params["discriminator"]["w"]
+        x = batch["image"].mean()
+        return {"rec": (g * d - x) ** 2, "gan": jnp.sin(g) * d, "prior": g**2}, {"seen": stats["seen"] + 1}
+
+    return System(
+        rules=rules or {"generator": {"rec": 2.0, "gan": -0.5, "prior": 1.0}, "discriminator": {"gan": 1.0}},
+        frozen=dict,
+        init=lambda key, batch: (
+            {"generator": {"w": jnp.float32(0.7)}, "discriminator": {"w": jnp.float32(-1.3)}},
+            {"seen": jnp.zeros(())},
+        ),
+        terms=terms,
+        evaluate=None,
+        **({} if gate is None else {"gate": gate, "init_gate": lambda: {"steps": jnp.zeros(())}}),
+    )
+
+
+def first_state(system, optimizers, ema=False) -> State:
+    from vae_jax.state import init_state
+
+    return init_state(system, optimizers, jax.random.key(0), BATCH, ema)
+
+
+SGD = {"generator": optax.sgd(0.1), "discriminator": optax.adam(0.01)}
+
+
+def test_each_player_descends_on_its_own_row():
+    """Against a hand-written jax.grad per player."""
+    system = two_players()
+    state = first_state(system, SGD)
+    batch, frozen = to_float(BATCH), {}
+
+    def row(player):
+        def loss(own):
+            terms, _ = system.terms(state.params | {player: own}, state.stats, frozen, batch, ROOT, 0)
+            return sum(weight * terms[term] for term, weight in system.rules[player].items())
+
+        return loss
+
+    new, scalars = jax.jit(make_train_step(system, SGD))(state, frozen, BATCH, ROOT)
+    for player, optimizer in SGD.items():
+        gradient = jax.grad(row(player))(state.params[player])
+        updates, _ = optimizer.update(gradient, state.opt_state[player], state.params[player])
+        expected = optax.apply_updates(state.params[player], updates)
+        np.testing.assert_allclose(new.params[player]["w"], expected["w"], rtol=1e-6)
+        np.testing.assert_allclose(scalars[f"loss/{player}"], row(player)(state.params[player]), rtol=1e-6)
+        np.testing.assert_allclose(scalars[f"gradient_norm/{player}"], abs(gradient["w"]), rtol=1e-6)
+    assert int(new.step) == 1 and float(new.stats["seen"]) == 1
+
+
+def test_a_shut_gate_leaves_a_player_bit_equal():
+    def gate(scalars, state):
+        return {"discriminator": state["steps"] > 0}, {"steps": state["steps"] + 1}
+
+    system = two_players(gate)
+    step = jax.jit(make_train_step(system, SGD))
+    state = first_state(system, SGD)
+    once, scalars = step(state, {}, BATCH, ROOT)
+    assert float(scalars["updated/discriminator"]) == 0 and float(scalars["updated/generator"]) == 1
+    assert digest((once.params["discriminator"], once.opt_state["discriminator"])) == digest(
+        (state.params["discriminator"], state.opt_state["discriminator"])
+    )
+    twice, scalars = step(once, {}, BATCH, ROOT)
+    assert float(scalars["updated/discriminator"]) == 1 and float(twice.gate["steps"]) == 2
+    assert float(twice.params["discriminator"]["w"]) != float(once.params["discriminator"]["w"])
+
+
+def test_nothing_moves_when_a_term_is_not_finite():
+    system = two_players(rules={"generator": {"rec": jnp.inf}, "discriminator": {"gan": 1.0}})
+    state = first_state(system, SGD, ema=True)
+    new, scalars = jax.jit(make_train_step(system, SGD, 0.9))(state, {}, BATCH, ROOT)
+    assert float(scalars["finite"]) == 0 and not np.isfinite(scalars["loss/generator"])
+    assert digest(new._replace(step=state.step)) == digest(state)
+    assert int(new.step) == 1
+
+
+def test_moving_average():
+    system = two_players()
+    state = first_state(system, SGD, ema=True)
+    new, _ = jax.jit(make_train_step(system, SGD, 0.75))(state, {}, BATCH, ROOT)
+    expected = 0.75 * state.params["generator"]["w"] + 0.25 * new.params["generator"]["w"]
+    np.testing.assert_allclose(new.ema["generator"]["w"], expected, rtol=1e-6)
+
+
+def test_weights_are_schedules_of_the_step():
+    weight = weight_schedule(2.0, start=3, warmup=4)
+    np.testing.assert_allclose([weight(jnp.int32(s)) for s in range(9)], [0, 0, 0, 0.5, 1, 1.5, 2, 2, 2])
+    assert weight_schedule(2.0) == 2.0
+    system = two_players(rules={"generator": {"rec": weight_schedule(1.0, start=1)}, "discriminator": {"gan": 1.0}})
+    state = first_state(system, SGD)
+    step = jax.jit(make_train_step(system, SGD))
+    once, _ = step(state, {}, BATCH, ROOT)
+    assert float(once.params["generator"]["w"]) == float(state.params["generator"]["w"])
+    twice, _ = step(once, {}, BATCH, ROOT)
+    assert float(twice.params["generator"]["w"]) != float(once.params["generator"]["w"])
+
+
+@pytest.mark.parametrize("unroll", [1, 3])
+def test_several_steps_in_one_call_are_single_steps(unroll):
+    system = two_players()
+    step = make_train_step(system, SGD)
+    batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf // 2, leaf // 3]), BATCH)
+    state, scalars = jax.jit(make_train_call(step, unroll))(first_state(system, SGD), {}, batches, ROOT)
+    one = first_state(system, SGD)
+    for i in range(3):
+        one, single = jax.jit(step)(one, {}, jax.tree.map(lambda leaf, i=i: leaf[i], batches), ROOT)
+        np.testing.assert_allclose(scalars["rec"][i], single["rec"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(state.params["generator"]["w"], one.params["generator"]["w"], rtol=1e-6)
+    assert int(state.step) == 3
+
+
+def test_rmsprop_is_that_of_keras_2():
+    """Keras 2, which the article used: a = rho a + (1 - rho) g^2; p -= lr g / (sqrt(a) + eps); in float64 by hand.
+
+    Keras 3 has the epsilon inside the root, which is another optimiser for small gradients.
+    """
+    config = {"name": "rmsprop", "learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0, "decay": 0.9,
+              "eps": 1e-7}  # fmt: skip
+    optimizer = make_optimizer(config, 10)
+    gradients = np.random.default_rng(0).normal(size=(10, 4)) * [1, 1e-3, 1e-6, 0]
+    ours, state = jnp.zeros(4), optimizer.init(jnp.zeros(4))
+    expected, average = np.zeros(4), np.zeros(4)
+    for gradient in gradients:
+        updates, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, ours)
+        ours = optax.apply_updates(ours, updates)
+        average = 0.9 * average + 0.1 * gradient**2
+        expected -= 1e-3 * gradient / (np.sqrt(average) + 1e-7)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vae_mnist", "dfc_mnist"])
+def test_loss_of_the_article_by_hand(name, smoke):
+    """The whole system's scalars against the article's formulas, written here once more from its text."""
+    from vae_jax.backbones import features
+
+    config = smoke(name)
+    system = make_experiment(config, (28, 28, 1), labelled=False).system
+    images = jax.random.uniform(jax.random.key(1), (4, 28, 28, 1))
+    params, stats = system.init(root_key(0, "init"), {"image": images})
+    key = jax.random.key(3)
+    terms, _ = system.terms(params, stats, system.frozen(), {"image": images}, key, jnp.int32(0))
+
+    t_mean, t_log_var = (np.asarray(a, np.float64) for a in system.encode(params, stats, images))
+    kl_loss = -0.5 * np.sum(1 + t_log_var - t_mean**2 - np.exp(t_log_var), axis=-1)
+    np.testing.assert_allclose(terms["kl"], kl_loss.mean(), rtol=1e-4)
+    t = t_mean + np.exp(t_log_var / 2) * np.asarray(jax.random.normal(key, t_mean.shape))
+    decoded = system.decode(params, stats, jnp.asarray(t, jnp.float32))
+    if name == "vae_mnist":
+        x, p = (np.asarray(a, np.float64).reshape(4, -1) for a in (images, decoded))
+        expected = -np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), axis=-1).mean()
+        np.testing.assert_allclose(terms["bce"], expected, rtol=1e-5)
+    else:
+        h1, h2 = (features("mnist_classifier", a, ("relu1", "relu2")) for a in (images, decoded))
+        expected = sum(((np.asarray(h1[tap]) - np.asarray(h2[tap])) ** 2).sum() / 4 for tap in h1)
+        np.testing.assert_allclose(terms["feature"], expected, rtol=1e-4)
+
+
+def test_frozen_weights_are_arguments_and_get_no_gradient(smoke):
+    """The perceptual network's weights are not constants of the program, and no player owns them."""
+    config = smoke("dfc_mnist")
+    experiment = make_experiment(config, (28, 28, 1), labelled=False)
+    frozen = experiment.system.frozen()
+    state = jax.eval_shape(experiment.init)
+    batch = {"image": jax.ShapeDtypeStruct((8, 28, 28, 1), jnp.uint8)}
+    step = make_train_step(experiment.system, experiment.optimizers)
+    text = jax.jit(step).lower(state, frozen, batch, jax.eval_shape(lambda: ROOT)).as_text()
+    assert len(text) < 300_000 and max(map(len, text.splitlines())) < 10_000
+    assert set(state.params) == {"vae"} and set(frozen) == {"backbone"}
