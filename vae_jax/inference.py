@@ -79,9 +79,10 @@ class Model:
             raise UserError(f"This model takes images [N, {expected}], not {images.shape}.")
         if images.dtype == np.uint8:
             return jnp.asarray(images, jnp.float32) / 255
-        low, high = float(images.min(initial=0)), float(images.max(initial=0))
-        if not (low >= 0 and high <= 1):  # also true for NaN
-            raise UserError(f"Images must lie in [0, 1], or be uint8; these lie in [{low:g}, {high:g}].")
+        if not np.all((images >= 0) & (images <= 1)):  # NaN lies nowhere
+            raise UserError(
+                f"Images must lie in [0, 1], or be uint8; these lie in [{images.min():g}, {images.max():g}]."
+            )
         return jnp.asarray(images, jnp.float32)
 
 

@@ -1,0 +1,212 @@
+"""Whole runs, in this process: train, stop, resume, finish, judge, use."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from vae_jax import load_model, train_step
+from vae_jax.errors import UserError
+from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
+from vae_jax.inference import load_workdir
+from vae_jax.train import train
+from vae_jax.workdir import read_lines
+
+
+def config_of(smoke, name, **changes):
+    config = smoke(name)
+    config.update(changes)
+    return config.lock()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A DFC-VAE of the smoke size, trained once for all tests of this file."""
+    from conftest import ROOT
+
+    from vae_jax.cli import load_config
+
+    workdir = tmp_path_factory.mktemp("runs") / "dfc"
+    metrics = train(load_config(f"{ROOT}/configs/dfc_mnist.py:smoke").lock(), str(workdir))
+    return workdir, metrics
+
+
+def test_what_a_run_leaves(finished):
+    workdir, metrics = finished
+    assert json.loads((workdir / "eval" / "metrics.json").read_text()) == metrics
+    assert metrics["step"] == 4 and len(metrics["state_digest"]) == 64 and metrics["examples"] == 100
+    assert {"mse", "psnr", "ssim", "bce", "kl", "laplacian_variance", "blur_percent"} <= set(metrics)
+    assert set(metrics["per_class"]["laplacian_variance"]) == {str(c) for c in range(10)}
+    per_image = np.load(workdir / "eval" / "per_image.npz")
+    assert all(per_image[name].shape == (100,) for name in per_image)
+    for name in ("config.json", "report.html", "pictures/samples_0000004.png", "pictures/reconstructions_0000004.png"):
+        assert (workdir / name).stat().st_size > 100
+    (run,) = read_lines(workdir / "runs.jsonl")
+    assert run["from_step"] == 0 and "jax" in run["versions"] and "pytest" in run["command"]
+    steps = [line["step"] for line in read_lines(workdir / "scalars.jsonl") if "feature" in line]
+    assert steps == [2, 4]
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_the_report_is_self_contained(finished):
+    page = (finished[0] / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 4
+    assert "http" not in page.split("</style>")[1] and 'src="/' not in page
+
+
+def test_offline_evaluation_is_the_same(finished):
+    workdir, metrics = finished
+    run = load_workdir(workdir)
+    offline = summarise(evaluate_run(run, load_eval_dataset(run, None)))
+    assert offline == {name: metrics[name] for name in offline}
+
+
+def test_an_example_does_not_depend_on_its_batch(finished):
+    """Odd batch sizes, four devices: every example is judged exactly once, the same."""
+    from vae_jax.evaluate import make_evaluate
+
+    run = load_workdir(finished[0])
+    dataset, frozen = load_eval_dataset(run, None), run.experiment.system.frozen()
+    frozen = jax.device_put(frozen)
+    big, small = (
+        make_evaluate(run.experiment.system, dataset, run.mesh, size)(run.state, frozen) for size in (100, 12)
+    )
+    for name in big:
+        np.testing.assert_allclose(small[name], big[name], rtol=2e-5, atol=1e-5, err_msg=name)
+
+
+def test_the_same_command_again_changes_nothing(finished, smoke):
+    workdir, metrics = finished
+    assert train(smoke("dfc_mnist").lock(), str(workdir)) == metrics
+    assert read_lines(workdir / "runs.jsonl")[-1]["from_step"] == 4
+
+
+@pytest.mark.parametrize("name", ["dfc_mnist", "classifier_mnist"])
+def test_stopped_and_resumed_is_bit_equal(name, smoke, tmp_path, monkeypatch, capsys):
+    """SIGINT in the middle of a run of six steps, after the second."""
+    changes = {"steps": 6, "checkpoint_every": 6, "eval_every": 6, "ema": 0.5}
+    whole = train(config_of(smoke, name, **changes), str(tmp_path / "whole"))
+
+    from vae_jax import progress
+
+    add = progress.Progress.add
+
+    def interrupt(self, step, scalars):
+        add(self, step, scalars)
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Progress, "add", interrupt)
+        assert train(config_of(smoke, name, **changes), str(tmp_path / "parts")) is None
+    assert "stopped at step 2 and saved; the same command goes on from there" in capsys.readouterr().out
+    resumed = train(config_of(smoke, name, **changes), str(tmp_path / "parts"))
+    assert "going on from step 2" in capsys.readouterr().out
+    assert resumed == whole
+    states = [load_workdir(tmp_path / part).state for part in ("whole", "parts")]
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_nan_stops_with_step_and_term(smoke, tmp_path, monkeypatch):
+    """The kl term turns bad at the fourth step; the checkpoint of the second stays as it was."""
+    import jax.numpy as jnp
+
+    from vae_jax.systems import SYSTEMS, vae
+
+    def going_bad(config, image_shape):
+        system = vae(config, image_shape)
+
+        def terms(params, stats, frozen, batch, key, step):
+            values, stats = system.terms(params, stats, frozen, batch, key, step)
+            return values | {"kl": jnp.where(step >= 3, jnp.nan, values["kl"])}, stats
+
+        return system._replace(terms=terms)
+
+    monkeypatch.setitem(SYSTEMS, "vae", going_bad)
+    config = config_of(smoke, "vae_mnist", steps=8, checkpoint_every=2, log_every=8, eval_every=8)
+    with pytest.raises(UserError, match=r"at step 4 kl, loss/vae.* was not a finite number"):
+        train(config, str(tmp_path / "run"))
+    state = load_workdir(tmp_path / "run").state
+    assert int(state.step) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_one_compilation_for_a_whole_run(smoke, tmp_path, monkeypatch):
+    traces = []
+    make = train_step.make_train_step
+
+    def counted(*args, **kwargs):
+        step = make(*args, **kwargs)
+        return lambda *a: traces.append(1) or step(*a)
+
+    monkeypatch.setattr("vae_jax.train.make_train_step", counted)
+    train(config_of(smoke, "vae_mnist", steps=8), str(tmp_path / "run"))
+    assert len(traces) == 1  # scan traces its body once, however many steps are unrolled
+
+
+def test_another_model_in_the_workdir(finished, smoke):
+    config = smoke("dfc_mnist")
+    config.latents = 7
+    with pytest.raises(UserError, match="(?s)holds another run.*latents: 5 in the workdir, 7 now"):
+        train(config.lock(), str(finished[0]))
+
+
+def test_longer_training_goes_on(finished, smoke, tmp_path):
+    import shutil
+
+    shutil.copytree(finished[0], tmp_path / "longer")
+    metrics = train(config_of(smoke, "dfc_mnist", steps=6), str(tmp_path / "longer"))
+    assert metrics["step"] == 6
+
+
+def test_a_folder_of_somebody_else(smoke, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="not the workdir of a run"):
+        train(smoke("vae_mnist").lock(), str(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_load_model(finished):
+    model = load_model(finished[0])
+    images = np.random.default_rng(0).uniform(size=(3, 28, 28, 1)).astype(np.float32)
+    mean, logvar = model.encode(images)
+    assert mean.shape == logvar.shape == (3, 5)
+    recon = np.asarray(model.reconstruct(images))
+    assert recon.shape == (3, 28, 28, 1) and recon.min() >= 0 and recon.max() <= 1
+    np.testing.assert_array_equal(recon, model.decode(mean))
+    bytes_ = (255 * images).astype(np.uint8)
+    np.testing.assert_allclose(model.encode(bytes_)[0], model.encode(bytes_ / np.float32(255))[0], atol=1e-6)
+    samples = model.sample(jax.random.key(0), 4)
+    assert samples.shape == (4, 28, 28, 1)
+    np.testing.assert_array_equal(samples, model.sample(jax.random.key(0), 4))
+    np.testing.assert_allclose(
+        model.sample(jax.random.key(0), 4, temperature=0.0)[0], model.decode(np.zeros((1, 5)))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (np.full((1, 28, 28, 1), 255.0), r"these lie in \[255, 255\]"),
+        (np.full((1, 28, 28, 1), -0.1), "must lie in"),
+        (np.full((1, 28, 28, 1), np.nan), "must lie in"),
+        (np.zeros((28, 28)), r"takes images \[N, 28, 28, 1\], not \(28, 28\)"),
+    ],
+)
+def test_load_model_refuses_what_is_out_of_range(finished, images, words):
+    with pytest.raises(UserError, match=words):
+        load_model(finished[0]).encode(images)
+
+
+def test_load_model_of_what_is_no_autoencoder(tmp_path, smoke):
+    with pytest.raises(UserError, match="There is no workdir"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="has no config.json"):
+        load_model(tmp_path)
+    train(smoke("classifier_mnist").lock(), str(tmp_path / "classifier"))
+    with pytest.raises(UserError, match="does not encode"):
+        load_model(tmp_path / "classifier")
