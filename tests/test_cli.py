@@ -1,0 +1,130 @@
+"""The commands as a user meets them: bad input is one clear message before anything is compiled, exit code 2."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from vae_jax import cli
+from vae_jax.config import check_config
+from vae_jax.errors import UserError
+from vae_jax.experiment import make_experiment
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def assert_mistake(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr + result.stdout
+    assert "compil" not in result.stdout
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], ["--config=configs/NAME.py"]),
+        (["--config=configs/dfc_mnst.py"], ["no config configs/dfc_mnst.py", "'configs/dfc_mnist.py'"]),
+        (["--config=configs/dfc_mnist.py:quik"], ["Unknown variant 'quik'", "'quick'"]),
+        (["--config=configs/dfc_mnist.py:smoke", "--config.batchsize=3"], ["'batchsize'", "'batch_size'"]),
+        (["--config=configs/dfc_mnist.py:smoke", "--config.data.nam=x"], ["'data.nam'", "'data.name'"]),
+        (["--config=configs/dfc_mnist.py:smoke", "--config.steps=many"], ["--config.steps=many"]),
+        (["--config=configs/dfc_mnist.py:smoke", "--wrkdir=x"], ["'wrkdir'", "workdir"]),
+        (["--config.seed=3"], ["--config.seed needs --config="]),
+    ],
+)
+def test_mistakes_in_flags(arguments, words):
+    assert_mistake(run("vae_jax.main", "--workdir=unused", *arguments), *words)
+    assert not (ROOT / "unused").exists()
+
+
+def test_mistakes_in_names_and_data(tmp_path):
+    config = "--config=configs/dfc_mnist.py:smoke"
+    workdir = f"--workdir={tmp_path / 'run'}"
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    folder = ["--config.data.name=image_folder", f"--config.data.dir={tmp_path / 'empty'}"]
+    assert_mistake(run("vae_jax.main", config, workdir, *folder), "No images in", "empty/train")
+    assert_mistake(run("vae_jax.main", config, workdir, "--config.batch_size=600"), "512 images, fewer than a batch")
+    assert_mistake(
+        run("vae_jax.main", config, workdir, f"--config.backbone.weights={tmp_path}/no.safetensors"),
+        "No weights at", "no.safetensors is missing",
+    )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_and_convert(tmp_path):
+    assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path}"), "has no config.json")
+    assert_mistake(run("vae_jax.compare", f"--workdirs={tmp_path}", "--workdir=x"), "two or more folders")
+    assert_mistake(run("pretrained_converters.convert", "vgg", "--source=x"), "Unknown converter 'vgg'")
+    assert_mistake(run("pretrained_converters.convert", "vae_mnist", "--source=x"), "There is no x")
+
+
+def test_evaluate_chosen_metrics(tmp_path, smoke):
+    from vae_jax.train import train
+
+    train(smoke("vae_mnist").lock(), str(tmp_path / "run"))
+    result = run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=psnr,ssim")
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())
+    assert {"psnr", "ssim", "kl", "step", "state_digest"} <= set(metrics) and "mse" not in metrics
+    assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=pnsr"), "'pnsr'", "'psnr'")
+
+
+def load(name="dfc_mnist", **changes):
+    config = cli.load_config(f"{ROOT}/configs/{name}.py:smoke")
+    config.update(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"steps": 5}, r"steps \(5\) must be a multiple of steps_per_call \(2\)"),
+        ({"latents": 0}, "latents is 0; it must be at least 1"),
+        ({"ema": 1.0}, r"ema is 1.0; a decay lies in \[0, 1\)"),
+        ({"terms": {}}, "no loss terms"),
+    ],
+)
+def test_numbers_that_make_no_sense(changes, words):
+    config = load()
+    if changes == {"terms": {}}:
+        del config["terms"]
+        config.terms = {}
+    else:
+        config.update(changes)
+    with pytest.raises(UserError, match=words):
+        check_config(config)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"system": "vea"}, "Unknown system 'vea'. Did you mean 'vae'"),
+        ({"encoder": {"name": "mnits"}}, "Unknown encoder.name 'mnits'. Did you mean 'mnist'"),
+        ({"terms": {"bec": {"weight": 1.0, "start": 0, "warmup": 0}}}, "Unknown term 'bec'. Did you mean 'bce'"),
+        ({"terms": {"cross_entropy": {"weight": 1.0, "start": 0, "warmup": 0}}}, "has no place in a vae"),
+        ({"terms": {"feature": {"taps": ()}}}, "terms.feature.taps is empty"),
+        ({"terms": {"kl": {"start": -1}}}, "cannot be negative"),
+        ({"optimizers": {"decoder": {"name": "adam"}}}, "name the players of vae: vae"),
+        ({"optimizers": {"vae": {"name": "adm"}}}, "Unknown optimizer 'adm'. Did you mean 'adam'"),
+        ({"optimizers": {"vae": {"schedule": "cosin"}}}, "Unknown schedule 'cosin'. Did you mean 'cosine'"),
+        ({"optimizers": {"vae": {"warmup_steps": 4}}}, "must be fewer than the run's steps"),
+        ({"image_size": 16}, "at least 18 pixels"),
+    ],
+)  # fmt: skip
+def test_names_are_checked_before_compiling(changes, words):
+    with pytest.raises(UserError, match=words):
+        make_experiment(load(**changes), (28, 28, 1), labelled=True)
+
+
+def test_a_classifier_needs_labels():
+    import jax
+
+    config = load("classifier_mnist")
+    with pytest.raises(UserError, match="has no labels"):
+        jax.eval_shape(make_experiment(config, (28, 28, 1), labelled=False).init)

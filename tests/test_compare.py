@@ -1,0 +1,80 @@
+"""The comparison page from real workdirs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_jax.compare import compare, interpolate
+from vae_jax.errors import UserError
+from vae_jax.inference import load_model
+from vae_jax.train import train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The plain VAE with two seeds, and the DFC-VAE."""
+    from conftest import ROOT
+
+    from vae_jax.cli import load_config
+
+    folder = tmp_path_factory.mktemp("runs")
+    for name, seed in (("vae_mnist", 0), ("vae_mnist", 1), ("dfc_mnist", 0)):
+        config = load_config(f"{ROOT}/configs/{name}.py:smoke")
+        config.seed = seed
+        train(config.lock(), str(folder / f"{name}_{seed}"))
+    return folder
+
+
+def test_the_article_in_one_page(runs, tmp_path):
+    workdirs = [str(runs / name) for name in ("vae_mnist_0", "vae_mnist_1", "dfc_mnist_0")]
+    record = compare(workdirs, tmp_path / "out")
+    assert record == json.loads((tmp_path / "out" / "compare.json").read_text())
+
+    plain, dfc = record["rows"]
+    assert (plain["name"], plain["seeds"]) == ("vae_mnist", [0, 1]) and (dfc["name"], dfc["seeds"]) == (
+        "dfc_mnist",
+        [0],
+    )
+    mse = [json.loads((runs / f"vae_mnist_{seed}/eval/metrics.json").read_text())["mse"] for seed in (0, 1)]
+    np.testing.assert_allclose(plain["runs"]["mse"], mse)
+    np.testing.assert_allclose((plain["mean"]["mse"], plain["std"]["mse"]), (np.mean(mse), np.std(mse, ddof=1)))
+    assert dfc["std"]["mse"] is None
+
+    for title, images in (("class != 1", 90), ("class == 1", 10)):
+        tests = record["t_tests"][title]
+        pairs = [("originals", "vae_mnist"), ("originals", "dfc_mnist"), ("vae_mnist", "dfc_mnist")]
+        assert [(t["first"], t["second"]) for t in tests] == pairs
+        assert all(t["images"] == images for t in tests)
+
+    pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {
+        "compare", "reconstructions", "sharpness_per_class", "histograms", "prior_samples",
+        "interpolation_1-5", "interpolation_1-3", "interpolation_3-7",
+    }  # fmt: skip
+    for path in (tmp_path / "out").glob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 50
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert page.count("data:image/png;base64,") == 7 and "http" not in page.split("</style>")[1]
+    markdown = (tmp_path / "out" / "compare.md").read_text()
+    assert "| vae_mnist - dfc_mnist |" in markdown and "±" in markdown
+
+
+def test_interpolation_ends_at_the_reconstructions(runs):
+    model = load_model(runs / "dfc_mnist_0")
+    first, last = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype(np.float32)
+    images = interpolate(model, first, last)
+    assert images.shape == (11, 28, 28, 1)
+    np.testing.assert_allclose(images[[0, -1]], model.reconstruct(np.stack([first, last])), atol=1e-5)
+
+
+def test_other_data_cannot_be_compared(runs, tmp_path):
+    shutil.copytree(runs / "vae_mnist_0", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    config["data"]["name"] = "mnist_5k"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="data.name is 'synthetic' in one, 'mnist_5k' in the other"):
+        compare([str(runs / "vae_mnist_0"), str(tmp_path / "other")], tmp_path / "out")

@@ -1,0 +1,138 @@
+"""The article's Keras files: made here in Keras's layout, and the real ones where they are to be had."""
+
+import jax
+import numpy as np
+import pytest
+
+from pretrained_converters import convert
+from vae_jax import load_model
+from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.errors import UserError
+from vae_jax.evaluate import evaluate_run, load_eval_dataset
+from vae_jax.inference import load_workdir
+from vae_jax.train import train
+
+h5py = pytest.importorskip("h5py")
+
+CLASSIFIER = {
+    "conv2d_6": ("conv1", (3, 3, 1, 32)), "conv2d_7": ("conv2", (3, 3, 32, 64)), "conv2d_8": ("conv3", (3, 3, 64, 64)),
+    "dense_8": ("dense", (576, 64)), "dense_9": ("logits", (64, 10)),
+}  # fmt: skip
+ENCODER = {
+    "conv2d_1": (3, 3, 1, 32), "conv2d_2": (3, 3, 32, 64), "conv2d_3": (3, 3, 64, 64), "conv2d_4": (3, 3, 64, 64),
+    "dense_1": (12544, 32), "t_mean": (32, 5), "t_log_var": (32, 5),
+}  # fmt: skip
+DECODER = {"dense_2": (5, 12544), "conv2d_transpose_1": (3, 3, 32, 64), "image_1": (3, 3, 32, 1)}
+
+
+def write(file, prefix, layers):
+    rng = np.random.default_rng(len(prefix))
+    for layer, shape in layers.items():
+        out = shape[-2] if "transpose" in layer else shape[-1]
+        file[f"{prefix}/{layer}/kernel:0"] = 0.1 * rng.normal(size=shape).astype(np.float32)
+        file[f"{prefix}/{layer}/bias:0"] = rng.normal(size=out).astype(np.float32)
+
+
+@pytest.fixture
+def classifier_file(tmp_path):
+    with h5py.File(tmp_path / "classifier.h5", "w") as file:
+        for layer, (_, shape) in CLASSIFIER.items():
+            write(file, f"model_weights/{layer}", {layer: shape})
+        file.create_group("model_weights/max_pooling2d_1")
+        file["optimizer_weights/training_1/Variable:0"] = np.zeros(3)
+    return tmp_path / "classifier.h5"
+
+
+@pytest.fixture
+def vae_file(tmp_path):
+    with h5py.File(tmp_path / "vae_weights.h5", "w") as file:
+        write(file, "encoder", ENCODER)
+        write(file, "decoder", DECODER)
+        file.create_group("sampler")
+    return tmp_path / "vae_weights.h5"
+
+
+def test_classifier(classifier_file, tmp_path, monkeypatch):
+    """By default it is written to where it is then found."""
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "weights"))
+    convert.main(["mnist_classifier", f"--source={classifier_file}"])
+    weights = load_backbone("mnist_classifier")
+    with h5py.File(classifier_file) as file:
+        for layer, (name, _) in CLASSIFIER.items():
+            for leaf in ("kernel", "bias"):
+                np.testing.assert_array_equal(weights[name][leaf], file[f"model_weights/{layer}/{layer}/{leaf}:0"])
+
+
+def test_vae_becomes_a_workdir(vae_file, tmp_path):
+    convert.main(["dfc_mnist", f"--source={vae_file}", f"--output={tmp_path / 'run'}"])
+    run = load_workdir(tmp_path / "run")
+    assert run.config.name == "article_dfc_mnist" and int(run.state.step) == 28_125
+    with h5py.File(vae_file) as file:
+        params = run.state.params["vae"]
+        np.testing.assert_array_equal(params["encoder"]["logvar"]["bias"], file["encoder/t_log_var/bias:0"])
+        np.testing.assert_array_equal(
+            params["decoder"]["upconv"]["kernel"], file["decoder/conv2d_transpose_1/kernel:0"]
+        )
+    assert load_model(tmp_path / "run").reconstruct(np.zeros((1, 28, 28, 1))).shape == (1, 28, 28, 1)
+
+
+def test_a_trained_classifier_becomes_weights(tmp_path, smoke):
+    train(smoke("classifier_mnist").lock(), str(tmp_path / "run"))
+    convert.main(["mnist_classifier", f"--source={tmp_path / 'run'}", f"--output={tmp_path / 'w.safetensors'}"])
+    weights = load_backbone("mnist_classifier", tmp_path / "w.safetensors")
+    state = load_workdir(tmp_path / "run").state
+    for a, b in zip(jax.tree.leaves(weights), jax.tree.leaves(state.params["classifier"]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_files_that_do_not_fit(classifier_file, vae_file, tmp_path):
+    with pytest.raises(UserError, match="no group 'model_weights'; it has decoder, encoder"):
+        convert.mnist_classifier(vae_file, tmp_path / "w.safetensors")
+    with h5py.File(classifier_file, "a") as file:
+        file["model_weights/conv2d_9/conv2d_9/kernel:0"] = np.zeros((3, 3, 64, 64))
+    with pytest.raises(UserError, match="a layer conv2d_9 too many"):
+        convert.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
+    with h5py.File(classifier_file, "a") as file:
+        del file["model_weights/conv2d_9"], file["model_weights/dense_8"]
+    with pytest.raises(UserError, match=r"(?s)expected and not there: .*logits/kernel \(64, 10\)"):
+        convert.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
+    (tmp_path / "page.h5").write_text("<html>")
+    with pytest.raises(UserError, match="not a readable HDF5 file"):
+        convert.mnist_classifier(tmp_path / "page.h5", None)
+    with pytest.raises(UserError, match="--output=DIR"):
+        convert.CONVERTERS["vae_mnist"](vae_file, None)
+
+
+def test_the_real_article(real_data, tmp_path):
+    """Its own numbers, on the 10,000 test digits: Laplacian variance to four digits, MSE, cross-entropy."""
+    output = tmp_path / "article"
+    convert.main(["vae_mnist", f"--source={real_data / 'article' / 'vae_weights.h5'}", f"--output={output}"])
+    run = load_workdir(output)
+    per_image = evaluate_run(run, load_eval_dataset(run, str(real_data / "mnist")))
+    ones = per_image["label"] == 1
+    assert (ones.sum(), (~ones).sum()) == (1135, 8865)
+    means = [
+        per_image[name][mask].mean(dtype=np.float64)
+        for name in ("laplacian_variance", "target_laplacian_variance")
+        for mask in (~ones, ones)
+    ]
+    assert [round(mean, 4) for mean in means] == [0.0352, 0.0434, 0.1673, 0.0867]
+    assert round(per_image["mse"].mean(dtype=np.float64), 5) == 0.02754
+    assert round(per_image["bce"].mean(dtype=np.float64), 2) == 113.15
+
+
+def test_the_real_classifiers(real_data, tmp_path):
+    """Both know at least 99 % of the test digits; the scale that configs/dfc_mnist.py speaks of."""
+    from vae_jax.data.idx import read_idx
+
+    article = convert.mnist_classifier(real_data / "article" / "classifier.h5", tmp_path / "w.safetensors")
+    images = read_idx(real_data / "mnist" / "t10k-images-idx3-ubyte.gz")[..., None] / np.float32(255)
+    labels = read_idx(real_data / "mnist" / "t10k-labels-idx1-ubyte.gz")
+    energy = []
+    for path in (article, ""):
+        features = jax.jit(BACKBONES["mnist_classifier"].apply, static_argnums=2)(
+            load_backbone("mnist_classifier", path), images, ("relu1", "relu2", "logits")
+        )
+        assert (np.argmax(features["logits"], 1) == labels).mean() >= 0.990
+        energy.append([float((features[tap] ** 2).mean()) for tap in ("relu1", "relu2")])
+    np.testing.assert_allclose(np.divide(*energy), [2.5, 2.5], atol=0.1)
