@@ -123,13 +123,23 @@ def test_several_steps_in_one_call_are_single_steps(unroll):
     system = two_players()
     step = make_train_step(system, SGD)
     batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf // 2, leaf // 3]), BATCH)
-    state, scalars = jax.jit(make_train_call(step, unroll))(first_state(system, SGD), {}, batches, ROOT)
+    state, scalars = make_train_call(step, unroll)(first_state(system, SGD), {}, batches, ROOT)
     one = first_state(system, SGD)
     for i in range(3):
         one, single = jax.jit(step)(one, {}, jax.tree.map(lambda leaf, i=i: leaf[i], batches), ROOT)
         np.testing.assert_allclose(scalars["rec"][i], single["rec"], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(state.params["generator"]["w"], one.params["generator"]["w"], rtol=1e-6)
     assert int(state.step) == 3
+
+
+def test_the_state_is_donated_and_nothing_else():
+    system = two_players()
+    batches = jax.tree.map(lambda leaf: leaf[None], BATCH)
+    state, frozen = first_state(system, SGD), {"weights": jnp.ones(3)}
+    old = state.opt_state["discriminator"][0].mu["w"]
+    make_train_call(make_train_step(system, SGD), 1)(state, frozen, batches, ROOT)
+    assert old.is_deleted()
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((frozen, batches, ROOT)))
 
 
 def test_rmsprop_is_that_of_keras_2():

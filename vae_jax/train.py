@@ -71,7 +71,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     # ---- functions -----------------------------------------------------------------------------------------------
     train_step = make_train_step(experiment.system, experiment.optimizers, config.ema)
     unroll = config.steps_per_call if jax.default_backend() == "cpu" else 1
-    train_call = jax.jit(make_train_call(train_step, unroll), donate_argnames=("state",))
+    train_call = make_train_call(train_step, unroll)
     evaluate = make_evaluate(experiment.system, eval_data, mesh, config.eval_batch_size)
     pictures = make_pictures(experiment, eval_data, mesh, config.seed, config.latents)
     step_key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))

@@ -72,16 +72,16 @@ def make_train_step(
 
 
 def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
-    """Several steps as one call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
+    """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
-    `unroll` is how many of the K steps `lax.scan` writes out. On CPU all of them: convolutions inside a while loop
+    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes out. On CPU all of them: convolutions inside a while loop
     lose their fast, threaded kernels there.
     """
 
     def train_call(state: State, frozen, batches, root_key: jax.Array):
         return jax.lax.scan(lambda s, batch: train_step(s, frozen, batch, root_key), state, batches, unroll=unroll)
 
-    return train_call
+    return jax.jit(train_call, donate_argnames=("state",))
 
 
 def _where(condition: jax.Array, new, old):

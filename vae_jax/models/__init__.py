@@ -5,6 +5,7 @@ A new network is one file and one line here. Encoders are called as `ENCODERS[na
 """
 
 from vae_jax.models.mnist import MnistDecoder, MnistEncoder
+from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 
-ENCODERS = {"mnist": MnistEncoder}
-DECODERS = {"mnist": MnistDecoder}
+ENCODERS = {"mnist": MnistEncoder, "residual": ResidualEncoder}
+DECODERS = {"mnist": MnistDecoder, "residual": ResidualDecoder}

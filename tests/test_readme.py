@@ -1,0 +1,50 @@
+"""The README speaks of what is there."""
+
+import re
+
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_files_and_modules_exist():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    configs = [f"configs/{name}.py" for name in re.findall(r"configs/(\w+)\.py", README) if name != "NAME"]
+    modules = [
+        name.replace(".", "/") + ".py" for name in re.findall(r"-m ((?:vae_jax|pretrained_converters)[\w.]*)", README)
+    ]
+    assert links and configs and modules
+    for path in links + configs + modules:
+        assert (ROOT / path).exists(), path
+
+
+def test_every_experiment_is_in_the_table():
+    for path in (ROOT / "configs").glob("*.py"):
+        if path.stem not in ("__init__", "common"):
+            assert f"| `{path.stem}` |" in README
+
+
+def test_the_first_two_commands():
+    first, second = blocks("sh")[:2]
+    assert "-m venv" in first and "requirements.txt" in first and "configs/dfc_mnist.py:quick" in first
+    assert "tests/requirements.txt" in second and "pytest" in second
+
+
+def test_the_results_are_the_printed_ones():
+    """The table of the README is the one that vae_jax.compare wrote."""
+    table = (ROOT / "docs" / "results" / "mnist" / "compare.md").read_text().split("\n\n")[1].strip()
+    assert table in README
+
+
+def test_pictures_are_small():
+    for path in (ROOT / "docs").rglob("*.png"):
+        assert path.stat().st_size < 300_000, path
+
+
+def test_python_example():
+    (example,) = blocks("python")
+    compile(example, "README.md", "exec")
