@@ -74,8 +74,8 @@ def make_train_step(
 def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
-    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes out. On CPU all of them: convolutions inside a while loop
-    lose their fast, threaded kernels there.
+    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes
+    out. On CPU all of them: convolutions inside a while loop lose their fast, threaded kernels there.
     """
 
     def train_call(state: State, frozen, batches, root_key: jax.Array):
