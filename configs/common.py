@@ -47,9 +47,9 @@ def term(weight: float, start: int = 0, warmup: int = 0, **options) -> ConfigDic
     return ConfigDict({"weight": float(weight), "start": start, "warmup": warmup, **options})
 
 
-def rmsprop(learning_rate: float) -> ConfigDict:
+def rmsprop(learning_rate: float, warmup_steps: int = 0) -> ConfigDict:
     """RMSprop with the defaults of Keras 2."""
-    return _optimizer("rmsprop", learning_rate, decay=0.9, eps=1e-7)
+    return _optimizer("rmsprop", learning_rate, warmup_steps=warmup_steps, decay=0.9, eps=1e-7)
 
 
 def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0) -> ConfigDict:

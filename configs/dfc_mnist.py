@@ -9,6 +9,8 @@ classifier on MNIST are 2.5 times those of the one that comes with vae_jax (conf
 so 2.5 says the same here. The article to the letter, with its own classifier (see pretrained_converters/convert.py):
 
     --config.backbone.weights=article.safetensors --config.terms.feature.weight=1.0
+
+The learning rate rises over the first 500 steps, for the reason given in configs/vae_mnist.py.
 """
 
 from configs import common, vae_mnist

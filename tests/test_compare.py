@@ -51,7 +51,7 @@ def test_the_article_in_one_page(runs, tmp_path):
 
     pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
     assert pictures == {
-        "compare", "reconstructions", "sharpness_per_class", "histograms", "prior_samples",
+        "compare", "reconstructions", "laplacian_variance_per_class", "laplacian_variance", "prior_samples",
         "interpolation_1-5", "interpolation_1-3", "interpolation_3-7",
     }  # fmt: skip
     for path in (tmp_path / "out").glob("*.png"):

@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
 from vae_jax import cli, page
 from vae_jax.config import differences
+from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
@@ -77,33 +79,14 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     numbers = _numbers(entries, subsets)
     tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
 
-    # ---- pictures ------------------------------------------------------------------------------------------------
-    chosen = _examples(labels, dataset.size)
-    examples = dataset.read(chosen)["image"].astype(np.float32) / 255
-    rows = [(ORIGINALS, examples)] + [(name, model.reconstruct(examples)) for name, model in models.items()]
-    pictures = {"reconstructions": figures.image_rows(rows)}
-    if labels is not None:
-        pictures["sharpness per class"] = figures.box_plot(variances, labels, SHARPNESS)
-    pictures["histograms"] = figures.histograms(variances, subsets, SHARPNESS)
-    for a, b in INTERPOLATIONS if labels is not None else ():
-        if {a, b} <= set(labels[chosen]):
-            ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
-            rows = [(name, interpolate(model, *ends)) for name, model in models.items()]
-            pictures[f"interpolation {a}-{b}"] = figures.image_rows(rows)
-    key = root_key(runs[0].config.seed, "sample")
-    rows = [
-        (name if line == 0 else "", images)
-        for name, model in models.items()
-        for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
-    ]
-    pictures["prior samples"] = figures.image_rows(rows)
+    pictures = _pictures(models, dataset, labels, variances, subsets, root_key(runs[0].config.seed, "sample"))
 
     # ---- write ---------------------------------------------------------------------------------------------------
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     for name, png in pictures.items():
-        (output / f"{name.replace(' ', '_')}.png").write_bytes(png)
-    (output / "compare.png").write_bytes(figures.sheet(list(pictures.values())))
+        (output / f"{name.lower().replace(' ', '_')}.png").write_bytes(png)
+    (output / "compare.png").write_bytes(figures.sheet(pictures))
     record = numbers | {"t_tests": {title: [test._asdict() for test in list_] for title, list_ in tests.items()}}
     write_text(output / "compare.json", json.dumps(record, indent=2) + "\n")
     config = runs[0].config
@@ -115,6 +98,38 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     write_text(output / "compare.md", "\n".join(markdown))
     write_text(output / "compare.html", _html(judged, table, test_tables, pictures))
     return record
+
+
+def _pictures(
+    models: Mapping[str, Model],
+    dataset: Dataset,
+    labels: np.ndarray | None,
+    variances: Mapping[str, np.ndarray],
+    subsets: Mapping[str, np.ndarray],
+    key: jax.Array,
+) -> dict[str, bytes]:
+    """The figures of the article by title, as PNG."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    chosen = _examples(labels, dataset.size)
+    examples = dataset.read(chosen)["image"].astype(np.float32) / 255
+    rows = [(ORIGINALS, examples)] + [(name, model.reconstruct(examples)) for name, model in models.items()]
+    pictures = {"Reconstructions": figures.image_rows(rows)}
+    if labels is not None:
+        pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS)
+    pictures[SHARPNESS] = figures.histograms(variances, subsets, SHARPNESS)
+    for a, b in INTERPOLATIONS if labels is not None else ():
+        if {a, b} <= set(labels[chosen]):
+            ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
+            rows = [(name, interpolate(model, *ends)) for name, model in models.items()]
+            pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
+    rows = [
+        (name if line == 0 else "", images)
+        for name, model in models.items()
+        for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
+    ]
+    pictures["Prior samples"] = figures.image_rows(rows)
+    return pictures
 
 
 def interpolate(model: Model, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -221,8 +236,8 @@ def _html(judged: str, table, test_tables: Mapping, pictures: Mapping[str, bytes
     tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
     sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
                              page.table(*table))]  # fmt: skip
-    sections += [page.section(name[0].upper() + name[1:], page.picture(png, name)) for name, png in pictures.items()]
-    sections.insert(4, page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
+    sections += [page.section(name, page.picture(png, name)) for name, png in pictures.items()]
+    sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
     return page.page("Comparison", f"Judged on {judged}.", *sections)
 
 

@@ -21,8 +21,10 @@ from vae_jax.data import load_dataset
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
 from vae_jax.errors import look_up
+from vae_jax.experiment import Experiment
 from vae_jax.inference import Run, load_workdir
 from vae_jax.metrics import METRICS
+from vae_jax.pictures import make_pictures, save_png
 from vae_jax.report import write_report
 from vae_jax.sharding import replicated
 from vae_jax.state import State, digest, eval_params
@@ -76,15 +78,34 @@ def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return summary
 
 
-def write_metrics(folder: Path, state: State, split: str, per_image: PerImage) -> dict[str, Any]:
-    """Writes metrics.json and per_image.npz; returns the metrics."""
-    metrics = {
-        "step": int(state.step), "state_digest": digest(state.params), "split": split, **summarise(per_image)
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    np.savez_compressed(folder / "per_image.npz", **per_image)
-    return metrics
+def make_judge(
+    config: ConfigDict,
+    experiment: Experiment,
+    dataset: Dataset,
+    mesh: Mesh,
+    workdir: Path,
+    metrics: Sequence[str] = tuple(METRICS),
+) -> Callable[[State, Any], tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """(state, frozen) -> metrics and pictures, also written to WORKDIR/eval and WORKDIR/pictures.
+
+    The end of a training and `python -m vae_jax.evaluate` both go this way.
+    """
+    evaluate = make_evaluate(experiment.system, dataset, mesh, config.eval_batch_size, metrics)
+    draw = make_pictures(experiment, dataset, mesh, config.seed, config.latents)
+
+    def judge(state: State, frozen) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        per_image = evaluate(state, frozen)
+        step, summary = int(state.step), summarise(per_image)
+        result = {"step": step, "state_digest": digest(state.params), "split": config.data.eval, **summary}
+        pictures = draw(state, frozen)
+        if jax.process_index() == 0:
+            write_text(workdir / "eval" / "metrics.json", json.dumps(result, indent=2) + "\n")
+            np.savez_compressed(workdir / "eval" / "per_image.npz", **per_image)
+            for name, picture in pictures.items():
+                save_png(workdir / "pictures" / f"{name}_{step:07d}.png", picture)
+        return result, pictures
+
+    return judge
 
 
 def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] = tuple(METRICS)) -> PerImage:
@@ -107,15 +128,16 @@ def main(argv: list[str]) -> None:
     """The command line."""
     del argv
     cli.initialise()
-    run = load_workdir(WORKDIR.value)
+    workdir = Path(WORKDIR.value)
+    run = load_workdir(workdir)
     metrics = METRICS_FLAG.value or tuple(METRICS)
-    per_image = evaluate_run(run, load_eval_dataset(run, DATA_DIR.value), metrics)
-    folder = Path(WORKDIR.value)
-    summary = write_metrics(folder / "eval", run.state, run.config.data.eval, per_image)
-    for name, value in summary.items():
+    dataset = load_eval_dataset(run, DATA_DIR.value)
+    frozen = jax.device_put(run.experiment.system.frozen(), replicated(run.mesh))
+    result, _ = make_judge(run.config, run.experiment, dataset, run.mesh, workdir, metrics)(run.state, frozen)
+    for name, value in result.items():
         if isinstance(value, float):
             print(f"{name:30} {value:.6g}")
-    print(f"wrote {folder / 'eval' / 'metrics.json'} and {write_report(folder)}")
+    print(f"wrote {workdir / 'eval' / 'metrics.json'} and {write_report(workdir)}")
 
 
 if __name__ == "__main__":

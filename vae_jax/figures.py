@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -103,14 +103,18 @@ def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> byte
         return _png(figure)
 
 
-def sheet(pngs: Sequence[bytes]) -> bytes:
-    """Pictures below each other on one white sheet."""
-    images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
-    canvas = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+def sheet(pngs: Mapping[str, bytes]) -> bytes:
+    """Pictures by title, below each other on one white sheet."""
+    images = {title: Image.open(io.BytesIO(png)).convert("RGB") for title, png in pngs.items()}
+    heading = 34
+    height = sum(image.height + heading for image in images.values())
+    canvas = Image.new("RGB", (max(image.width for image in images.values()), height), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=17)
     top = 0
-    for image in images:
-        canvas.paste(image, ((canvas.width - image.width) // 2, top))
-        top += image.height
+    for title, image in images.items():
+        draw.text((12, top + 10), title, fill="#1e293b", font=font)
+        canvas.paste(image, ((canvas.width - image.width) // 2, top + heading))
+        top += heading + image.height
     buffer = io.BytesIO()
     canvas.save(buffer, format="png", optimize=True)
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -73,14 +74,14 @@ class Progress:
         self._writer.write_scalars(step, scalars)
         append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
 
-    def evaluation(self, step: int, metrics: dict[str, float], pictures: dict[str, np.ndarray]) -> None:
+    def evaluation(self, metrics: dict[str, Any], pictures: dict[str, np.ndarray]) -> None:
         """Writes what an evaluation found; its time does not count as training."""
         if self._writer is None:
             return
-        scalars = {f"eval/{name}": value for name, value in metrics.items()}
+        step, means = metrics["step"], {name: value for name, value in metrics.items() if isinstance(value, float)}
+        scalars = {f"eval/{name}": value for name, value in means.items()}
         self._writer.write_scalars(step, scalars)
         self._writer.write_images(step, {name: picture[None] for name, picture in pictures.items()})
         self._writer.flush()
         append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
-        shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-        print(f"     judged on {shown}", flush=True)
+        print("     judged: " + "  ".join(f"{name} {value:.5g}" for name, value in means.items()), flush=True)

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax import page
+from vae_jax.config import flat
 from vae_jax.workdir import read_lines, write_text
+
+UNITS = {"psnr": "dB", "bce": "nats per image", "kl": "nats per image", "cross_entropy": "nats", "blur_percent": "%"}
 
 
 def write_report(workdir: str | Path) -> Path:
@@ -20,9 +23,13 @@ def write_report(workdir: str | Path) -> Path:
     records = read_lines(workdir / "scalars.jsonl")
     runs = read_lines(workdir / "runs.jsonl")
 
-    rows = [(name, f"{value:.5g}") for name, value in metrics.items() if isinstance(value, float)]
+    rows = [
+        (name.replace("_", " "), f"{value:.5g}", UNITS.get(name, ""))
+        for name, value in metrics.items()
+        if isinstance(value, float)
+    ]
     judged = f"{metrics['examples']:,} images of {config['data']['name']}, split {metrics['split']}"
-    sections = [page.section("Numbers", page.text(f"Means over {judged}."), page.table(("metric", "mean"), rows))]
+    sections = [page.section("Numbers", page.text(f"Means over {judged}."), page.table(("metric", "mean", ""), rows))]
 
     for name in ("reconstructions", "samples"):
         newest = max((workdir / "pictures").glob(f"{name}_*.png"), default=None)
@@ -50,7 +57,8 @@ def write_report(workdir: str | Path) -> Path:
     for run in runs[-1:]:
         sections.append(page.section("Started with", page.preformatted(run["command"]),
                                      page.preformatted(json.dumps(run["versions"], indent=1))))  # fmt: skip
-    sections.append(page.section("Config", page.preformatted(json.dumps(config, indent=1))))
+    lines = [f"{key} = {value!r}" for key, value in flat(config).items()]
+    sections.append(page.section("Config", page.preformatted("\n".join(lines))))
 
     lead = f"step {metrics['step']:,}, seed {config['seed']}, state {metrics['state_digest'][:12]}"
     target = workdir / "report.html"

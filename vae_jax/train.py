@@ -13,10 +13,9 @@ from vae_jax.checkpoint import Checkpoints
 from vae_jax.config import check_config
 from vae_jax.data import load_dataset
 from vae_jax.data.pipeline import TrainBatches
-from vae_jax.evaluate import make_evaluate, write_metrics
+from vae_jax.evaluate import make_judge
 from vae_jax.experiment import abstract_state, make_experiment
 from vae_jax.interrupt import stop_requested
-from vae_jax.pictures import make_pictures, save_png
 from vae_jax.progress import Progress
 from vae_jax.report import write_report
 from vae_jax.rngs import root_key
@@ -72,21 +71,14 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     train_step = make_train_step(experiment.system, experiment.optimizers, config.ema)
     unroll = config.steps_per_call if jax.default_backend() == "cpu" else 1
     train_call = make_train_call(train_step, unroll)
-    evaluate = make_evaluate(experiment.system, eval_data, mesh, config.eval_batch_size)
-    pictures = make_pictures(experiment, eval_data, mesh, config.seed, config.latents)
+    judge = make_judge(config, experiment, eval_data, mesh, workdir)
     step_key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
     progress = Progress(workdir, config.steps, config.batch_size, terms)
 
-    def judge(state) -> dict[str, Any]:
-        """Evaluates, writes the metrics and the pictures of this step."""
-        metrics = write_metrics(workdir / "eval", state, config.data.eval, evaluate(state, frozen))
-        drawn = pictures(state, frozen)
-        scalars = {k: v for k, v in metrics.items() if isinstance(v, float)}
-        progress.evaluation(int(state.step), scalars, drawn)
-        if writer:
-            for name, picture in drawn.items():
-                save_png(workdir / "pictures" / f"{name}_{int(state.step):07d}.png", picture)
+    def evaluate(state) -> dict[str, Any]:
+        metrics, pictures = judge(state, frozen)
+        progress.evaluation(metrics, pictures)
         return metrics
 
     # ---- steps ---------------------------------------------------------------------------------------------------
@@ -109,7 +101,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
             checkpoints.save(state)
         if step % config.eval_every == 0 and step != config.steps:
             progress.check()
-            judge(state)
+            evaluate(state)
 
     # ---- the end, or a stop --------------------------------------------------------------------------------------
     progress.check()
@@ -117,7 +109,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     if step < config.steps:
         say(f"stopped at step {step:,} and saved; the same command goes on from there")
         return None
-    metrics = judge(state)
+    metrics = evaluate(state)
     if writer:
         say(f"report: {write_report(workdir)}")
     return metrics
