@@ -78,6 +78,8 @@ def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
             eval_batch_size=64,
             data={"name": "synthetic", "train": "train", "eval": "test"},
         )
+        for optimizer in config.optimizers.values():
+            optimizer.warmup_steps = 0
     elif arg:
         raise UserError(f"Unknown variant {arg!r}: it is 'quick', 'smoke', or left out.")
     return config
