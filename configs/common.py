@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data.eval = "test"  # split to judge on
     config.data.grey = False  # one channel in place of three
     config.data.crop = "square"  # 'square' (centred, largest), 'none', or 'TOP,LEFT,HEIGHT,WIDTH'
-    config.data.memory_limit = 4_000_000_000  # bytes of images held on each device; larger sets are streamed
+    config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed
 
     config.backbone = ConfigDict()
     config.backbone.name = ""  # frozen perceptual network, a name in vae_jax.backbones.BACKBONES; empty: none

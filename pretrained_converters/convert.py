@@ -11,11 +11,12 @@ becomes a workdir, for vae_jax.evaluate and vae_jax.compare.
 import argparse
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from configs import dfc_mnist, vae_mnist
 from pretrained_converters import keras_hdf5
@@ -25,7 +26,7 @@ from vae_jax.checkpoint import Checkpoints
 from vae_jax.errors import UserError, look_up
 from vae_jax.experiment import make_experiment
 from vae_jax.inference import load_workdir
-from vae_jax.state import digest
+from vae_jax.state import digest, eval_params, flatten
 from vae_jax.workdir import open_workdir
 
 ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applications", "licence": "Apache-2.0"}
@@ -34,12 +35,14 @@ ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applicatio
 def mnist_classifier(source: Path, output: Path | None) -> Path:
     """The article's classifier (Keras 2 HDF5), or a workdir of configs/classifier_mnist.py."""
     output = output or weights_dir() / "mnist_classifier.safetensors"
+    if output.suffix != ".safetensors":
+        raise UserError(f"Weights are written as .safetensors with a .json beside them; --output is {output}.")
     expected = jax.eval_shape(BACKBONES["mnist_classifier"].init, jax.random.key(0))
     if source.is_dir():
         run = load_workdir(source)
         if set(run.state.params) != {"classifier"}:
             raise UserError(f"{source} holds the players {', '.join(run.state.params)}, not a classifier.")
-        weights = run.state.params["classifier"]
+        weights = fit(flatten(eval_params(run.state)["classifier"]), expected, str(source))
         manifest = {
             "origin": f"configs/classifier_mnist.py, {run.config.data.name}, seed {run.config.seed}, "
             f"step {int(run.state.step)}",
@@ -53,12 +56,15 @@ def mnist_classifier(source: Path, output: Path | None) -> Path:
     return output
 
 
-def article_vae(config) -> Any:
-    """A converter of the article's trained VAE (Keras 2 HDF5 weights) to a workdir of `config`."""
+def article_vae(get_config: Callable[[], ConfigDict]) -> Callable[[Path, Path | None], Path]:
+    """A converter of the article's trained VAE (Keras 2 HDF5 weights) to a workdir of that config."""
 
     def convert(source: Path, output: Path | None) -> Path:
         if output is None:
             raise UserError("A trained VAE becomes a workdir: say which with --output=DIR.")
+        if (output / "checkpoints").exists():
+            raise UserError(f"{output} holds a run already. Take another --output.")
+        config = get_config()
         leaves = {f"vae/{name}": leaf for name, leaf in keras_hdf5.read_vae(source).items()}
         state = make_experiment(config, (28, 28, 1), labelled=True).init()
         params = jax.tree.map(jnp.asarray, fit(leaves, state.params, str(source)))
@@ -72,8 +78,8 @@ def article_vae(config) -> Any:
 
 CONVERTERS = {
     "mnist_classifier": mnist_classifier,
-    "vae_mnist": article_vae(vae_mnist.get_config()),
-    "dfc_mnist": article_vae(dfc_mnist.get_config()),
+    "vae_mnist": article_vae(vae_mnist.get_config),
+    "dfc_mnist": article_vae(dfc_mnist.get_config),
 }
 
 

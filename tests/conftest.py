@@ -1,6 +1,7 @@
 """A stricter world than production: four CPU devices, rank promotion raises, warnings are errors."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -8,6 +9,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["PJRT_NPROC"] = "32"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["VAE_JAX_WEIGHTS"] = tempfile.mkdtemp()  # only what comes with the repository
 
 import jax
 import numpy as np

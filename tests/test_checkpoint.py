@@ -84,6 +84,13 @@ def test_a_damaged_one_falls_back(saved, damage, words, capsys):
         saved.restore(target(state_at(0)))
 
 
+def test_a_damaged_step_is_written_again(saved):
+    damage_bit(saved.folder / "30")
+    assert int(saved.restore(target(state_at(0))).step) == 20
+    saved.save(state_at(30))
+    assert digest(saved.restore(target(state_at(0)))) == digest(state_at(30))
+
+
 def test_a_step_that_was_not_finished_does_not_count(saved):
     (saved.folder / "manifests" / "30.json").unlink()
     assert int(saved.restore(target(state_at(0))).step) == 20

@@ -35,6 +35,8 @@ def assert_mistake(result: subprocess.CompletedProcess, *words: str) -> None:
         (["--config=configs/dfc_mnist.py:smoke", "--config.data.nam=x"], ["'data.nam'", "'data.name'"]),
         (["--config=configs/dfc_mnist.py:smoke", "--config.steps=many"], ["--config.steps=many"]),
         (["--config=configs/dfc_mnist.py:smoke", "--wrkdir=x"], ["'wrkdir'", "workdir"]),
+        (["--config=configs/dfc_mnist.py:smoke", "config.steps=40"], ["'config.steps=40' is no flag"]),
+        (["--config=README.md"], ["no config README.md"]),
         (["--config.seed=3"], ["--config.seed needs --config="]),
     ],
 )
@@ -57,6 +59,23 @@ def test_mistakes_in_names_and_data(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"terms": {"feature": {"taps": ("relu1",)}}}, "2 tap weights for the taps"),
+        ({"terms": {"feature": {"reduction": "summ"}}}, "Unknown reduction 'summ'. Did you mean 'sum'"),
+        ({"data": {"grey": False}}, "do not fit together: mnist_classifier sees grey images"),
+        ({"encoder": {"name": "residual"}, "decoder": {"name": "residual"}, "image_size": 30}, "multiples of four"),
+    ],
+)
+def test_parts_that_do_not_fit_leave_no_workdir(changes, words, tmp_path):
+    from vae_jax.train import train
+
+    with pytest.raises(UserError, match=words):
+        train(load(**changes).lock(), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_and_convert(tmp_path):
     assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path}"), "has no config.json")
     assert_mistake(run("vae_jax.compare", f"--workdirs={tmp_path}", "--workdir=x"), "two or more folders")
@@ -73,6 +92,7 @@ def test_evaluate_chosen_metrics(tmp_path, smoke):
     metrics = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())
     assert {"psnr", "ssim", "kl", "step", "state_digest"} <= set(metrics) and "mse" not in metrics
     assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=pnsr"), "'pnsr'", "'psnr'")
+    assert run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=laplacian_variance").returncode == 0
 
 
 def load(name="dfc_mnist", **changes):
@@ -87,6 +107,10 @@ def load(name="dfc_mnist", **changes):
         ({"steps": 5}, r"steps \(5\) must be a multiple of steps_per_call \(2\)"),
         ({"latents": 0}, "latents is 0; it must be at least 1"),
         ({"ema": 1.0}, r"ema is 1.0; a decay lies in \[0, 1\)"),
+        ({"seed": -1}, "cannot be negative"),
+        ({"data": {"crop": "sqare"}}, "data.crop is 'sqare'"),
+        ({"optimizers": {"vae": {"learning_rate": float("nan")}}}, "learning_rate is nan; it must be positive"),
+        ({"terms": {"kl": {"weight": float("inf")}}}, "terms.kl.weight is inf"),
         ({"terms": {}}, "no loss terms"),
     ],
 )
@@ -115,6 +139,8 @@ def test_numbers_that_make_no_sense(changes, words):
         ({"optimizers": {"vae": {"schedule": "cosin"}}}, "Unknown schedule 'cosin'. Did you mean 'cosine'"),
         ({"optimizers": {"vae": {"warmup_steps": 4}}}, "must be fewer than the run's steps"),
         ({"image_size": 16}, "at least 18 pixels"),
+        ({"optimizers": {"vae": {"name": "adam"}}}, "The optimizer adam has no option 'decay'. Known: beta1"),
+        ({"encoder": {"blocks": 2}}, "The network mnist .* has no option 'blocks'. It has none"),
     ],
 )  # fmt: skip
 def test_names_are_checked_before_compiling(changes, words):

@@ -71,6 +71,19 @@ def test_interpolation_ends_at_the_reconstructions(runs):
     np.testing.assert_allclose(images[[0, -1]], model.reconstruct(np.stack([first, last])), atol=1e-5)
 
 
+def test_only_seeds_share_a_row(runs, tmp_path):
+    """Another weight, another length, the same seed twice: rows of their own, with names of their own."""
+    config = json.loads((runs / "vae_mnist_0" / "config.json").read_text())
+    for folder, changes in (("a", {"batch_size": 16}), ("b", {"steps": 8}), ("c", {})):
+        shutil.copytree(runs / "vae_mnist_0", tmp_path / folder / "run")
+        (tmp_path / folder / "run" / "config.json").write_text(json.dumps(config | changes))
+    workdirs = [str(runs / "vae_mnist_0"), *(str(tmp_path / folder / "run") for folder in "abc")]
+    record = compare(workdirs, tmp_path / "out")
+    assert [row["name"] for row in record["rows"]] == ["vae_mnist", "run", "b/run", "c/run"]
+    assert all(len(row["seeds"]) == 1 for row in record["rows"])
+    assert len(record["t_tests"]["class != 1"]) == 10
+
+
 def test_other_data_cannot_be_compared(runs, tmp_path):
     shutil.copytree(runs / "vae_mnist_0", tmp_path / "other")
     config = json.loads((tmp_path / "other" / "config.json").read_text())

@@ -1,5 +1,6 @@
 """Data from files, folders and tensorflow-datasets, good and bad."""
 
+import functools
 import gzip
 import struct
 
@@ -106,6 +107,22 @@ def test_slices_that_are_none(config):
         load_dataset(config, "train[1000:]")
 
 
+def test_labels_out_of_range(idx_folder, smoke):
+    config = smoke("classifier_mnist")
+    config.data.update(name="mnist", dir=str(idx_folder))
+    config.classes = 9
+    with pytest.raises(UserError, match="labels from 0 to 9; expected 0 to 8"):
+        load_dataset(config, "train")
+
+
+def test_crop_of_arrays_that_have_the_size(idx_folder, config):
+    config.data.update(name="mnist", dir=str(idx_folder), crop="4,5,20,20")
+    cropped = load_dataset(config, "test").arrays["image"][0, :, :, 0]
+    whole = Image.fromarray(read_idx(idx_folder / "t10k-images-idx3-ubyte.gz")[0])
+    expected = whole.resize((28, 28), Image.Resampling.BICUBIC, box=(5, 4, 25, 24))
+    np.testing.assert_array_equal(cropped, np.asarray(expected))
+
+
 @pytest.fixture
 def picture_folder(tmp_path, config):
     """Grey, colour, transparent, 16-bit, rotated, palette and animated pictures, and files that are none."""
@@ -128,6 +145,7 @@ def picture_folder(tmp_path, config):
     exif[0x0112] = 6  # rotate by 90 degrees
     Image.fromarray(colour).save(cats / "rotated.jpg", exif=exif)
     Image.fromarray(colour[:1, :1]).save(cats / "tiny.png")
+    Image.fromarray(np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)).save(cats / "negative.tiff")
     (cats / "empty.png").write_bytes(b"")
     (cats / "cut.png").write_bytes((cats / "0.png").read_bytes()[:300])
     (cats / "page.jpg").write_text("<html>")
@@ -138,10 +156,22 @@ def picture_folder(tmp_path, config):
 def test_image_folder(picture_folder, config, capsys):
     train, test = load_dataset(config, "train"), load_dataset(config, "test")
     assert (train.size, test.size, train.image_shape) == (13, 3, (16, 16, 3))
-    assert set(train.notes["unreadable"]) == {"cat/empty.png", "cat/cut.png", "cat/page.jpg"}
-    assert "left out 3 of 16" in capsys.readouterr().out
+    assert set(train.notes["unreadable"]) == {"cat/empty.png", "cat/cut.png", "cat/page.jpg", "cat/negative.tiff"}
+    assert "values in [-1, 1], expected [0, 1]" in train.notes["unreadable"]["cat/negative.tiff"]
+    assert "left out 4 of 17" in capsys.readouterr().out
     np.testing.assert_array_equal(train.arrays["label"], [0] * 10 + [1] * 3)
     np.testing.assert_array_equal(test.arrays["label"], [1] * 3)  # dog, also where there are no cats
+
+
+def test_linked_class_folders_count(picture_folder, config):
+    (picture_folder / "test" / "cat").symlink_to(picture_folder / "train" / "dog")
+    test = load_dataset(config, "test")
+    np.testing.assert_array_equal(test.arrays["label"], [0] * 3 + [1] * 3)
+
+
+def test_other_folders_beside_the_splits_give_no_classes(picture_folder, config):
+    (picture_folder / "attic" / "ape").mkdir(parents=True)
+    assert load_dataset(config, "train").notes["classes"] == ["cat", "dog"]
 
 
 def test_image_folder_streams_the_same(picture_folder, config):
@@ -159,7 +189,7 @@ def test_depth_orientation_and_transparency(picture_folder, config):
     config.data.grey = True
     config.data.crop = "none"
     files = sorted(p.name for p in (picture_folder / "train" / "cat").iterdir() if p.suffix.lower() != ".txt")
-    readable = [f for f in files if f not in ("empty.png", "cut.png", "page.jpg")]
+    readable = [f for f in files if f not in ("empty.png", "cut.png", "page.jpg", "negative.tiff")]
     cats = dict(zip(readable, load_dataset(config, "train").arrays["image"], strict=False))
     gif, sixteen = cats["palette.gif"].astype(int), cats["sixteen.png"].astype(int)
     assert np.abs(gif - sixteen).max() <= 2
@@ -197,8 +227,8 @@ def test_folders_that_are_not_there(tmp_path, config):
         load_dataset(config, "train")
 
 
-def test_tensorflow_datasets(tmp_path, config):
-    """A real small set, prepared by tensorflow-datasets itself, in memory and by index."""
+@functools.cache  # a name can be registered once
+def tiny_pictures():
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class TinyPictures(tfds.core.GeneratorBasedBuilder):
@@ -218,23 +248,29 @@ def test_tensorflow_datasets(tmp_path, config):
             for i in range(12):
                 yield i, {"image": np.full((8, 10, 3), 20 * i, np.uint8), "label": i % 3}
 
+    return TinyPictures
+
+
+@pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
+def test_tensorflow_datasets(tmp_path, config, file_format):
+    """A real small set, prepared by tensorflow-datasets itself, in memory and by index."""
+    tiny_pictures()(data_dir=str(tmp_path), file_format=file_format).download_and_prepare()
     config.data.update(name="tiny_pictures", dir=str(tmp_path))
     config.image_size = 8
     with pytest.raises(UserError, match="no split 'test'.*Known: train"):
-        config_prepared(TinyPictures, tmp_path)
         load_dataset(config, "test")
     memory = load_dataset(config, "train")
     assert memory.image_shape == (8, 8, 1)
     assert sorted(memory.arrays["image"][:, 0, 0, 0]) == [20 * i for i in range(12)]
     np.testing.assert_array_equal(memory.arrays["label"], memory.arrays["image"][:, 0, 0, 0] // 20 % 3)
     config.data.memory_limit = 10
+    if file_format == "tfrecord":
+        with pytest.raises(UserError, match="stored as tfrecord, which cannot be read by index"):
+            load_dataset(config, "train")
+        return
     streamed = load_dataset(config, "train[2:]")
     assert streamed.arrays is None and streamed.size == 10
     np.testing.assert_array_equal(streamed.read(np.array([3, 0]))["label"], memory.arrays["label"][[5, 2]])
-
-
-def config_prepared(builder_class, folder):
-    builder_class(data_dir=str(folder), file_format="array_record").download_and_prepare()
 
 
 def test_a_data_set_that_nobody_knows(config):

@@ -130,6 +130,25 @@ def test_shapes_must_be_equal(name):
         TERMS[name](jnp.zeros((2, 4, 4, 1)), jnp.zeros((2, 4, 4)))
 
 
+def test_cross_entropy_shapes():
+    for logits, labels in ((jnp.zeros((3, 10)), jnp.zeros((3, 1), int)), (jnp.zeros(10), jnp.zeros(10, int))):
+        with pytest.raises(ValueError, match="cross_entropy"):
+            cross_entropy(logits, labels)
+
+
+def test_gradients_at_degenerate_points():
+    """All-zero features, equal features, the prior itself, logits that leave no doubt: finite, and small or zero."""
+    zeros = {"a": jnp.zeros((2, 3, 4, 5))}
+    for target, recon in ((zeros, zeros), ({"a": 1 + zeros["a"]}, {"a": 1 + zeros["a"]})):
+        gradient = jax.grad(lambda r, t=target: feature(t, r).sum())(recon)
+        assert not np.any(gradient["a"])
+    gradients = jax.grad(lambda m, v: kl(m, v).sum(), (0, 1))(jnp.zeros((2, 5)), jnp.zeros((2, 5)))
+    assert not np.any(gradients)
+    logits = jnp.array([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0]])
+    values, gradient = value_and_gradient(lambda logits: cross_entropy(logits, jnp.array([1, 2])), logits)
+    assert np.isfinite(values).all() and np.abs(gradient).max() <= 2
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("term", IMAGE_TERMS.values(), ids=IMAGE_TERMS)
 def test_gradients_are_bounded_where_images_are_equal(term, value):

@@ -100,9 +100,13 @@ def test_nothing_moves_when_a_term_is_not_finite():
 def test_moving_average():
     system = two_players()
     state = first_state(system, SGD, ema=True)
-    new, _ = jax.jit(make_train_step(system, SGD, 0.75))(state, {}, BATCH, ROOT)
-    expected = 0.75 * state.params["generator"]["w"] + 0.25 * new.params["generator"]["w"]
-    np.testing.assert_allclose(new.ema["generator"]["w"], expected, rtol=1e-6)
+    step = jax.jit(make_train_step(system, SGD, 0.75))
+    for decay, count in ((1 / 10, 0), (101 / 110, 100), (0.75, 1000)):  # min(0.75, (1 + t) / (10 + t))
+        before = state._replace(step=jnp.int32(count))
+        new, _ = step(before, {}, BATCH, ROOT)
+        decay = min(0.75, decay)
+        expected = decay * before.ema["generator"]["w"] + (1 - decay) * new.params["generator"]["w"]
+        np.testing.assert_allclose(new.ema["generator"]["w"], expected, rtol=1e-6)
 
 
 def test_weights_are_schedules_of_the_step():
@@ -159,6 +163,14 @@ def test_rmsprop_is_that_of_keras_2():
         average = 0.9 * average + 0.1 * gradient**2
         expected -= 1e-3 * gradient / (np.sqrt(average) + 1e-7)
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_an_update_that_is_not_finite_moves_nothing():
+    broken = SGD | {"generator": optax.sgd(jnp.nan)}
+    state = first_state(two_players(), broken)
+    new, scalars = jax.jit(make_train_step(two_players(), broken))(state, {}, BATCH, ROOT)
+    assert float(scalars["finite"]) == 0 and not np.isfinite(scalars["update_norm/generator"])
+    assert digest(new.params) == digest(state.params)
 
 
 @pytest.mark.parametrize("name", ["vae_mnist", "dfc_mnist"])

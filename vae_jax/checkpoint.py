@@ -32,9 +32,11 @@ class Checkpoints:
     def save(self, state: State) -> int:
         """Writes `state` and returns once it is complete; older ones beyond `keep` are removed after that."""
         step = int(state.step)
-        if step in self.steps():
+        if step in self.steps() and self._problem(step) is None:
             return step
         target = self.folder / str(step)
+        if jax.process_index() == 0:
+            self._manifest(step).unlink(missing_ok=True)  # until it is whole again, it does not count
         self._checkpointer.save(target, flatten(state), force=True)
         self._checkpointer.wait_until_finished()
         if jax.process_index() == 0:

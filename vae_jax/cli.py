@@ -14,12 +14,9 @@ from vae_jax.errors import UserError, nearest
 
 
 def initialise() -> None:
-    """Before the first use of a device: quiet TensorFlow, and make many hosts one."""
-    os.environ.setdefault("PJRT_NPROC", "32")  # jax <= 0.10.2 deadlocks with more virtual devices than cores
-    if any(name in os.environ for name in ("JAX_COORDINATOR_ADDRESS", "COORDINATOR_ADDRESS")):
-        import jax
-
-        jax.distributed.initialize()
+    """Before the first use of a device: jax up to 0.10.2 deadlocks with more virtual devices than cores."""
+    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
 
 
 def run(main: Callable) -> None:
@@ -27,11 +24,21 @@ def run(main: Callable) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.set_verbosity(logging.WARNING)
+
+    def checked(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise UserError(f"{argv[1]!r} is no flag: flags begin with --.")
+        initialise()
+        main()
+
     try:
-        app.run(main, flags_parser=parse_flags)
+        app.run(checked, flags_parser=parse_flags)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -47,7 +54,7 @@ def load_config(name: str) -> ConfigDict:
     """The config of FILE.py or FILE.py:variant."""
     file, _, variant = name.partition(":")
     path = Path(file)
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".py":
         there = sorted(map(str, path.parent.glob("*.py"))) if path.parent.is_dir() else []
         raise UserError(f"There is no config {file}. {nearest(file, there) if there else ''}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)

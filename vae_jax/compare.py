@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from vae_jax import cli, page
-from vae_jax.config import differences
+from vae_jax.config import differences, flat
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
@@ -143,29 +143,27 @@ def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     keys = ("data.name", "data.eval", "data.grey", "data.crop", "image_size")
     for workdir, run in zip(workdirs[1:], runs[1:], strict=True):
         for key in keys:
-            a, b = (_get(r.config, key) for r in (runs[0], run))
+            a, b = (flat(r.config.to_dict())[key] for r in (runs[0], run))
             if a != b:
                 raise UserError(f"{workdirs[0]} and {workdir} cannot be compared: {key} is {a!r} in one, {b!r} in the "
                                 "other.")  # fmt: skip
 
 
-def _get(config, key: str):
-    for part in key.split("."):
-        config = config[part]
-    return config
-
-
 def _add(entries: list[Entry], workdir: str, run: Run, per_image: PerImage) -> None:
     """Puts a run with those that differ from it in nothing but the seed, else into an entry of its own."""
     for entry in entries:
-        if all(line.startswith("  seed:") for line in differences(entry.runs[0].config, run.config)):
+        first = entry.runs[0]
+        same = all(line.startswith("  seed:") for line in differences(first.config, run.config))
+        as_long = (first.config.steps, int(first.state.step)) == (run.config.steps, int(run.state.step))
+        if same and as_long and all(other.config.seed != run.config.seed for other in entry.runs):
             entry.runs.append(run)
             entry.workdirs.append(workdir)
             entry.per_image.append(per_image)
             return
-    name = run.config.name or run.config.system
-    if any(entry.name == name for entry in entries):
-        name = Path(workdir).name
+    taken = {ORIGINALS, *(entry.name for entry in entries)}
+    parts = Path(workdir).parts
+    names = [run.config.name or run.config.system] + ["/".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+    name = next((name for name in names if name not in taken), f"{workdir} ({len(entries) + 1})")
     entries.append(Entry(name, [run], [workdir], [per_image]))
 
 
@@ -241,10 +239,8 @@ def _html(judged: str, table, test_tables: Mapping, pictures: Mapping[str, bytes
     return page.page("Comparison", f"Judged on {judged}.", *sections)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """The command line."""
-    del argv
-    cli.initialise()
     if len(WORKDIRS.value) < 2:
         raise UserError("--workdirs takes two or more folders of trained runs, separated by commas.")
     compare(WORKDIRS.value, WORKDIR.value, DATA_DIR.value)

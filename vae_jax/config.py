@@ -1,6 +1,8 @@
 """Configs: read from flags, checked before anything is compiled, kept as JSON in the workdir."""
 
 import json
+import math
+import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -9,7 +11,7 @@ from vae_jax.errors import UserError, nearest
 
 # What may differ when a run is resumed: nothing of the model, of its training or of its data.
 FREE_ON_RESUME = {
-    "steps", "steps_per_call", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
+    "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
     "data.dir", "data.memory_limit",
 }  # fmt: skip
 
@@ -33,10 +35,25 @@ def check_config(config: ConfigDict) -> None:
     for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
         if config[key] % config.steps_per_call:
             raise UserError(f"{key} ({config[key]}) must be a multiple of steps_per_call ({config.steps_per_call}).")
+    if config.seed < 0:
+        raise UserError(f"seed is {config.seed}; it cannot be negative.")
+    for player, optimizer in config.optimizers.items():
+        if not (math.isfinite(optimizer.learning_rate) and optimizer.learning_rate > 0):
+            raise UserError(f"optimizers.{player}.learning_rate is {optimizer.learning_rate}; it must be positive.")
+    for name, term in config.terms.items():
+        if not math.isfinite(term.weight):
+            raise UserError(f"terms.{name}.weight is {term.weight}; it must be a finite number.")
+    if config.data.crop not in ("square", "none") and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
+        raise UserError(f"data.crop is {config.data.crop!r}; expected 'square', 'none' or 'TOP,LEFT,HEIGHT,WIDTH'.")
     if not 0 <= config.ema < 1:
         raise UserError(f"ema is {config.ema}; a decay lies in [0, 1).")
     if not config.terms:
         raise UserError("The config names no loss terms: without any there is nothing to train on.")
+
+
+def image_shape(config: ConfigDict) -> tuple[int, int, int]:
+    """Height, width and channels of the images that the config asks for."""
+    return config.image_size, config.image_size, 1 if config.data.grey else 3
 
 
 def to_json(config: ConfigDict) -> str:
@@ -60,10 +77,13 @@ def read_config(workdir: str | Path) -> ConfigDict:
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """One line per key that differs and may not when a run is resumed."""
     a, b = flat(old.to_dict()), flat(new.to_dict())
+    free = FREE_ON_RESUME
+    if any(optimizer.schedule != "constant" for optimizer in new.optimizers.values()):
+        free = free - {"steps"}  # the schedule would be another one
     return [
         f"  {key}: {a.get(key, 'absent')!r} in the workdir, {b.get(key, 'absent')!r} now"
         for key in sorted(a.keys() | b.keys())
-        if key not in FREE_ON_RESUME and a.get(key) != b.get(key)
+        if key not in free and a.get(key) != b.get(key)
     ]
 
 

@@ -1,7 +1,8 @@
 """Mistakes that a person can mend, and how they are told."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -24,3 +25,16 @@ def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
     if name not in table:
         raise UserError(f"Unknown {what} {name!r}. {nearest(name, table)}")
     return table[name]
+
+
+FLAX_OWN = ("parent", "name")  # parameters of every Flax module, which are no options
+
+
+def call_with_options(function: Callable, what: str, *args: Any, **options: Any) -> Any:
+    """`function(*args, **options)`, or a UserError that names the options it does not have; `what` says whose."""
+    known = [name for name in list(inspect.signature(function).parameters)[len(args) :] if name not in FLAX_OWN]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known) if known else "It has none."
+            raise UserError(f"{what} has no option {option!r}. {hint}")
+    return function(*args, **options)

@@ -124,10 +124,8 @@ def load_eval_dataset(run: Run, data_dir: str | None) -> Dataset:
     return load_dataset(config, config.data.eval)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """The command line."""
-    del argv
-    cli.initialise()
     workdir = Path(WORKDIR.value)
     run = load_workdir(workdir)
     metrics = METRICS_FLAG.value or tuple(METRICS)

@@ -1,18 +1,22 @@
 """What training, evaluation and inference share: from a config to a system, its optimisers and a first state."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, nearest
+from vae_jax.metrics import METRICS
 from vae_jax.optim import make_optimizer
 from vae_jax.rngs import root_key
 from vae_jax.sharding import replicated
 from vae_jax.state import State, init_state
 from vae_jax.systems import System, make_system
+from vae_jax.train_step import make_train_step, to_float
 
 
 class Experiment(NamedTuple):
@@ -20,7 +24,8 @@ class Experiment(NamedTuple):
 
     system: System
     optimizers: dict[str, optax.GradientTransformation]
-    init: callable  # () -> State
+    init: Callable[[], State]
+    batch: dict[str, jax.ShapeDtypeStruct]  # what a train step is given, uint8 images
 
 
 def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], labelled: bool) -> Experiment:
@@ -34,15 +39,32 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
             f"{wrong[0]!r} is missing or too many. {nearest(wrong[0], players)}"
         )
     optimizers = {player: make_optimizer(config.optimizers[player], config.steps) for player in players}
-    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, *image_shape), "float32")}
+    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, *image_shape), "uint8")}
     if labelled:
         batch["label"] = jax.ShapeDtypeStruct((config.batch_size,), "int32")
 
     def init() -> State:
-        example = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), batch)
+        example = to_float(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch))
         return init_state(system, optimizers, root_key(config.seed, "init"), example, ema=config.ema > 0)
 
-    return Experiment(system, optimizers, init)
+    return Experiment(system, optimizers, init, batch)
+
+
+def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
+    """Follows the shapes of a train step and of an evaluation, without computing: UserError where they do not fit."""
+    step = make_train_step(experiment.system, experiment.optimizers, config.ema)
+
+    def evaluate(state, batch):
+        batch = to_float(batch)
+        recon, _ = experiment.system.evaluate(state.params, state.stats, frozen, batch)
+        return [] if recon is None else [metric(batch["image"], recon) for metric in METRICS.values()]
+
+    try:
+        state = jax.eval_shape(experiment.init)
+        jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
+        jax.eval_shape(evaluate, state, experiment.batch)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The parts of this config do not fit together: {error}") from None
 
 
 def abstract_state(experiment: Experiment, mesh: Mesh) -> State:

@@ -34,7 +34,8 @@ def image_rows(rows: Sequence[tuple[str, np.ndarray]]) -> bytes:
     """Labelled rows of images: (label, [n, H, W, C] in [0, 1]), with equal n."""
     count = len(rows[0][1])
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(rows), count, figsize=(1.4 + 0.72 * count, 0.75 * len(rows)), squeeze=False)
+        margin = 0.3 + 0.08 * max(len(label) for label, _ in rows)
+        figure, axes = plt.subplots(len(rows), count, figsize=(margin + 0.72 * count, 0.75 * len(rows)), squeeze=False)
         for line, (label, images) in zip(axes, rows, strict=True):
             for axis, image in zip(line, np.asarray(images), strict=True):
                 axis.axis("off")

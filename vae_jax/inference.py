@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax.checkpoint import Checkpoints
-from vae_jax.config import read_config
+from vae_jax.config import image_shape, read_config
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, abstract_state, make_experiment
 from vae_jax.sharding import make_mesh
@@ -29,8 +29,7 @@ class Run(NamedTuple):
 def load_workdir(workdir: str | Path) -> Run:
     """The config, the functions and the newest good state of a trained workdir."""
     config = read_config(workdir)
-    shape = (config.image_size, config.image_size, 1 if config.data.grey else 3)
-    experiment = make_experiment(config, shape, labelled=True)
+    experiment = make_experiment(config, image_shape(config), labelled=True)
     mesh = make_mesh(jax.device_count())
     state = Checkpoints(workdir).restore(abstract_state(experiment, mesh))
     if state is None:
@@ -46,7 +45,7 @@ class Model:
         if system.encode is None:
             raise UserError(f"A {run.config.system} does not encode and decode images.")
         self.config = run.config
-        self._shape = (run.config.image_size, run.config.image_size, 1 if run.config.data.grey else 3)
+        self._shape = image_shape(run.config)
         params, stats = eval_params(state), state.stats
         self._encode = jax.jit(system.encode), params, stats
         self._decode = jax.jit(system.decode), params, stats

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM: a run finishes its step, saves and says how to go on."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -19,7 +20,7 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, previous[number])
             signal.raise_signal(number)
         asked = True
-        print("\nstopping after this step; once more leaves at once", flush=True)
+        os.write(2, b"\nstopping after this step; once more leaves at once\n")  # print is not safe in a handler
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

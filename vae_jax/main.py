@@ -9,12 +9,10 @@ from vae_jax import cli
 from vae_jax.errors import UserError
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """The command line."""
-    del argv
     if "config" not in flags.FLAGS:
         raise UserError("Say what to train: --config=configs/NAME.py, or configs/NAME.py:quick for a few minutes.")
-    cli.initialise()
     from vae_jax.train import train  # imports jax: only once the flags are known to be good
 
     train(flags.FLAGS.config, WORKDIR.value)

@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from vae_jax.errors import UserError, look_up
+from vae_jax.errors import UserError, call_with_options, look_up
 
 
 def constant(rate: float, steps: int) -> optax.Schedule:
@@ -38,7 +38,8 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"rmsprop":
 def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
     """The optimiser of one player from its config: name, learning_rate, schedule, warmup_steps and its options."""
     options = dict(config)
-    make = look_up(OPTIMIZERS, options.pop("name"), "optimizer")
+    name = options.pop("name")
+    make = look_up(OPTIMIZERS, name, "optimizer")
     rate, warmup = options.pop("learning_rate"), options.pop("warmup_steps")
     decay_steps = steps - warmup
     if decay_steps < 1:
@@ -46,4 +47,4 @@ def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTrans
     schedule = look_up(SCHEDULES, options.pop("schedule"), "schedule")(rate, decay_steps)
     if warmup:
         schedule = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])
-    return make(schedule, **options)
+    return call_with_options(make, f"The optimizer {name}", schedule, **options)

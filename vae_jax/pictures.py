@@ -46,29 +46,31 @@ def save_png(path: Path, picture: np.ndarray) -> None:
 
 
 def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: int, latents: int):
-    """(state, frozen) -> {name: picture}: targets above reconstructions, and samples of the prior, where it has any.
+    """(state, frozen) -> {name: picture}: targets above reconstructions, and samples of the prior, where it has them.
 
     The examples and the latents are the same at every step, so that the pictures show the training and nothing else.
     """
     system = experiment.system
-    if system.decode is None:
-        return lambda state, frozen: {}
     labels = dataset.arrays.get("label") if dataset.arrays else None
     examples = dataset.read(example_indices(labels, dataset.size))
     scale = max(1, 56 // dataset.image_shape[0])
 
     @jax.jit
-    def draw(params, stats, frozen, examples, key):
+    def draw(params, stats, frozen, examples):
         batch = to_float(examples)
-        z = jax.random.normal(key, (SAMPLES * SAMPLES, latents))
-        return batch["image"], system.evaluate(params, stats, frozen, batch)[0], system.decode(params, stats, z)
+        recon, _ = system.evaluate(params, stats, frozen, batch)
+        z = jax.random.normal(root_key(seed, "sample"), (SAMPLES * SAMPLES, latents))
+        samples = system.decode(params, stats, z) if system.decode else None
+        return batch["image"], recon, samples
 
     def pictures(state: State, frozen) -> dict[str, np.ndarray]:
-        inputs = jax.device_put((examples, root_key(seed, "sample")), replicated(mesh))
-        target, recon, samples = jax.device_get(draw(eval_params(state), state.stats, frozen, *inputs))
-        return {
-            "reconstructions": tile([target, recon], scale),
-            "samples": tile(np.split(samples, SAMPLES), scale),
-        }
+        inputs = jax.device_put(examples, replicated(mesh))
+        target, recon, samples = jax.device_get(draw(eval_params(state), state.stats, frozen, inputs))
+        drawn = {}
+        if recon is not None:
+            drawn["reconstructions"] = tile([target, recon], scale)
+        if samples is not None:
+            drawn["samples"] = tile(np.split(samples, SAMPLES), scale)
+        return drawn
 
     return pictures

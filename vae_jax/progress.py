@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from vae_jax.errors import UserError
+from vae_jax.host_tensorflow import hide_accelerators
 from vae_jax.workdir import append_line
 
 IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
@@ -20,9 +21,11 @@ class Progress:
         self._workdir, self._steps, self._batch_size, self._terms = workdir, steps, batch_size, terms
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._writer = None
-        self._count, self._seconds = 0, 0.0  # steps and seconds since the last line
+        self._unsaid: list[dict[str, np.ndarray]] = []  # scalars and seconds since the last line
+        self._seconds = 0.0
         self._since: float | None = None
         if jax.process_index() == 0:
+            hide_accelerators()
             from clu import metric_writers  # imports TensorFlow: 3 seconds
 
             self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
@@ -38,10 +41,10 @@ class Progress:
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
-    def check(self) -> dict[str, float]:
-        """Means of all scalars since the last check; UserError with step and term if one was not finite."""
+    def check(self) -> None:
+        """Waits for all calls; UserError with step and term if one of their scalars was not finite."""
         if not self._pending:
-            return {}
+            return
         first = self._pending[0][0]
         columns = jax.device_get([scalars for _, scalars in self._pending])
         self._seconds += time.perf_counter() - self._since
@@ -52,25 +55,26 @@ class Progress:
             names = [name for name, value in values.items() if not np.isfinite(value[bad[0]])]
             raise UserError(
                 f"Training stopped: at step {first + bad[0] + 1:,} {', '.join(names)} was not a finite number. "
-                f"The parameters were not touched by it; the last checkpoint in {self._workdir} is good.\n"
-                "A smaller learning rate or a bound on the term that went bad is the usual cure."
+                f"No parameter was touched by it, and checkpoints saved before it in {self._workdir} are good.\n"
+                "The usual cure is a smaller learning rate or a bound on the term that went bad, in a new --workdir."
             )
-        self._count += len(values["finite"])
-        return {name: float(value.mean()) for name, value in values.items()}
+        self._unsaid.append(values)
 
     def log(self, step: int) -> None:
-        """Prints the line of `step` and writes its scalars."""
-        means = self.check()
-        if not means or self._writer is None:
+        """Prints the line of `step` and writes the means of its scalars since the line before."""
+        self.check()
+        if not self._unsaid or self._writer is None:
             return
-        rate = self._count * self._batch_size / self._seconds
-        self._count, self._seconds = 0, 0.0
+        values = {name: np.concatenate([part[name] for part in self._unsaid]) for name in self._unsaid[0]}
+        rate = len(values["finite"]) * self._batch_size / self._seconds
+        self._unsaid, self._seconds = [], 0.0
+        scalars = {name: float(value.mean()) for name, value in values.items() if name != "finite"}
         minutes = (self._steps - step) * self._batch_size / rate / 60
         left = f"{minutes:.0f} min left" if minutes >= 2 else f"{60 * minutes:.0f} s left"
-        terms = "  ".join(f"{name} {means[name]:.5g}" for name in self._terms)
+        terms = "  ".join(f"{name} {scalars[name]:.5g}" for name in self._terms)
         done = f"step {step:>7,} of {self._steps:,} ({step / self._steps:4.0%})"
         print(f"{done}  {rate:7,.0f} images/s  {left:>10}  {terms}", flush=True)
-        scalars = {name: value for name, value in means.items() if name != "finite"} | {"images_per_second": rate}
+        scalars["images_per_second"] = rate
         self._writer.write_scalars(step, scalars)
         append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
 

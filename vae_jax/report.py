@@ -38,7 +38,7 @@ def write_report(workdir: str | Path) -> Path:
                        "samples": "Decoded from z drawn from the prior."}[name]  # fmt: skip
             sections.append(page.section(name.title(), page.text(caption), page.picture(newest.read_bytes(), name)))
 
-    if "laplacian_variance" in per_image and "label" in per_image:
+    if {"laplacian_variance", "target_laplacian_variance", "label"} <= set(per_image):
         variances = {"images": per_image["target_laplacian_variance"], "model": per_image["laplacian_variance"]}
         plot = figures.box_plot(variances, per_image["label"], "Laplacian variance")
         sections.append(page.section("Sharpness per class", page.picture(plot, "box plot of Laplacian variances")))

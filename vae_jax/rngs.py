@@ -2,7 +2,7 @@
 
 import jax
 
-PURPOSES = ("init", "step", "sample", "evaluate")
+PURPOSES = ("init", "step", "sample")
 
 
 def root_key(seed: int, purpose: str) -> jax.Array:

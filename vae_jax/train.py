@@ -12,16 +12,19 @@ from ml_collections import ConfigDict
 from vae_jax.checkpoint import Checkpoints
 from vae_jax.config import check_config
 from vae_jax.data import load_dataset
+from vae_jax.data.contract import fingerprint
 from vae_jax.data.pipeline import TrainBatches
+from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
-from vae_jax.experiment import abstract_state, make_experiment
+from vae_jax.experiment import abstract_state, check_shapes, make_experiment
 from vae_jax.interrupt import stop_requested
 from vae_jax.progress import Progress
 from vae_jax.report import write_report
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated
+from vae_jax.state import digest
 from vae_jax.train_step import make_train_call, make_train_step
-from vae_jax.workdir import note_run, open_workdir, write_text
+from vae_jax.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
@@ -49,8 +52,12 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     # ---- system --------------------------------------------------------------------------------------------------
     labelled = "label" in data.read(np.arange(1))
     experiment = make_experiment(config, data.image_shape, labelled)
-    frozen = jax.device_put(experiment.system.frozen(), replicated(mesh))
+    frozen = experiment.system.frozen()
+    check_shapes(config, experiment, frozen)
     workdir = open_workdir(workdir, config)
+    inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
+    check_inputs(workdir, inputs)
+    frozen = jax.device_put(frozen, replicated(mesh))
     if writer and (data.notes or eval_data.notes):
         notes = {"train": dict(data.notes), "eval": dict(eval_data.notes)}
         write_text(workdir / "data_report.json", json.dumps(notes, indent=2) + "\n")
@@ -64,7 +71,10 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     else:
         say(f"going on from step {int(state.step):,} of {workdir}")
     step = int(state.step)
+    if step > config.steps:
+        raise UserError(f"{workdir} is at step {step:,} already, past steps ({config.steps:,}).")
     if writer:
+        forget_after(workdir / "scalars.jsonl", step)
         note_run(workdir, step)
 
     # ---- functions -----------------------------------------------------------------------------------------------
@@ -72,7 +82,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     unroll = config.steps_per_call if jax.default_backend() == "cpu" else 1
     train_call = make_train_call(train_step, unroll)
     judge = make_judge(config, experiment, eval_data, mesh, workdir)
-    step_key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
+    step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
     progress = Progress(workdir, config.steps, config.batch_size, terms)
 

@@ -24,8 +24,8 @@ def make_train_step(
     player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term or a
     gradient is not finite: the scalars then tell where, and the state stays good.
 
-    Scalars: every term, the sum of each player's row as `loss/<player>`, the gradient's norm as
-    `gradient_norm/<player>`, whether it was updated as `updated/<player>` (0 or 1), and `finite` (0 or 1).
+    Scalars: every term, the sum of each player's row as `loss/<player>`, the norms `gradient_norm/<player>` and
+    `update_norm/<player>`, whether it was updated as `updated/<player>` (0 or 1), and `finite` (0 or 1).
     """
 
     def train_step(state: State, frozen, batch, root_key: jax.Array):
@@ -45,20 +45,25 @@ def make_train_step(
             scalars[f"loss/{player}"] = sum(weights[term] * terms[term] for term in rule)
             scalars[f"gradient_norm/{player}"] = optax.tree.norm(gradients[player])
 
+        updates, new_opt = {}, {}
+        for player in state.params:
+            updates[player], new_opt[player] = optimizers[player].update(
+                gradients[player], state.opt_state[player], state.params[player]
+            )
+            scalars[f"update_norm/{player}"] = optax.tree.norm(updates[player])
+
         finite = jnp.all(jnp.isfinite(jnp.stack(list(scalars.values()))))
         open_gates, gate = system.gate(scalars, state.gate)
         params, opt_state = {}, {}
         for player in state.params:
-            updates, new_opt = optimizers[player].update(
-                gradients[player], state.opt_state[player], state.params[player]
-            )
             updated = finite & open_gates.get(player, True)
-            new = (optax.apply_updates(state.params[player], updates), new_opt)
+            new = (optax.apply_updates(state.params[player], updates[player]), new_opt[player])
             params[player], opt_state[player] = _where(updated, new, (state.params[player], state.opt_state[player]))
             scalars[f"updated/{player}"] = updated.astype(jnp.float32)
         scalars["finite"] = finite.astype(jnp.float32)
 
-        ema = jax.tree.map(lambda e, p: ema_decay * e + (1 - ema_decay) * p, state.ema, params) if state.ema else {}
+        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))  # forgets the initialisation soon
+        ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params) if state.ema else {}
         return State(
             step=state.step + 1,
             params=params,

@@ -1,5 +1,6 @@
 """The folder of a run: WORKDIR/config.json, runs.jsonl, scalars.jsonl, checkpoints, pictures, eval, report.html."""
 
+import contextlib
 import importlib.metadata
 import json
 import shlex
@@ -39,6 +40,22 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
     return path
 
 
+def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
+    """Notes in WORKDIR/inputs.json what the run learns from; UserError if a resumed run would have other inputs."""
+    path = workdir / "inputs.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        lines = [f"  {k}: {before.get(k)} in the workdir, {v} now" for k, v in inputs.items() if before.get(k) != v]
+        if lines:
+            raise UserError(
+                f"The run in {workdir} had other inputs:\n"
+                + "\n".join(lines)
+                + "\nGive it the same data and weights again, or take another --workdir."
+            )
+    elif jax.process_index() == 0:
+        write_text(path, json.dumps(inputs, indent=2) + "\n")
+
+
 def note_run(workdir: Path, from_step: int) -> None:
     """Appends how this start of the run came about: command, versions, devices."""
     append_line(workdir / "runs.jsonl", {
@@ -59,13 +76,29 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """The records of a .jsonl file, without a line that was cut short; none where there is no file."""
+    records = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return records
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops the records of a .jsonl file that lie after `step`: a resumed run writes them again."""
+    if path.is_file():
+        kept = [record for record in read_lines(path) if record["step"] <= step]
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def write_text(path: Path, text: str) -> None:
     """Through a temporary name, so that the file is always whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same for bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_bytes(data)
     temporary.replace(path)

@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 
 from vae_jax.errors import UserError
 from vae_jax.state import flatten, unflatten
+from vae_jax.workdir import write_bytes, write_text
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -38,11 +39,10 @@ def find_weights(name: str) -> Path:
 def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> None:
     """Writes a tree of arrays and its manifest: `manifest` (source, source_sha256, licence) plus the result's sum."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = save({name: np.ascontiguousarray(leaf) for name, leaf in flatten(tree).items()})
     manifest = {**manifest, "sha256": hashlib.sha256(data).hexdigest()}
-    _write(path, data)
-    _write(path.with_suffix(".json"), (json.dumps(manifest, indent=2) + "\n").encode())
+    write_bytes(path, data)
+    write_text(path.with_suffix(".json"), json.dumps(manifest, indent=2) + "\n")
 
 
 def load_weights(path: str | Path, expected: Any) -> Any:
@@ -88,10 +88,3 @@ def fit(leaves: Mapping[str, np.ndarray], expected: Any, source: str) -> Any:
 
 def _list(entries: list[tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in entries) or "nothing"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Through a temporary name, so that a file of that name is always whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

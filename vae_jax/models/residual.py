@@ -55,6 +55,8 @@ class ResidualDecoder(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         height, width, channels = self.shape
+        if height % 4 or width % 4:
+            raise ValueError(f"the residual decoder makes images whose sides are multiples of four, not {self.shape}")
         x = nn.swish(nn.Dense(self.hidden, kernel_init=he, name="dense1")(z))
         x = nn.Dense(height // 4 * (width // 4) * self.width, kernel_init=he, name="dense2")(x)
         x = x.reshape(-1, height // 4, width // 4, self.width)  # [B, H/4, W/4, width]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.backbones import get_backbone, load_backbone
-from vae_jax.errors import UserError, look_up
+from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature, kl
 from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, weight_schedule
@@ -80,7 +80,8 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 def _network(table: Mapping, what: str, config: ConfigDict, size):
     options = dict(config)
-    return look_up(table, options.pop("name"), what)(size, **options)
+    name = options.pop("name")
+    return call_with_options(look_up(table, name, what), f"The network {name} ({what})", size, **options)
 
 
 def _term_options(name: str, term: ConfigDict) -> dict:
