@@ -32,9 +32,9 @@ def get_config(arg: str = ""):
 
 
 QUICK = {
-    "steps": 2_500,  # 20 epochs of 4,000 digits
+    "steps": 1_500,  # 12 epochs of 4,000 digits
     "log_every": 125,
-    "eval_every": 1_250,
-    "checkpoint_every": 1_250,
+    "eval_every": 750,
+    "checkpoint_every": 750,
     "data": {"name": "mnist_5k"},
 }
