@@ -239,7 +239,7 @@ def tiny_pictures():
                 "image": tfds.features.Image(shape=(8, 10, 3)),
                 "label": tfds.features.ClassLabel(num_classes=3),
             }
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
             return {"train": self._generate_examples()}

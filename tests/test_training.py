@@ -243,3 +243,26 @@ def test_load_model_of_what_is_no_autoencoder(tmp_path, smoke):
     train(smoke("classifier_mnist").lock(), str(tmp_path / "classifier"))
     with pytest.raises(UserError, match="does not encode"):
         load_model(tmp_path / "classifier")
+
+
+def test_pictures_of_a_folder(smoke, tmp_path):
+    """Colour pictures of any size from a folder, one of them broken: trained on, and the broken one is named."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 5)):
+        (tmp_path / "photos" / split).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (20 + i, 31, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / split / f"{i}.jpg")
+    (tmp_path / "photos" / "train" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    config = config_of(
+        smoke, "vae_mnist", image_size=16,
+        data={"name": "image_folder", "dir": str(tmp_path / "photos"), "grey": False},
+    )  # fmt: skip
+    metrics = train(config, str(tmp_path / "run"))
+    assert metrics["examples"] == 5 and "per_class" not in metrics
+    report = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    assert list(report["train"]["unreadable"]) == ["broken.jpg"] and report["train"]["files"] == 13
+    assert "broken.jpg" in (tmp_path / "run" / "report.html").read_text()
+    assert load_model(tmp_path / "run").sample(jax.random.key(0), 2).shape == (2, 16, 16, 3)
