@@ -2,8 +2,9 @@
 
     python -m vae_jax.main --config=configs/dfc_mnist_best.py --workdir=runs/dfc_mnist_best
 
-Chosen on the last 5,000 training digits (--config.data.train=train[:55000] --config.data.eval=train[55000:]), then
-trained on all 60,000: see the README.
+The tap weights were chosen on the last 5,000 training digits (--config.data.train=train[:55000]
+--config.data.eval=train[55000:]) after 6,000 steps, seed 0, all classes: (1, 1, 1) gave an MSE of 0.02253 and a mean
+Laplacian variance of 0.0922, (0.5, 1, 2) 0.02407 and 0.1043; the digits themselves have 0.1634.
 """
 
 from configs import common, vae_mnist
@@ -20,7 +21,7 @@ def get_config(arg: str = ""):
     del config.terms.bce
     config.terms.kl = common.term(0.1)
     config.terms.feature = common.term(
-        1.0, taps=("relu1", "relu2", "relu3"), tap_weights=(1.0, 1.0, 1.0), reduction="sum"
+        1.0, taps=("relu1", "relu2", "relu3"), tap_weights=(0.5, 1.0, 2.0), reduction="sum"
     )
     config.optimizers.vae = common.adam(1e-3, schedule="cosine")
     return config
