@@ -10,6 +10,7 @@ from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset
 from vae_jax.inference import load_workdir
+from vae_jax.models.mnist import MnistEncoder
 from vae_jax.train import train
 
 h5py = pytest.importorskip("h5py")
@@ -119,6 +120,19 @@ def test_the_real_article(real_data, tmp_path):
     assert [round(mean, 4) for mean in means] == [0.0352, 0.0434, 0.1673, 0.0867]
     assert round(per_image["mse"].mean(dtype=np.float64), 5) == 0.02754
     assert round(per_image["bce"].mean(dtype=np.float64), 2) == 113.15
+
+
+def test_units_alive_in_the_real_article(real_data, tmp_path):
+    """5 of the 32 dense units of its encoder ever fire: why configs/vae_mnist.py warms up the learning rate."""
+    from vae_jax.data.idx import read_idx
+
+    output = tmp_path / "article"
+    convert.main(["vae_mnist", f"--source={real_data / 'article' / 'vae_weights.h5'}", f"--output={output}"])
+    images = read_idx(real_data / "mnist" / "t10k-images-idx3-ubyte.gz")[:1000, ..., None] / np.float32(255)
+    encoder = load_workdir(output).state.params["vae"]["encoder"]
+    _, layers = MnistEncoder(5).apply({"params": encoder}, images, capture_intermediates=True)
+    dense = np.asarray(layers["intermediates"]["dense"]["__call__"][0])  # before the ReLU
+    assert (dense.max(axis=0) > 0).sum() == 5
 
 
 def test_the_real_classifiers(real_data, tmp_path):
