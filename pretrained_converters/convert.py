@@ -37,7 +37,7 @@ def mnist_classifier(source: Path, output: Path | None) -> Path:
     output = output or weights_dir() / "mnist_classifier.safetensors"
     if output.suffix != ".safetensors":
         raise UserError(f"Weights are written as .safetensors with a .json beside them; --output is {output}.")
-    expected = jax.eval_shape(BACKBONES["mnist_classifier"].init, jax.random.key(0))
+    expected = jax.eval_shape(lambda: BACKBONES["mnist_classifier"].init(jax.random.key(0), ()))
     if source.is_dir():
         run = load_workdir(source)
         if set(run.state.params) != {"classifier"}:

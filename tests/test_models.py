@@ -35,7 +35,7 @@ def test_shapes_also_odd_and_in_colour(shape):
 def test_taps_of_the_classifier():
     """`conv2d_6` and `conv2d_7` of the article: 26x26x32 and 11x11x64."""
     backbone = BACKBONES["mnist_classifier"]
-    weights = backbone.init(jax.random.key(0))
+    weights = backbone.init(jax.random.key(0), ())
     taps = backbone.apply(weights, jnp.zeros((2, 28, 28, 1)), backbone.taps)
     shapes = {"relu1": (26, 26, 32), "relu2": (11, 11, 64), "relu3": (3, 3, 64), "relu4": (64,), "logits": (10,)}
     assert {tap: value.shape[1:] for tap, value in taps.items()} == shapes
@@ -55,7 +55,7 @@ def test_backbones_name_what_does_not_fit():
         get_backbone("mnist_clasifier")
     with pytest.raises(UserError, match="Did you mean 'relu2'"):
         get_backbone("mnist_classifier", ("relu1", "rel2"))
-    with pytest.raises(UserError, match="at least 18 pixels"):
-        get_backbone("mnist_classifier", image_size=12)
+    with pytest.raises(UserError, match="at least 18 pixels for relu3"):
+        get_backbone("mnist_classifier", ("relu1", "relu3"), image_size=12)
     with pytest.raises(ValueError, match="grey"):
         features("mnist_classifier", jnp.zeros((1, 28, 28, 3)))

@@ -14,7 +14,7 @@ from vae_jax.state import flatten
 
 @pytest.fixture
 def tree():
-    return init(jax.random.key(0))
+    return init(jax.random.key(0), ())
 
 
 @pytest.fixture

@@ -1,36 +1,67 @@
 """Frozen networks that see images as people do. A new one is one file and one line here."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
+from vae_jax.backbones.alexnet import alexnet
 from vae_jax.backbones.contract import Backbone
 from vae_jax.backbones.mnist_classifier import mnist_classifier
-from vae_jax.backbones.weights import find_weights, load_weights
+from vae_jax.backbones.vgg import vgg16, vgg16_caffe, vgg19, vgg19_caffe
+from vae_jax.backbones.weights import find_weights, load_weights, stored_names
 from vae_jax.errors import UserError, look_up, nearest
+from vae_jax.state import flatten
 
-BACKBONES: dict[str, Backbone] = {"mnist_classifier": mnist_classifier}
+BACKBONES: dict[str, Backbone] = {
+    "mnist_classifier": mnist_classifier,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+    "vgg16_caffe": vgg16_caffe,
+    "vgg19_caffe": vgg19_caffe,
+    "alexnet": alexnet,
+}
 
 
 def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = None) -> Backbone:
-    """The backbone of that name, once its taps and the image size are known to fit; UserError otherwise."""
+    """The backbone of that name, once its taps (all if none are named) and the image size are known to fit."""
     backbone = look_up(BACKBONES, name, "backbone.name")
     for tap in taps:
         if tap not in backbone.taps:
             raise UserError(f"Unknown tap {tap!r} of the backbone {name}. {nearest(tap, backbone.taps)}")
-    if image_size is not None and image_size < backbone.min_size:
-        raise UserError(f"The backbone {name} needs images of at least {backbone.min_size} pixels, not {image_size}.")
+    for tap in taps or backbone.taps:
+        if image_size is not None and image_size < backbone.taps[tap]:
+            raise UserError(
+                f"The backbone {name} needs images of at least {backbone.taps[tap]} pixels for {tap}, not {image_size}."
+            )
     return backbone
 
 
-def load_backbone(name: str, path: str = ""):
-    """The weights of a backbone: from `path`, or from where weights are looked for; shapes, keys and sum checked."""
-    backbone = look_up(BACKBONES, name, "backbone.name")
-    expected = jax.eval_shape(backbone.init, jax.random.key(0))
-    return load_weights(path or find_weights(backbone.weights), expected)
+def load_backbone(name: str, path: str = "", taps: Sequence[str] = ()) -> Any:
+    """The weights that `taps` (all if none are named) need: from `path`, or from where weights are looked for.
+
+    Shapes, keys and sum are checked. A file may lack the layers beyond the taps, and nothing else.
+    """
+    backbone = get_backbone(name, taps)
+    every = tuple(backbone.taps)
+    needed, whole = _shapes(backbone, tuple(taps) or every), _shapes(backbone, every)
+    return load_weights(path or find_weights(backbone.weights), needed, whole)
 
 
 def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str, jax.Array]:
-    """{tap: [B, h, w, c]} of images [B, H, W, C] in [0, 1], all taps unless some are named; finds its weights."""
-    backbone = get_backbone(name, taps)
-    return backbone.apply(load_backbone(name), images, tuple(taps) or backbone.taps)
+    """{tap: [B, h, w, c]} of images [B, H, W, C] in [0, 1]; finds its weights.
+
+    Without `taps`: all that the size of the images and the weights file reach.
+    """
+    backbone, size = get_backbone(name, taps), min(images.shape[1:3])
+    if not taps:
+        there = stored_names(find_weights(backbone.weights))
+        seen = [tap for tap, least in backbone.taps.items() if least <= size]
+        taps = [tap for tap in seen if set(flatten(_shapes(backbone, (tap,)))) <= there]
+    get_backbone(name, taps, size)
+    return backbone.apply(load_backbone(name, taps=taps), images, tuple(taps))
+
+
+def _shapes(backbone: Backbone, taps: tuple[str, ...]) -> Any:
+    """The shapes of the weights that some taps need."""
+    return jax.eval_shape(lambda: backbone.init(jax.random.key(0), taps))

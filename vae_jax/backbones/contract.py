@@ -1,23 +1,42 @@
 """The contract of a frozen perceptual network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 class Backbone(NamedTuple):
     """Maps images [B, H, W, C] in [0, 1] to named features; owns its preprocessing, takes its weights as an argument.
 
     weights: name of its weights file, without `.safetensors`.
-    taps: every named feature, in the order of the network.
-    min_size: smallest height and width.
-    init: (key) -> random weights of the right shapes.
-    apply: (weights, images, taps) -> {tap: [B, h, w, c]} in the order of `taps`.
+    taps: every named feature, in the order of the network, with the smallest height and width that reaches it.
+    init: (key, taps) -> random weights of the layers that lead to these taps.
+    apply: (weights, images, taps) -> {tap: [B, h, w, c] or [B, c], float32} in the order of `taps`. The network runs
+      in the type of its weights: with bfloat16 weights in bfloat16.
     """
 
     weights: str
-    taps: tuple[str, ...]
-    min_size: int
-    init: Callable[[jax.Array], Any]
+    taps: Mapping[str, int]
+    init: Callable[..., Any]
     apply: Callable[..., dict[str, jax.Array]]
+
+
+def flax_backbone(
+    weights: str, module: nn.Module, preprocess: Callable[[jax.Array], jax.Array], taps: Mapping[str, int]
+) -> Backbone:
+    """A backbone of `module(images, taps) -> {tap: features}`, which computes no layer beyond the last tap."""
+
+    def init(key: jax.Array, chosen: tuple[str, ...]):
+        size = max(taps[tap] for tap in chosen)
+        images = jnp.zeros((1, size, size, 3))
+        return jax.jit(lambda k: module.init(k, preprocess(images), chosen)["params"])(key)
+
+    def apply(tree, images: jax.Array, chosen: tuple[str, ...]) -> dict[str, jax.Array]:
+        dtype = jax.tree.leaves(tree)[0].dtype
+        features = module.apply({"params": tree}, preprocess(images).astype(dtype), chosen)
+        return {tap: features[tap].astype(jnp.float32) for tap in chosen}
+
+    return Backbone(weights, taps, init, apply)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from vae_jax.errors import UserError
@@ -45,8 +45,11 @@ def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> No
     write_text(path.with_suffix(".json"), json.dumps(manifest, indent=2) + "\n")
 
 
-def load_weights(path: str | Path, expected: Any) -> Any:
-    """Reads a weights file as a tree like `expected` (arrays or shapes); UserError unless sum, keys and shapes fit."""
+def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
+    """Reads a weights file as a tree like `expected` (arrays or shapes); UserError unless sum, keys and shapes fit.
+
+    Where `expected` is a part of a network, `whole` is all of it: the file may hold more of it than the part.
+    """
     path = Path(path)
     manifest = path.with_suffix(".json")
     for file in (path, manifest):
@@ -70,13 +73,27 @@ def load_weights(path: str | Path, expected: Any) -> Any:
         leaves = load(data)
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file: {error}.") from None
-    return fit(leaves, expected, str(path))
+    return fit(leaves, expected, str(path), whole)
 
 
-def fit(leaves: Mapping[str, np.ndarray], expected: Any, source: str) -> Any:
-    """Named arrays as a tree like `expected`; UserError with both lists unless names and shapes are the same."""
+def stored_names(path: Path) -> set[str]:
+    """The names in a weights file, without reading it."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return set(file.keys())
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file: {error}.") from None
+
+
+def fit(leaves: Mapping[str, np.ndarray], expected: Any, source: str, whole: Any = None) -> Any:
+    """Named arrays as a tree like `expected`; UserError with both lists unless names and shapes are the same.
+
+    Leaves that belong to `whole` may be too many.
+    """
     have = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     want = {name: tuple(leaf.shape) for name, leaf in flatten(expected).items()}
+    beyond = {name: tuple(leaf.shape) for name, leaf in flatten(whole).items() if name not in want}
+    have = {name: shape for name, shape in have.items() if beyond.get(name) != shape}
     if have != want:
         missing, unused = sorted(want.items() - have.items()), sorted(have.items() - want.items())
         raise UserError(

@@ -23,6 +23,27 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
 
 
+def max_pool_3x3(x: jax.Array) -> jax.Array:
+    """Max-pooling 3x3, stride 2, no padding: [B, H, W, C] -> [B, (H - 1) // 2, (W - 1) // 2, C], as AlexNet's."""
+    height, width = (x.shape[1] - 1) // 2 * 2, (x.shape[2] - 1) // 2 * 2
+    rows = jnp.maximum(jnp.maximum(x[:, 0:height:2], x[:, 1:height:2]), x[:, 2 : height + 1 : 2])
+    return jnp.maximum(jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2]), rows[:, :, 2 : width + 1 : 2])
+
+
+def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+    """[B, H, W, C] -> [B, size, size, C] as torch's AdaptiveAvgPool2d: row i is the mean of the rows from
+    floor(i H / size) up to ceil((i + 1) H / size), columns likewise."""
+    rows, columns = (_window_means(length, size) for length in x.shape[1:3])
+    return jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns)
+
+
+def _window_means(length: int, size: int) -> np.ndarray:
+    """[size, length]: the rows average the windows of `adaptive_average_pool`."""
+    i, position = np.arange(size)[:, None], np.arange(length)[None, :]
+    inside = (position >= i * length // size) & (position < -(-(i + 1) * length // size))
+    return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def _phase_taps(size: int) -> tuple[np.ndarray, int]:
     """Kernel taps of a stride-2 transposed convolution by output phase.
 

@@ -30,7 +30,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def frozen():
         if "feature" not in options:
             return {}
-        return {"backbone": load_backbone(config.backbone.name, config.backbone.weights)}
+        return {"backbone": load_backbone(config.backbone.name, config.backbone.weights, taps)}
 
     def init(key, batch):
         encoder_key, decoder_key = jax.random.split(key)

@@ -1,0 +1,56 @@
+"""VGG16 and VGG19 (Simonyan and Zisserman 2015): the convolutions, with a tap after every ReLU.
+
+`vgg16` and `vgg19` see what torchvision's see. `vgg16_caffe` and `vgg19_caffe` are the same networks for the original
+weights in caffe's colours and range: weights and preprocessing belong together, and so do weights and loss weights.
+torchvision's VGG16 has mean squared activations of 0.43, 3.3, 13.9, 18.5, 6.0 on photographs at relu1_1 .. relu5_1;
+caffe's are larger by orders of magnitude.
+"""
+
+import flax.linen as nn
+import jax
+
+from vae_jax.backbones import preprocessing
+from vae_jax.backbones.contract import Backbone, flax_backbone
+from vae_jax.models.layers import max_pool_2x2
+
+VGG16 = (2, 2, 3, 3, 3)
+VGG19 = (2, 2, 4, 4, 4)
+
+
+class Vgg(nn.Module):
+    """[B, H, W, 3], preprocessed -> {tap: [B, h, w, c]}; `relu3_1` is the first of the third block."""
+
+    convolutions: tuple[int, ...]  # by block
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, x: jax.Array, taps: tuple[str, ...]) -> dict[str, jax.Array]:
+        features = {}
+        for block, count in enumerate(self.convolutions, 1):
+            width = self.width * min(2 ** (block - 1), 8)
+            for i in range(1, count + 1):
+                conv = nn.Conv(width, (3, 3), padding=1, name=f"conv{block}_{i}")
+                features[f"relu{block}_{i}"] = x = nn.relu(conv(x))
+                if set(taps) <= features.keys():
+                    return features
+            x = max_pool_2x2(x)
+        return features
+
+
+def vgg_taps(convolutions: tuple[int, ...]) -> dict[str, int]:
+    """Every tap with the smallest image that reaches it: each block but the first halves."""
+    return {
+        f"relu{block}_{i}": 2 ** (block - 1)
+        for block, count in enumerate(convolutions, 1)
+        for i in range(1, count + 1)
+    }  # fmt: skip
+
+
+def _vgg(weights: str, convolutions: tuple[int, ...], preprocess) -> Backbone:
+    return flax_backbone(weights, Vgg(convolutions), preprocess, vgg_taps(convolutions))
+
+
+vgg16 = _vgg("vgg16", VGG16, preprocessing.torchvision)
+vgg19 = _vgg("vgg19", VGG19, preprocessing.torchvision)
+vgg16_caffe = _vgg("vgg16_caffe", VGG16, preprocessing.caffe)
+vgg19_caffe = _vgg("vgg19_caffe", VGG19, preprocessing.caffe)
