@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.backbone = ConfigDict()
     config.backbone.name = ""  # frozen perceptual network, a name in vae_jax.backbones.BACKBONES; empty: none
     config.backbone.weights = ""  # its weights file; empty: looked for in the usual places
+    config.backbone.dtype = "float32"  # or 'bfloat16': what perceptual networks compute in
 
     config.terms = ConfigDict()  # loss terms by name, see term()
     config.optimizers = ConfigDict()  # by player, see rmsprop() and adam()
@@ -47,9 +48,9 @@ def term(weight: float, start: int = 0, warmup: int = 0, **options) -> ConfigDic
     return ConfigDict({"weight": float(weight), "start": start, "warmup": warmup, **options})
 
 
-def rmsprop(learning_rate: float, warmup_steps: int = 0) -> ConfigDict:
+def rmsprop(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0) -> ConfigDict:
     """RMSprop with the defaults of Keras 2."""
-    return _optimizer("rmsprop", learning_rate, warmup_steps=warmup_steps, decay=0.9, eps=1e-7)
+    return _optimizer("rmsprop", learning_rate, schedule, warmup_steps, decay=0.9, eps=1e-7)
 
 
 def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0) -> ConfigDict:
@@ -57,7 +58,7 @@ def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0
     return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=0.9, beta2=0.999, eps=1e-8)
 
 
-def _optimizer(name: str, learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, **options):
+def _optimizer(name: str, learning_rate: float, schedule: str, warmup_steps: int, **options) -> ConfigDict:
     return ConfigDict(
         {"name": name, "learning_rate": learning_rate, "schedule": schedule, "warmup_steps": warmup_steps, **options}
     )

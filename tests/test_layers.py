@@ -6,17 +6,50 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.models.layers import conv_transpose_2x, max_pool_2x2
+from vae_jax.models.layers import (
+    adaptive_average_pool,
+    conv_transpose_2x,
+    max_pool_2x2,
+    max_pool_3x3,
+    nearest_conv_2x,
+)
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 9, 2), (2, 5, 4, 1)])
-def test_max_pool(shape):
+@pytest.mark.parametrize(("pool", "window"), [(max_pool_2x2, 2), (max_pool_3x3, 3)])
+def test_max_pool(shape, pool, window):
     x = jax.random.normal(jax.random.key(0), shape)
-    plain = lambda x: nn.max_pool(x, (2, 2), (2, 2))  # noqa: E731
-    np.testing.assert_array_equal(max_pool_2x2(x), plain(x))
+    plain = lambda x: nn.max_pool(x, (window, window), (2, 2))  # noqa: E731
+    np.testing.assert_array_equal(pool(x), plain(x))
     weights = jax.random.normal(jax.random.key(1), plain(x).shape)
-    fast, slow = (jax.grad(lambda x, f=f: (weights * f(x)).sum())(x) for f in (max_pool_2x2, plain))
-    np.testing.assert_array_equal(fast, slow)
+    fast, slow = (jax.grad(lambda x, f=f: (weights * f(x)).sum())(x) for f in (pool, plain))
+    np.testing.assert_allclose(fast, slow, rtol=1e-6)
+
+
+def test_adaptive_average_pool_by_hand():
+    """7 rows into 3: the means of 0-2, 2-4, 4-6, as torch.nn.AdaptiveAvgPool2d; 2 columns into 3: 0, 0-1, 1."""
+    x = np.arange(7, dtype=np.float32).reshape(1, 7, 1, 1) + 10 * np.arange(2, dtype=np.float32).reshape(1, 1, 2, 1)
+    expected = np.array([1, 3, 5]).reshape(3, 1) + np.array([0, 5, 10])
+    np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 2, 1), (2, 4, 4, 2)])
+def test_nearest_conv(shape):
+    """Against the definition: repeat, pad by the edge, convolve."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[3], 4))
+
+    def plain(x, kernel):
+        large = jnp.pad(x.repeat(2, axis=1).repeat(2, axis=2), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        return jax.lax.conv_general_dilated(large, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    np.testing.assert_allclose(nearest_conv_2x(x, kernel), plain(x, kernel), rtol=1e-5, atol=1e-5)
+    weights = jax.random.normal(jax.random.key(2), plain(x, kernel).shape)
+    fast, slow = (
+        jax.grad(lambda x, k, f=f: (weights * f(x, k)).sum(), (0, 1))(x, kernel) for f in (nearest_conv_2x, plain)
+    )
+    for a, b in zip(fast, slow, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kernel_shape", [(3, 3), (2, 2), (4, 4), (5, 5), (3, 5), (1, 1)])

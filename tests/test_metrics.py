@@ -81,7 +81,7 @@ def test_blur_percent_without_edges():
     assert float(METRICS["blur_percent"](edge, edge)[0]) == 0
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name in METRICS if not name.startswith("lpips")])
 def test_one_finite_value_per_image(name, images):
     target, recon = images
     values = np.asarray(METRICS[name](target, recon))

@@ -20,10 +20,9 @@ from vae_jax import cli
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
-from vae_jax.errors import look_up
 from vae_jax.experiment import Experiment
 from vae_jax.inference import Run, load_workdir
-from vae_jax.metrics import METRICS
+from vae_jax.metrics import METRICS, default_metrics, load_metrics, measure
 from vae_jax.pictures import make_pictures, save_png
 from vae_jax.report import write_report
 from vae_jax.sharding import replicated
@@ -36,28 +35,30 @@ PerImage = dict[str, np.ndarray]  # metric -> [N] float32, 'label' -> [N] int32 
 
 
 def make_evaluate(
-    system: System, dataset: Dataset, mesh: Mesh, batch_size: int, metrics: Sequence[str] = tuple(METRICS)
+    system: System, dataset: Dataset, mesh: Mesh, batch_size: int, metrics: Sequence[str] | None = None
 ) -> Callable[[State, Any], PerImage]:
-    """(state, frozen) -> every metric of every example of `dataset`, in its order.
+    """(state, frozen) -> every metric (`default_metrics` if None) of every example of `dataset`, in its order.
 
     The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
     """
-    chosen = {name: look_up(METRICS, name, "metric") for name in metrics}
+    size = min(dataset.image_shape[:2])
+    metrics = default_metrics(size) if metrics is None else metrics
+    weights = jax.device_put(load_metrics(metrics, size), replicated(mesh))
     batch_size = -(-batch_size // mesh.size) * mesh.size
     indices, mask = padded_indices(dataset.size, batch_size)
     feed = Feed(dataset, mesh)
 
-    def step(params, stats, frozen, batches):
+    def step(params, stats, frozen, weights, batches):
         batch = to_float(jax.tree.map(lambda leaf: leaf[0], batches))
         recon, values = system.evaluate(params, stats, frozen, batch)
         if recon is not None:
-            values = values | {name: metric(batch["image"], recon) for name, metric in chosen.items()}
+            values = values | measure(metrics, weights, batch["image"], recon)
         return values | ({"label": batch["label"]} if "label" in batch else {})
 
     step = jax.jit(step, out_shardings=replicated(mesh))
 
     def evaluate(state: State, frozen) -> PerImage:
-        parts = [step(eval_params(state), state.stats, frozen, feed(index[None])) for index in indices]
+        parts = [step(eval_params(state), state.stats, frozen, weights, feed(index[None])) for index in indices]
         parts = jax.device_get(parts)
         return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in parts[0]}
 
@@ -84,7 +85,7 @@ def make_judge(
     dataset: Dataset,
     mesh: Mesh,
     workdir: Path,
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] | None = None,
 ) -> Callable[[State, Any], tuple[dict[str, Any], dict[str, np.ndarray]]]:
     """(state, frozen) -> metrics and pictures, also written to WORKDIR/eval and WORKDIR/pictures.
 
@@ -108,7 +109,7 @@ def make_judge(
     return judge
 
 
-def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] = tuple(METRICS)) -> PerImage:
+def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] | None = None) -> PerImage:
     """Every metric of every example of `dataset` for a trained workdir."""
     frozen = jax.device_put(run.experiment.system.frozen(), replicated(run.mesh))
     return make_evaluate(run.experiment.system, dataset, run.mesh, run.config.eval_batch_size, metrics)(
@@ -128,10 +129,11 @@ def main() -> None:
     """The command line."""
     workdir = Path(WORKDIR.value)
     run = load_workdir(workdir)
-    metrics = METRICS_FLAG.value or tuple(METRICS)
     dataset = load_eval_dataset(run, DATA_DIR.value)
     frozen = jax.device_put(run.experiment.system.frozen(), replicated(run.mesh))
-    result, _ = make_judge(run.config, run.experiment, dataset, run.mesh, workdir, metrics)(run.state, frozen)
+    result, _ = make_judge(run.config, run.experiment, dataset, run.mesh, workdir, METRICS_FLAG.value)(
+        run.state, frozen
+    )
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name:30} {value:.6g}")
@@ -140,6 +142,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-    METRICS_FLAG = flags.DEFINE_list("metrics", None, f"Some of {', '.join(METRICS)}; all by default.")
+    METRICS_FLAG = flags.DEFINE_list(
+        "metrics", None, f"Some of {', '.join(METRICS)}; by default all whose weights are there, but for lpips_vgg."
+    )
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
     cli.run(main)

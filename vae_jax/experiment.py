@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, nearest
-from vae_jax.metrics import METRICS
+from vae_jax.metrics import METRICS, FrozenMetric, measure
 from vae_jax.optim import make_optimizer
 from vae_jax.rngs import root_key
 from vae_jax.sharding import replicated
@@ -53,11 +53,12 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
 def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
     """Follows the shapes of a train step and of an evaluation, without computing: UserError where they do not fit."""
     step = make_train_step(experiment.system, experiment.optimizers, config.ema)
+    metrics = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric)]
 
     def evaluate(state, batch):
         batch = to_float(batch)
         recon, _ = experiment.system.evaluate(state.params, state.stats, frozen, batch)
-        return [] if recon is None else [metric(batch["image"], recon) for metric in METRICS.values()]
+        return [] if recon is None else measure(metrics, {}, batch["image"], recon)
 
     try:
         state = jax.eval_shape(experiment.init)

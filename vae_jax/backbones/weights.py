@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from vae_jax.backbones.origins import how_to_get
 from vae_jax.errors import UserError
 from vae_jax.state import flatten, unflatten
 from vae_jax.workdir import write_bytes, write_text
@@ -23,17 +24,26 @@ def weights_dir() -> Path:
     return Path(os.environ.get("VAE_JAX_WEIGHTS") or Path.home() / ".cache" / "vae_jax")
 
 
+def has_weights(name: str) -> bool:
+    """Whether `find_weights` would find them."""
+    return any(file.is_file() for file in _places(name))
+
+
 def find_weights(name: str) -> Path:
     """`NAME.safetensors` in the weights folder, else among those that come with vae_jax."""
-    folders = (weights_dir(), SHIPPED)
-    for folder in folders:
-        if (folder / f"{name}.safetensors").is_file():
-            return folder / f"{name}.safetensors"
+    for file in _places(name):
+        if file.is_file():
+            return file
+    folders = " or ".join(str(file.parent) for file in _places(name))
     raise UserError(
-        f"The weights of {name} are not there: no {name}.safetensors in {' or '.join(map(str, folders))}.\n"
-        f"Make it with: python -m pretrained_converters.convert {name} --source=FILE\n"
-        "or point the environment variable VAE_JAX_WEIGHTS at the folder that holds it."
+        f"The weights of {name} are not there: no {name}.safetensors in {folders}.\n"
+        f"{how_to_get(name)}\n"
+        "Or point the environment variable VAE_JAX_WEIGHTS at the folder that holds it."
     )
+
+
+def _places(name: str) -> tuple[Path, Path]:
+    return weights_dir() / f"{name}.safetensors", SHIPPED / f"{name}.safetensors"
 
 
 def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ name in its config, are called `term(target, recon, **options)`. A new loss is o
 from vae_jax.losses.classification import cross_entropy
 from vae_jax.losses.feature import feature
 from vae_jax.losses.kl import kl
+from vae_jax.losses.lpips import lpips
 from vae_jax.losses.pixel import bce, l1, l2
 
-IMAGE_TERMS = {"bce": bce, "l1": l1, "l2": l2}
+IMAGE_TERMS = {"bce": bce, "l1": l1, "l2": l2, "lpips": lpips}
 TERMS = {"kl": kl, "feature": feature, "cross_entropy": cross_entropy, **IMAGE_TERMS}

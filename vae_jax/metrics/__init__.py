@@ -3,9 +3,17 @@
 A new metric is one file and one line here.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from vae_jax.backbones.weights import has_weights
+from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
 from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplacian_variance, target_laplacian_variance
+from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
 from vae_jax.metrics.sharpness import blur_percent
 from vae_jax.metrics.ssim import ssim
@@ -19,4 +27,32 @@ METRICS = {
     "target_laplacian_variance": target_laplacian_variance,
     "residual_laplacian_variance": residual_laplacian_variance,
     "blur_percent": blur_percent,
+    "lpips_alex": lpips_alex,  # version 0.1
+    "lpips_vgg": lpips_vgg,
 }
+
+
+def default_metrics(image_size: int) -> tuple[str, ...]:
+    """What is judged unless somebody asks for more: all that needs no weights, and lpips_alex where its weights are."""
+    names = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric)]
+    if image_size >= lpips_alex.min_size and all(map(has_weights, lpips_alex.files)):
+        names.append("lpips_alex")
+    return tuple(names)
+
+
+def load_metrics(names: Sequence[str], image_size: int) -> dict[str, Any]:
+    """The weights of the metrics that have any; UserError where a name, a weights file or the image size is wrong."""
+    metrics = {name: look_up(METRICS, name, "metric") for name in names}
+    frozen = {name: metric for name, metric in metrics.items() if isinstance(metric, FrozenMetric)}
+    for name, metric in frozen.items():
+        if image_size < metric.min_size:
+            raise UserError(f"{name} needs images of at least {metric.min_size} pixels, not {image_size}.")
+    return {name: metric.load() for name, metric in frozen.items()}
+
+
+def measure(names: Sequence[str], weights: Mapping[str, Any], target: jax.Array, recon: jax.Array):
+    """{metric: [B]} of reconstructions, with the weights that `load_metrics` gave."""
+    return {
+        name: METRICS[name].apply(target, recon, weights[name]) if name in weights else METRICS[name](target, recon)
+        for name in names
+    }

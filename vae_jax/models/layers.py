@@ -89,3 +89,47 @@ class ConvTranspose2x(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return conv_transpose_2x(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+def nearest_conv_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Nearest-neighbour up-sampling by two, edge padding by one, 3x3 convolution: [B, H, W, in] -> [B, 2H, 2W, out].
+
+    `kernel` is [3, 3, in, out]. Written as four 2x2 convolutions of the small image, one per phase of output: 2.25
+    times fewer multiplications, and the padding is of the small image.
+    """
+    batch, height, width, _ = x.shape
+    out = kernel.shape[3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    kernel = _nearest_phases(_nearest_phases(kernel, axis=0), axis=1)  # [2, 2, in, out, row phase, column phase]
+    kernel = kernel.transpose(0, 1, 2, 4, 5, 3).reshape(2, 2, x.shape[3], 4 * out)
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=DIMENSIONS)
+    y = y.reshape(batch, height + 1, width + 1, 2, 2, out)
+    rows = jnp.stack([y[:, :-1, :, 0], y[:, 1:, :, 1]], axis=2)  # [B, H, 2, W + 1, 2, out]
+    both = jnp.stack([rows[:, :, :, :-1, 0], rows[:, :, :, 1:, 1]], axis=4)  # [B, H, 2, W, 2, out]
+    return both.reshape(batch, 2 * height, 2 * width, out)
+
+
+def _nearest_phases(kernel: jax.Array, axis: int) -> jax.Array:
+    """Kernels of the small image along `axis`, for even and odd outputs as a new last axis.
+
+    Output 2m sees the inputs m - 1 and m by k0 and k1 + k2, output 2m + 1 sees m and m + 1 by k0 + k1 and k2.
+    """
+    k0, k1, k2 = jnp.split(kernel, 3, axis)
+    even, odd = jnp.concatenate([k0, k1 + k2], axis), jnp.concatenate([k0 + k1, k2], axis)
+    return jnp.stack([even, odd], axis=-1)
+
+
+class NearestConv2x(nn.Module):
+    """Up-sampling by two and convolution: `nearest_conv_2x`, with a bias unless something takes it out again."""
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.glorot_uniform()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
+        y = nearest_conv_2x(x, kernel)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
+        return y

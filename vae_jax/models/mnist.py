@@ -28,7 +28,7 @@ class MnistEncoder(nn.Module):
     latents: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
         x = nn.relu(_conv(32, "conv1")(x))  # [B, 28, 28, 32]
         x = nn.relu(_conv(64, "conv2", stride=2)(x))  # [B, 14, 14, 64]
         x = nn.relu(_conv(64, "conv3")(x))
@@ -43,7 +43,7 @@ class MnistDecoder(nn.Module):
     shape: tuple[int, int, int]
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
         height, width, channels = self.shape
         small = (math.ceil(height / 2), math.ceil(width / 2), 64)
         x = nn.relu(_dense(math.prod(small), "dense")(z)).reshape(-1, *small)  # [B, 14, 14, 64]

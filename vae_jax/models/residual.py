@@ -34,7 +34,7 @@ class ResidualEncoder(nn.Module):
     hidden: int = 256
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
         x = _conv(self.width // 2, "down1", stride=2)(x)  # [B, H/2, W/2, width/2]
         x = _conv(self.width, "down2", stride=2)(nn.swish(x))  # [B, H/4, W/4, width]
         for i in range(self.blocks):
@@ -53,7 +53,7 @@ class ResidualDecoder(nn.Module):
     hidden: int = 256
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
         height, width, channels = self.shape
         if height % 4 or width % 4:
             raise ValueError(f"the residual decoder makes images whose sides are multiples of four, not {self.shape}")

@@ -1,10 +1,12 @@
 """The variational autoencoder: one player, any reconstruction terms.
 
-With a pixel term (bce, l1, l2) it is the plain VAE; with the feature term it is the DFC-VAE.
+With a pixel term (bce, l1, l2) it is the plain VAE; with the feature term it is the DFC-VAE, with lpips the LPIPS-VAE.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -12,10 +14,12 @@ from ml_collections import ConfigDict
 from vae_jax.backbones import get_backbone, load_backbone
 from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature, kl
+from vae_jax.losses.lpips import LPIPS, load_lpips
 from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, weight_schedule
 
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -23,59 +27,84 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     options = {name: _term_options(name, term) for name, term in config.terms.items()}
     encoder = _network(ENCODERS, "encoder.name", config.encoder, config.latents)
     decoder = _network(DECODERS, "decoder.name", config.decoder, image_shape)
+    dtype = look_up(DTYPES, config.backbone.dtype, "backbone.dtype")
     if "feature" in options:
         taps = tuple(options["feature"].pop("taps"))
         backbone = get_backbone(config.backbone.name, taps, config.image_size)
+    if "lpips" in options:
+        net = look_up(LPIPS, options["lpips"]["net"], "terms.lpips.net")
+        get_backbone(net.backbone, net.taps, config.image_size)
 
     def frozen():
-        if "feature" not in options:
-            return {}
-        return {"backbone": load_backbone(config.backbone.name, config.backbone.weights, taps)}
+        trees = {}
+        if "feature" in options:
+            trees["backbone"] = _cast(load_backbone(config.backbone.name, config.backbone.weights, taps), dtype)
+        if "lpips" in options:
+            lpips = load_lpips(options["lpips"]["net"])
+            trees["lpips"] = lpips | {"backbone": _cast(lpips["backbone"], dtype)}
+        return trees
 
     def init(key, batch):
         encoder_key, decoder_key = jax.random.split(key)
         z = jnp.zeros((batch["image"].shape[0], config.latents))
-        params = {
-            "encoder": encoder.init(encoder_key, batch["image"])["params"],
-            "decoder": decoder.init(decoder_key, z)["params"],
-        }
-        return {"vae": params}, {}
+        variables = {"encoder": encoder.init(encoder_key, batch["image"]), "decoder": decoder.init(decoder_key, z)}
+        params = {name: tree.pop("params") for name, tree in variables.items()}
+        return {"vae": params}, {name: tree for name, tree in variables.items() if tree}
+
+    def posterior(params, stats, images, train):
+        (mean, logvar), stats = _run(encoder, "encoder", params, stats, images, train)
+        return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 
     def encode(params, stats, images):
-        mean, logvar = encoder.apply({"params": params["vae"]["encoder"]}, images)
-        return mean, jnp.clip(logvar, *LOGVAR_RANGE)
+        return posterior(params, stats, images, train=False)[:2]
 
     def decode(params, stats, z):
-        return decoder.apply({"params": params["vae"]["decoder"]}, z)
+        return jnp.clip(_run(decoder, "decoder", params, stats, z, train=False)[0], 0, 1)
 
-    def values(frozen, images, mean, logvar, recon):
-        """Every term of the config, per example [B]."""
-        result = {}
-        for name, term in options.items():
-            if name == "kl":
-                result[name] = kl(mean, logvar)
-            elif name == "feature":
-                target_features = backbone.apply(frozen["backbone"], images, taps)
-                recon_features = backbone.apply(frozen["backbone"], recon, taps)
-                result[name] = feature(target_features, recon_features, **term)
-            else:
-                result[name] = IMAGE_TERMS[name](images, recon, **term)
-        return result
+    def feature_value(frozen, images, recon):
+        target_features, recon_features = (backbone.apply(frozen["backbone"], x, taps) for x in (images, recon))
+        return feature(target_features, recon_features, **options["feature"])
 
     def terms(params, stats, frozen, batch, key, step):
-        mean, logvar = encode(params, stats, batch["image"])
+        images = batch["image"]
+        mean, logvar, stats = posterior(params, stats, images, train=True)
         z = mean + jnp.exp(logvar / 2) * jax.random.normal(key, mean.shape)
-        per_example = values(frozen, batch["image"], mean, logvar, decode(params, stats, z))
-        return {name: jnp.mean(value) for name, value in per_example.items()}, stats
+        recon, stats = _run(decoder, "decoder", params, stats, z, train=True)
+        values = {}
+        for name, term in options.items():
+            if name == "kl":
+                values[name] = kl(mean, logvar)
+            elif name == "feature":
+                values[name] = feature_value(frozen, images, recon)
+            elif name == "lpips":
+                values[name] = IMAGE_TERMS[name](images, recon, weights=frozen["lpips"], **term)
+            else:
+                values[name] = IMAGE_TERMS[name](images, recon, **term)
+        return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
         mean, logvar = encode(params, stats, batch["image"])
         recon = decode(params, stats, mean)
-        per_example = {"kl": kl(mean, logvar), **values(frozen, batch["image"], mean, logvar, recon)}
-        return recon, {name: value for name, value in per_example.items() if name not in IMAGE_TERMS}
+        values = {"kl": kl(mean, logvar)}
+        if "feature" in options:
+            values["feature"] = feature_value(frozen, batch["image"], recon)
+        return recon, values
 
     rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
     return System({"vae": rule}, frozen, init, terms, evaluate, encode, decode)
+
+
+def _run(network: nn.Module, name: str, params, stats, x: jax.Array, train: bool) -> tuple[Any, dict]:
+    """What one of the two networks says, and the statistics of both after it."""
+    variables = {"params": params["vae"][name], **stats.get(name, {})}
+    if not train or name not in stats:
+        return network.apply(variables, x, train), stats
+    output, new = network.apply(variables, x, train, mutable=list(stats[name]))
+    return output, stats | {name: new}
+
+
+def _cast(tree, dtype):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
 
 
 def _network(table: Mapping, what: str, config: ConfigDict, size):

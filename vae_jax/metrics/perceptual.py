@@ -1,0 +1,37 @@
+"""Metrics that look through a frozen network."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from vae_jax.losses.lpips import LPIPS, load_lpips, lpips
+
+
+class FrozenMetric(NamedTuple):
+    """A metric with weights. Called like the others it finds them; a compiled evaluation passes them as an argument.
+
+    files: the weights files it needs. min_size: smallest height and width. load: () -> weights.
+    apply: (target, recon, weights) -> [B].
+    """
+
+    files: tuple[str, ...]
+    min_size: int
+    load: Callable[[], Any]
+    apply: Callable[..., jax.Array]
+
+    def __call__(self, target: jax.Array, recon: jax.Array) -> jax.Array:
+        return self.apply(target, recon, self.load())
+
+
+def _lpips(net: str, min_size: int) -> FrozenMetric:
+    def apply(target: jax.Array, recon: jax.Array, weights: Any) -> jax.Array:
+        return lpips(target, recon, net=net, weights=weights)
+
+    files = (LPIPS[net].backbone, LPIPS[net].heads)
+    return FrozenMetric(files, min_size, functools.partial(load_lpips, net), apply)
+
+
+lpips_alex = _lpips("alex", 31)
+lpips_vgg = _lpips("vgg", 16)
