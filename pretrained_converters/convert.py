@@ -11,6 +11,7 @@ vae_jax.compare.
 """
 
 import argparse
+import fnmatch
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,7 @@ def _write(name: str, source: Source, output: Path) -> Path:
         **source.manifest,
         "sum": "as published" if known else "not a published one" if with_sums else "none is published",
         "names": style.name,
-        "left_out": [f"{start}*" for start in style.left_out if any(key.startswith(start) for key in source.arrays)],
+        "left_out": [pattern for pattern in style.left_out if fnmatch.filter(source.arrays, pattern)],
         "licence": (known or WEIGHTS[name].origins[0]).licence,
     }
     save_weights(output, weights, manifest)

