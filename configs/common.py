@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
 
     config.backbone = ConfigDict()
     config.backbone.name = ""  # frozen perceptual network, a name in vae_jax.backbones.BACKBONES; empty: none
-    config.backbone.weights = ""  # its weights file; empty: looked for in the usual places
+    config.backbone.weights = ""  # its weights file; empty: looked for in the usual places; 'random': untrained
     config.backbone.dtype = "float32"  # or 'bfloat16': what perceptual networks compute in
 
     config.terms = ConfigDict()  # loss terms by name, see term()
@@ -53,9 +53,9 @@ def rmsprop(learning_rate: float, schedule: str = "constant", warmup_steps: int 
     return _optimizer("rmsprop", learning_rate, schedule, warmup_steps, decay=0.9, eps=1e-7)
 
 
-def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0) -> ConfigDict:
-    """Adam; `schedule` is constant or cosine."""
-    return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=0.9, beta2=0.999, eps=1e-8)
+def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, beta1: float = 0.9) -> ConfigDict:
+    """Adam; `schedule` is constant, cosine, or halving (after each fifth of the run)."""
+    return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=beta1, beta2=0.999, eps=1e-8)
 
 
 def _optimizer(name: str, learning_rate: float, schedule: str, warmup_steps: int, **options) -> ConfigDict:

@@ -64,6 +64,7 @@ def read_numpy_pickle(data: bytes, source: str) -> dict[str, np.ndarray]:
     reconstruct = np.empty(0).__reduce__()[0]
     names = {(module, "_reconstruct"): reconstruct for module in ("numpy.core.multiarray", "numpy._core.multiarray")}
     names |= {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    names[("_codecs", "encode")] = lambda text, _: text.encode("latin1")  # how old pickles write bytes
     try:
         content = _Unpickler(io.BytesIO(data), source, names).load()
     except DAMAGE as error:

@@ -58,7 +58,7 @@ def test_the_article_in_one_page(runs, tmp_path):
         with Image.open(path) as picture:
             assert min(picture.size) > 50
     page = (tmp_path / "out" / "compare.html").read_text()
-    assert page.count("data:image/png;base64,") == 7 and "http" not in page.split("</style>")[1]
+    assert page.count("data:image/png;base64,") == 7 and "://" not in page.split("</style>")[1]
     markdown = (tmp_path / "out" / "compare.md").read_text()
     assert "| vae_mnist - dfc_mnist |" in markdown and "±" in markdown
 

