@@ -169,14 +169,13 @@ def _varying(attributes: Attributes) -> Attributes:
 def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[str]) -> list[str]:
     """The attributes to show: those asked for, else the ones of the paper, else the first ones."""
     if not varying:
-        raise UserError(f"Every attribute is the same in all images of the train split: {', '.join(known)}.")
+        raise UserError(f"Every attribute is the same in all images of the train split: {', '.join(known)}. Expected "
+                        "at least one that is on in some and off in others, such as two classes.")  # fmt: skip
     for name in requested:
         look_up(dict(zip(known, known, strict=True)), name, "attribute")
         if name not in varying:
-            raise UserError(
-                f"The attribute {name!r} is the same in all images of the train split, so that it has no vector. "
-                f"{nearest(name, varying)}"
-            )
+            raise UserError(f"The attribute {name!r} is the same in all images of the train split, so that it has no "
+                            f"vector. {nearest(name, varying)}")  # fmt: skip
     return list(dict.fromkeys(requested)) or [name for name in SHOWN if name in varying] or list(varying[:IMAGES])
 
 
@@ -206,7 +205,7 @@ def _along_vectors(
 
 def _interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
     """Between the first and the second example, the third and the fourth, ..."""
-    from vae_jax import figures
+    from vae_jax import figures  # matplotlib: only where it is used
 
     labels = dataset.arrays.get("label") if dataset.arrays else None
     images = _read(dataset, example_indices(labels, dataset.size, 2 * IMAGES))
@@ -219,7 +218,7 @@ def _interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
 
 
 def _samples(model: Model, temperature: float) -> dict[str, bytes]:
-    from vae_jax import figures
+    from vae_jax import figures  # matplotlib: only where it is used
 
     images = model.sample(root_key(model.config.seed, "sample"), IMAGES * SAMPLES, temperature)
     rows = np.split(np.asarray(images), IMAGES)
