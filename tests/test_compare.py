@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax.compare import compare, interpolate
+from vae_jax.compare import compare
 from vae_jax.errors import UserError
-from vae_jax.inference import load_model
 from vae_jax.train import train
 
 
@@ -61,14 +60,6 @@ def test_the_article_in_one_page(runs, tmp_path):
     assert page.count("data:image/png;base64,") == 7 and "://" not in page.split("</style>")[1]
     markdown = (tmp_path / "out" / "compare.md").read_text()
     assert "| vae_mnist - dfc_mnist |" in markdown and "±" in markdown
-
-
-def test_interpolation_ends_at_the_reconstructions(runs):
-    model = load_model(runs / "dfc_mnist_0")
-    first, last = np.random.default_rng(0).uniform(size=(2, 28, 28, 1)).astype(np.float32)
-    images = interpolate(model, first, last)
-    assert images.shape == (11, 28, 28, 1)
-    np.testing.assert_allclose(images[[0, -1]], model.reconstruct(np.stack([first, last])), atol=1e-5)
 
 
 def test_only_seeds_share_a_row(runs, tmp_path):

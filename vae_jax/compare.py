@@ -23,6 +23,7 @@ from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
+from vae_jax.latents import interpolate
 from vae_jax.metrics.statistics import PairedTest, paired_t_tests
 from vae_jax.pictures import example_indices
 from vae_jax.rngs import root_key
@@ -31,7 +32,6 @@ from vae_jax.workdir import write_text
 ORIGINALS = "originals"
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
-INTERPOLATION_STEPS = 10
 SAMPLES = 10
 ODD_CLASS = 1  # the article sets ones apart: they have few edges
 COLUMNS = {
@@ -132,13 +132,6 @@ def _pictures(
     ]
     pictures["Prior samples"] = figures.image_rows(rows)
     return pictures
-
-
-def interpolate(model: Model, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """11 images along the straight line between the means of two images [H, W, C]."""
-    start, stop = np.asarray(model.encode(np.stack([first, last]))[0])
-    share = np.linspace(0, 1, INTERPOLATION_STEPS + 1)[:, None]
-    return np.asarray(model.decode(start + share * (stop - start)))
 
 
 def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:

@@ -117,12 +117,17 @@ def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] | None = Non
     )
 
 
-def load_eval_dataset(run: Run, data_dir: str | None) -> Dataset:
-    """The split that the run is judged on, found in `data_dir` where it has moved."""
+def load_split(run: Run, split: str, data_dir: str | None) -> Dataset:
+    """A split of the data that the run learnt from, found in `data_dir` where they have moved."""
     config = ConfigDict(run.config.to_dict())
     if data_dir is not None:
         config.data.dir = data_dir
-    return load_dataset(config, config.data.eval)
+    return load_dataset(config, split)
+
+
+def load_eval_dataset(run: Run, data_dir: str | None) -> Dataset:
+    """The split that the run is judged on."""
+    return load_split(run, run.config.data.eval, data_dir)
 
 
 def main() -> None:

@@ -30,17 +30,22 @@ def _png(figure) -> bytes:
     return buffer.getvalue()
 
 
-def image_rows(rows: Sequence[tuple[str, np.ndarray]]) -> bytes:
-    """Labelled rows of images: (label, [n, H, W, C] in [0, 1]), with equal n."""
-    count = len(rows[0][1])
+def image_rows(rows: Sequence[tuple[str, np.ndarray]], headings: Sequence[str] = ()) -> bytes:
+    """Labelled rows of images: (label, [n, H, W, C] in [0, 1]), with equal n; `headings` [n] go above the columns."""
+    count, pixels = len(rows[0][1]), rows[0][1].shape[2]
+    side = float(np.clip(pixels / 100, 0.72, 1.3))  # inches
+    interpolation = "nearest" if pixels < 56 else "auto"
     with plt.rc_context(STYLE):
-        margin = 0.3 + 0.08 * max(len(label) for label, _ in rows)
-        figure, axes = plt.subplots(len(rows), count, figsize=(margin + 0.72 * count, 0.75 * len(rows)), squeeze=False)
+        margin = 0.3 + 0.08 * max(len(line) for label, _ in rows for line in label.split("\n"))
+        size = margin + side * count, (side + 0.03) * len(rows) + (0.2 if headings else 0)
+        figure, axes = plt.subplots(len(rows), count, figsize=size, squeeze=False)
         for line, (label, images) in zip(axes, rows, strict=True):
             for axis, image in zip(line, np.asarray(images), strict=True):
                 axis.axis("off")
-                axis.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center")
+                axis.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
+            line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", parse_math=False)
+        for axis, heading in zip(axes[0], headings, strict=False):
+            axis.set_title(heading, fontsize=9)
         return _png(figure)
 
 

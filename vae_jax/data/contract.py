@@ -1,10 +1,18 @@
 """What a data set is: examples that can be read by index, in memory or not."""
 
+import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+
+class Attributes(NamedTuple):
+    """What is true of each example: column a of `values` [N, A] bool says where `names[a]` holds."""
+
+    names: tuple[str, ...]
+    values: np.ndarray
 
 
 class Dataset(NamedTuple):
@@ -13,6 +21,8 @@ class Dataset(NamedTuple):
     read: (indices [n]) -> {'image': uint8 [n, H, W, C], 'label': int32 [n] (where the data has labels)}.
     arrays: the whole set as those arrays where it is in memory, else None.
     notes: what a user should know of it, such as {'unreadable files': [...]}.
+    attributes: () -> those of all examples, read when they are asked for and never part of a batch; None where the
+      data have neither attributes nor labels.
     """
 
     size: int
@@ -20,16 +30,33 @@ class Dataset(NamedTuple):
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
     arrays: Mapping[str, np.ndarray] | None = None
     notes: Mapping[str, object] = {}
+    attributes: Callable[[], Attributes] | None = None
 
 
-def in_memory(images: np.ndarray, labels: np.ndarray | None = None, notes: Mapping[str, object] | None = None):
-    """A Dataset of uint8 images [N, H, W, C] and integer labels [N]."""
+def one_hot(labels: np.ndarray, classes: Sequence[str] = ()) -> Attributes:
+    """One attribute per class of the labels [N], called by its number where the classes have no names."""
+    names = tuple(classes) or tuple(map(str, range(labels.max(initial=-1) + 1)))
+    return Attributes(names, labels[:, None] == np.arange(len(names)))
+
+
+def in_memory(
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    notes: Mapping[str, object] | None = None,
+    attributes: Callable[[], Attributes] | None = None,
+) -> Dataset:
+    """A Dataset of uint8 images [N, H, W, C] and integer labels [N]; its attributes are its classes by default."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 [N, H, W, C], not {images.dtype} {images.shape}")
     arrays = {"image": images}
     if labels is not None:
         arrays["label"] = labels.astype(np.int32)
-    return Dataset(len(images), images.shape[1:], lambda i: {k: v[i] for k, v in arrays.items()}, arrays, notes or {})
+        attributes = attributes or functools.partial(one_hot, arrays["label"])
+
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {key: array[indices] for key, array in arrays.items()}
+
+    return Dataset(len(images), images.shape[1:], read, arrays, notes or {}, attributes)
 
 
 def fingerprint(dataset: Dataset) -> dict[str, object]:
@@ -42,7 +69,14 @@ def take(dataset: Dataset, start: int, stop: int) -> Dataset:
     """The examples from `start` up to `stop`."""
     if (start, stop) == (0, dataset.size):
         return dataset
+
+    def attributes() -> Attributes:
+        names, values = dataset.attributes()
+        return Attributes(names, values[start:stop])
+
+    sliced = attributes if dataset.attributes else None
     if dataset.arrays is not None:
         arrays = {k: v[start:stop] for k, v in dataset.arrays.items()}
-        return in_memory(arrays["image"], arrays.get("label"), dataset.notes)
-    return dataset._replace(size=max(stop - start, 0), read=lambda i: dataset.read(np.asarray(i) + start))
+        return in_memory(arrays["image"], arrays.get("label"), dataset.notes, sliced)
+    size = max(stop - start, 0)
+    return dataset._replace(size=size, read=lambda i: dataset.read(np.asarray(i) + start), attributes=sliced)

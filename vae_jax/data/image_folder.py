@@ -1,5 +1,6 @@
 """Any folder of images: DIR/train/... and DIR/test/..., at any depth, grey or colour, any size."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vae_jax.config import image_shape
-from vae_jax.data.contract import Dataset, in_memory
+from vae_jax.data.contract import Dataset, in_memory, one_hot
 from vae_jax.data.images import to_uint8
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, nearest
@@ -60,8 +61,9 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
 
     notes = {"folder": str(folder), "files": len(files), "classes": classes, "unreadable": unreadable}
     labels = _labels(kept, folder, classes)
+    attributes = None if labels is None else functools.partial(one_hot, labels, classes)
     if not streamed:
-        return in_memory(np.stack(images), labels, notes)
+        return in_memory(np.stack(images), labels, notes, attributes)
 
     pool = ThreadPoolExecutor(THREADS)
 
@@ -73,7 +75,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         batch = {"image": np.stack(rows)}
         return batch if labels is None else {**batch, "label": labels[indices]}
 
-    return Dataset(len(kept), shape, read, None, notes)
+    return Dataset(len(kept), shape, read, None, notes, attributes)
 
 
 def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:

@@ -2,14 +2,14 @@
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.config import image_shape
-from vae_jax.data.contract import Dataset, in_memory
+from vae_jax.data.contract import Attributes, Dataset, in_memory, one_hot
 from vae_jax.data.images import fit_array
 from vae_jax.errors import UserError, nearest
 from vae_jax.host_tensorflow import hide_accelerators
@@ -20,8 +20,8 @@ HUB = ("storage.googleapis.com", 443)
 def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Dataset:
     """A split of the set `config.data.name`, in the order it is stored; prepared on first use, as array_record.
 
-    `image` is required, `label` is used where there is one. Splits over `data.memory_limit` bytes are read by index
-    while training, which other formats cannot do.
+    `image` is required, `label` is used where there is one, and `attributes`, such as CelebA's, where somebody asks
+    for them. Splits over `data.memory_limit` bytes are read by index while training, which other formats cannot do.
     """
     hide_accelerators()
     import tensorflow_datasets as tfds  # slow to import
@@ -43,19 +43,19 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
         raise UserError(f"{name} has no feature 'image' of uint8; its features are {', '.join(builder.info.features)}.")
 
     size, shape = builder.info.splits[split].num_examples, image_shape(config)
-    by_index = builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+    attributes = _attributes(builder, split, tfds)
     if size * int(np.prod(shape)) <= config.data.memory_limit:
-        stored = builder.as_data_source(split) if by_index else tfds.as_numpy(_in_order(builder, split, tfds))
-        batch = _batch(stored, config)
-        return in_memory(batch["image"], batch.get("label"))
-    if not by_index:
+        batch = _batch(_stored(builder, split, tfds), config)
+        return in_memory(batch["image"], batch.get("label"), attributes=attributes)
+    if not _by_index(builder, tfds):
         raise UserError(
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which cannot be read by "
             f"index, and is larger than data.memory_limit ({config.data.memory_limit:,} bytes). Prepare it in another "
             "data.dir, where it is stored as array_record, or raise the limit."
         )
     source = builder.as_data_source(split)
-    return Dataset(size, shape, lambda indices: _batch(source.__getitems__([int(i) for i in indices]), config))
+    dataset = Dataset(size, shape, lambda indices: _batch(source.__getitems__([int(i) for i in indices]), config))
+    return dataset._replace(attributes=attributes)
 
 
 def _batch(examples: Iterable[dict], config: ConfigDict) -> dict[str, np.ndarray]:
@@ -68,10 +68,37 @@ def _batch(examples: Iterable[dict], config: ConfigDict) -> dict[str, np.ndarray
     return batch | {"label": np.array(labels, np.int32)} if labels else batch
 
 
-def _in_order(builder, split: str, tfds):
-    """A split as tf.data, always in the same order."""
-    read_config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    return builder.as_dataset(split, shuffle_files=False, read_config=read_config)
+def _by_index(builder, tfds) -> bool:
+    return builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+
+
+def _stored(builder, split: str, tfds, decoders: dict | None = None) -> Iterable[dict]:
+    """The examples of a split, always in the same order."""
+    if _by_index(builder, tfds):
+        return builder.as_data_source(split, decoders=decoders)
+    in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    return tfds.as_numpy(builder.as_dataset(split, shuffle_files=False, read_config=in_order, decoders=decoders))
+
+
+def _attributes(builder, split: str, tfds) -> Callable[[], Attributes] | None:
+    """How to read the feature `attributes`, or else the labels, without any image; None where there is neither."""
+    features = dict(builder.info.features.items())
+    own, label = features.get("attributes"), features.get("label")
+    has_own = isinstance(own, tfds.features.FeaturesDict) and all(
+        feature.np_dtype == np.bool_ and feature.shape == () for feature in own.values()
+    )
+    if not has_own and label is None:
+        return None
+
+    def read() -> Attributes:
+        stored = _stored(builder, split, tfds, {"image": tfds.decode.SkipDecoding()})
+        if has_own:
+            values = [[example["attributes"][name] for name in own] for example in stored]
+            return Attributes(tuple(own), np.array(values))
+        classes = label.names if getattr(label, "num_classes", None) else ()
+        return one_hot(np.array([example["label"] for example in stored]), classes)
+
+    return read
 
 
 def _prepare(builder, tfds) -> None:

@@ -1,0 +1,248 @@
+"""What the latents of a trained workdir know: attribute vectors, linear predictions, walks, arithmetic and samples.
+
+    python -m vae_jax.latents --workdir=DIR [--attributes=Smiling,Eyeglasses] [--temperature=0.4] [--output=DIR]
+
+writes into WORKDIR/latents: attribute_vectors.npz (names [A], vectors [A, latents]), latents.json and latents.md (how
+well a linear SVM tells each attribute from the latents), latents.html (everything, self-contained) and the PNGs.
+
+Source: Hou, Shen, Sun, Qiu, "Deep feature consistent variational autoencoder", WACV 2017. An attribute vector is a
+mean over the whole train split; the authors' published code draws, by a slip, from the first 100 images of either kind.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+from vae_jax import cli
+from vae_jax.data.contract import Attributes, Dataset
+from vae_jax.data.pipeline import padded_indices
+from vae_jax.errors import UserError, look_up, nearest
+from vae_jax.evaluate import load_split
+from vae_jax.inference import Model, load_workdir
+from vae_jax.latents_report import write_latents
+from vae_jax.pictures import example_indices
+from vae_jax.rngs import root_key
+
+STEPS = np.linspace(0, 1.5, 7)  # of a walk along an attribute vector
+INTERPOLATION_STEPS = 10
+SHOWN = ("Eyeglasses", "Smiling", "Male", "Black_Hair", "Mustache")  # among those that the authors show of CelebA
+IMAGES = 5  # rows of a picture
+SAMPLES = 10  # columns of prior samples
+PROGRESS = 20_000  # images between two lines
+
+
+class Prediction(NamedTuple):
+    """How well one attribute of the eval split is told from the latents."""
+
+    attribute: str
+    positives: int  # of the eval split
+    base_rate: float  # share of the more frequent answer, which is what a blind guess achieves
+    accuracy: float | None  # of the linear SVM; None where the train split shows one answer only
+
+
+def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
+    """Means of q(z | x) of all images of a data set, in its order: [N, latents]."""
+    batch_size = min(model.config.eval_batch_size, dataset.size)
+    indices, mask = padded_indices(dataset.size, batch_size)
+    parts = []
+    for number, index in enumerate(indices):
+        parts.append(np.asarray(model.encode(dataset.read(index)["image"])[0]))
+        done = min((number + 1) * batch_size, dataset.size)
+        if number * batch_size // PROGRESS < done // PROGRESS:
+            print(f"encoded {done:,} of {dataset.size:,} images", flush=True)
+    return np.concatenate(parts)[mask.ravel()]
+
+
+def attribute_vectors(z: np.ndarray, attributes: Attributes) -> dict[str, np.ndarray]:
+    """{name: mean of the latents z [N, latents] with the attribute minus mean of those without, [latents]}."""
+    vectors = {}
+    for name, on in zip(attributes.names, attributes.values.T, strict=True):
+        if on.all() or not on.any():
+            raise UserError(
+                f"The attribute {name!r} has no vector: it is {'never off' if on.all() else 'never on'} in these "
+                f"{len(on):,} examples. Leave it out, or take examples of both kinds."
+            )
+        vectors[name] = z[on].mean(axis=0, dtype=np.float64) - z[~on].mean(axis=0, dtype=np.float64)
+    return vectors
+
+
+def predict_attributes(
+    z_train: np.ndarray, train: Attributes, z_eval: np.ndarray, evaluated: Attributes
+) -> list[Prediction]:
+    """One row per attribute of `train`: a linear SVM learns it from z_train [N, latents] and is judged on z_eval.
+
+    Both are standardised with mean and standard deviation of z_train.
+    """
+    from sklearn.svm import LinearSVC  # slow to import
+
+    mean, std = z_train.mean(axis=0), z_train.std(axis=0)
+    std = np.where(std > 0, std, 1)
+    z_train, z_eval = (z_train - mean) / std, (z_eval - mean) / std
+    rows = []
+    for name, on in zip(train.names, train.values.T, strict=True):
+        truth, accuracy = where(evaluated, name), None
+        if on.any() and not on.all():
+            accuracy = float(LinearSVC(dual=False).fit(z_train, on).score(z_eval, truth))
+        share = float(truth.mean())
+        rows.append(Prediction(name, int(truth.sum()), max(share, 1 - share), accuracy))
+    return rows
+
+
+def where(attributes: Attributes, name: str) -> np.ndarray:
+    """The examples [N] with the attribute; none in a split that does not know it, such as a class it has not."""
+    if name not in attributes.names:
+        return np.zeros(len(attributes.values), bool)
+    return attributes.values[:, attributes.names.index(name)]
+
+
+def walk(model: Model, z: np.ndarray, vector: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:
+    """Images [N, T, H, W, C] decoded from z + t * vector: z [N, latents], vector [latents], t in `steps` [T]."""
+    path = np.asarray(z)[:, None] + np.multiply.outer(np.asarray(steps), np.asarray(vector))
+    images = np.asarray(model.decode(path.reshape(-1, path.shape[-1])))
+    return images.reshape(*path.shape[:2], *images.shape[1:])
+
+
+def interpolate(model: Model, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """11 images along the straight line between the means of two images [H, W, C]."""
+    start, stop = np.asarray(model.encode(np.stack([first, last]))[0])
+    return walk(model, start[None], stop - start, np.linspace(0, 1, INTERPOLATION_STEPS + 1))[0]
+
+
+def explore(
+    workdir: str | Path,
+    output: str | Path,
+    data_dir: str | None = None,
+    requested: Sequence[str] = (),
+    temperature: float = 1.0,
+) -> dict[str, Any]:
+    """Writes what the latents of `workdir` know into `output`; returns latents.json."""
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise UserError(f"temperature is {temperature:g}; it must be positive. 1 draws from the prior itself.")
+    run = load_workdir(workdir)
+    model, data = Model(run), run.config.data
+    datasets = {split: load_split(run, split, data_dir) for split in (data.train, data.eval)}
+    attributes = {split: _attributes(dataset, data.name, split) for split, dataset in datasets.items()}
+    train = attributes[data.train]
+    varying = _varying(train)
+    chosen = _choose(requested, train.names, varying.names)
+
+    z = {split: encode_dataset(model, dataset) for split, dataset in datasets.items()}
+    vectors = attribute_vectors(z[data.train], varying)
+    print(f"fitting {len(vectors)} linear SVMs to {len(z[data.train]):,} latents", flush=True)
+    predictions = predict_attributes(z[data.train], train, z[data.eval], attributes[data.eval])
+
+    shown = {name: vectors[name] for name in chosen}
+    pictures = _along_vectors(model, datasets[data.eval], z[data.eval], attributes[data.eval], shown)
+    pictures |= _interpolations(model, datasets[data.eval])
+    pictures |= _samples(model, temperature)
+    record = {
+        "step": int(run.state.step),
+        "data": data.name,
+        "train": {"split": data.train, "images": datasets[data.train].size},
+        "eval": {"split": data.eval, "images": datasets[data.eval].size},
+        "temperature": temperature,
+        "attributes": [prediction._asdict() for prediction in predictions],
+    }
+    return write_latents(Path(output), record, vectors, pictures)
+
+
+def _attributes(dataset: Dataset, name: str, split: str) -> Attributes:
+    if dataset.attributes is None:
+        raise UserError(
+            f"The split {split!r} of {name} has neither attributes nor labels; expected one of them. In an "
+            "image_folder each folder right below a split is a label."
+        )
+    return dataset.attributes()
+
+
+def _varying(attributes: Attributes) -> Attributes:
+    """Those that are on for some examples and off for others."""
+    mask = attributes.values.any(axis=0) & ~attributes.values.all(axis=0)
+    return Attributes(tuple(compress(attributes.names, mask)), attributes.values[:, mask])
+
+
+def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[str]) -> list[str]:
+    """The attributes to show: those asked for, else the ones of the paper, else the first ones."""
+    if not varying:
+        raise UserError(f"Every attribute is the same in all images of the train split: {', '.join(known)}. Expected "
+                        "at least one that is on in some and off in others, such as two classes.")  # fmt: skip
+    for name in requested:
+        look_up(dict(zip(known, known, strict=True)), name, "attribute")
+        if name not in varying:
+            raise UserError(f"The attribute {name!r} is the same in all images of the train split, so that it has no "
+                            f"vector. {nearest(name, varying)}")  # fmt: skip
+    return list(dict.fromkeys(requested)) or [name for name in SHOWN if name in varying] or list(varying[:IMAGES])
+
+
+def _along_vectors(
+    model: Model, dataset: Dataset, z: np.ndarray, attributes: Attributes, vectors: Mapping[str, np.ndarray]
+) -> dict[str, bytes]:
+    """Walks along the vectors, and one taken away where another is added, from images of `dataset` and their z."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    pictures = {}
+    for name, vector in vectors.items():
+        chosen = np.flatnonzero(~where(attributes, name))[:IMAGES]
+        if not chosen.size:
+            continue
+        images = np.concatenate([_read(dataset, chosen)[:, None], walk(model, z[chosen], vector)], axis=1)
+        rows = [(f"towards\n{name}" if line == 0 else "", row) for line, row in enumerate(images)]
+        pictures[f"Walk {name}"] = figures.image_rows(rows, ["image", "t = 0", *(f"{t:g}" for t in STEPS[1:])])
+    rows = []
+    for plus, minus in zip(vectors, [*vectors][1:] + [*vectors][:1], strict=True):
+        for i in np.flatnonzero(where(attributes, minus) & ~where(attributes, plus))[:1]:
+            path = z[i] + np.stack([0 * z[i], vectors[plus], vectors[plus] - vectors[minus]])
+            rows.append((f"A = {plus}\nB = {minus}", np.concatenate([_read(dataset, [i]), model.decode(path)])))
+    if rows:
+        pictures["Arithmetic"] = figures.image_rows(rows, ["image", "z", "z + A", "z + A − B"])
+    return pictures
+
+
+def _interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
+    """Between the first and the second example, the third and the fourth, ..."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    labels = dataset.arrays.get("label") if dataset.arrays else None
+    images = _read(dataset, example_indices(labels, dataset.size, 2 * IMAGES))
+    rows = [
+        ("", np.concatenate([first[None], interpolate(model, first, last), last[None]]))
+        for first, last in zip(images[::2], images[1::2], strict=False)
+    ]
+    shares = [f"{share:g}" for share in np.linspace(0, 1, INTERPOLATION_STEPS + 1)]
+    return {"Interpolation": figures.image_rows(rows, ["image", *shares, "image"])} if rows else {}
+
+
+def _samples(model: Model, temperature: float) -> dict[str, bytes]:
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    images = model.sample(root_key(model.config.seed, "sample"), IMAGES * SAMPLES, temperature)
+    rows = np.split(np.asarray(images), IMAGES)
+    labels = [f"z ~ N(0, {temperature:g}²)"] + [""] * (IMAGES - 1)
+    return {"Prior samples": figures.image_rows(list(zip(labels, rows, strict=True)))}
+
+
+def _read(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
+    """Images [n, H, W, C] in [0, 1]."""
+    return dataset.read(np.asarray(indices))["image"].astype(np.float32) / 255
+
+
+def main() -> None:
+    """The command line."""
+    output = Path(OUTPUT.value or Path(WORKDIR.value) / "latents")
+    explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value)
+    print((output / "latents.md").read_text())
+    print(f"page: {output / 'latents.html'}")
+
+
+if __name__ == "__main__":
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
+    OUTPUT = flags.DEFINE_string("output", None, "Folder to write to; WORKDIR/latents by default.")
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
+    ATTRIBUTES = flags.DEFINE_list("attributes", [], "Attributes to show, separated by commas; a few by default.")
+    TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Scale of the prior's samples; the authors' code takes 0.4.")
+    cli.run(main)

@@ -1,0 +1,64 @@
+"""The files of `vae_jax.latents`: the table as JSON and Markdown, the vectors, the pictures, one HTML page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_jax import page
+from vae_jax.workdir import write_text
+
+PAPER = ("celeb_a", "Hou et al. 2017, average of 40", "86.95")
+CAPTIONS = {
+    "Walk": "Images without the attribute, and what z + t · vector decodes to.",
+    "Arithmetic": "An image without A and with B: the vector of A is added, then that of B is taken away.",
+    "Interpolation": "Decoded from the straight line between the latents of two images.",
+    "Prior": "Decoded from z drawn from the prior, times the temperature.",
+}
+
+
+def write_latents(
+    output: Path, record: Mapping[str, Any], vectors: Mapping[str, np.ndarray], pictures: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """Writes everything into `output`; returns latents.json, which is `record` with the averages."""
+    predicted = [row for row in record["attributes"] if row["accuracy"] is not None]
+    average = {name: float(np.mean([row[name] for row in predicted])) for name in ("base_rate", "accuracy")}
+    record = {**record, "average": average}
+    output.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(output / "attribute_vectors.npz", names=list(vectors), vectors=np.stack([*vectors.values()]))
+    for title, png in pictures.items():
+        (output / f"{title.lower().replace(' ', '_').replace('/', '-')}.png").write_bytes(png)
+    write_text(output / "latents.json", json.dumps(record, indent=2) + "\n")
+
+    train, evaluated = record["train"], record["eval"]
+    lead = (
+        f"Step {record['step']:,}, {record['data']}: vectors and SVMs from the {train['images']:,} images of "
+        f"{train['split']}, judged on the {evaluated['images']:,} of {evaluated['split']}."
+    )
+    table = _table(record)
+    words = "A linear SVM tells each attribute from the mean of q(z | x); the base rate is the more frequent answer's."
+    write_text(output / "latents.md", f"{lead}\n\n{words}\n\n{page.markdown_table(*table)}")
+    sections = [page.section("Attributes in the latents", page.text(words), page.table(*table))]
+    for title, png in pictures.items():
+        caption = CAPTIONS[title.partition(" ")[0]]
+        sections.append(page.section(title, page.text(caption), page.picture(png, title)))
+    write_text(output / "latents.html", page.page("Latents", lead, *sections))
+    return record
+
+
+def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """One line per attribute, one for the average and, for CelebA, one for the paper's."""
+
+    def cells(row: Mapping[str, Any]) -> list[str]:
+        accuracy = "no SVM: constant in train" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
+        return [f"{100 * row['base_rate']:.2f}", accuracy]
+
+    rows = [[row["attribute"], f"{row['positives']:,}", *cells(row)] for row in record["attributes"]]
+    predicted = sum(row["accuracy"] is not None for row in record["attributes"])
+    rows.append([f"average of {predicted}", "", *cells(record["average"])])
+    data, name, accuracy = PAPER
+    if record["data"].partition(":")[0] == data:
+        rows.append([name, "", "", accuracy])
+    return ["attribute", "positives", "base rate %", "SVM accuracy %"], rows
