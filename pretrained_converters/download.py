@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from vae_jax.backbones.origins import Origin
 from vae_jax.errors import UserError
+from vae_jax.weight_files import Origin
 
 CHUNK = 1 << 20
 TIMEOUT = 20  # seconds without an answer

@@ -49,7 +49,7 @@ def archives() -> Path:
 @pytest.fixture(scope="session")
 def real_weights(archives, tmp_path_factory) -> Path:
     """A weights folder made by the converters: vgg16, alexnet (convolutions), lpips_vgg, lpips_alex."""
-    from pretrained_converters.convert import CONVERTERS
+    from pretrained_converters.converters import CONVERTERS
 
     folder = tmp_path_factory.mktemp("weights")
     for name in ("vgg16", "alexnet"):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from pretrained_converters import convert
+from pretrained_converters import convert, converters
 from vae_jax import load_model
 from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.errors import UserError
@@ -88,20 +88,20 @@ def test_a_trained_classifier_becomes_weights(tmp_path, smoke):
 
 def test_files_that_do_not_fit(classifier_file, vae_file, tmp_path):
     with pytest.raises(UserError, match="no group 'model_weights'; it has decoder, encoder"):
-        convert.mnist_classifier(vae_file, tmp_path / "w.safetensors")
+        converters.mnist_classifier(vae_file, tmp_path / "w.safetensors")
     with h5py.File(classifier_file, "a") as file:
         file["model_weights/conv2d_9/conv2d_9/kernel:0"] = np.zeros((3, 3, 64, 64))
     with pytest.raises(UserError, match="a layer conv2d_9 too many"):
-        convert.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
+        converters.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
     with h5py.File(classifier_file, "a") as file:
         del file["model_weights/conv2d_9"], file["model_weights/dense_8"]
     with pytest.raises(UserError, match=r"(?s)expected and not there: .*logits/kernel \(64, 10\)"):
-        convert.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
+        converters.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
     (tmp_path / "page.h5").write_text("<html>")
     with pytest.raises(UserError, match="not a readable HDF5 file"):
-        convert.mnist_classifier(tmp_path / "page.h5", None)
+        converters.mnist_classifier(tmp_path / "page.h5", None)
     with pytest.raises(UserError, match="--output=DIR"):
-        convert.CONVERTERS["vae_mnist"](vae_file, None)
+        converters.CONVERTERS["vae_mnist"](vae_file, None)
 
 
 def test_the_real_article(real_data, tmp_path):
@@ -139,7 +139,7 @@ def test_the_real_classifiers(real_data, tmp_path):
     """Both know at least 99 % of the test digits; the scale that configs/dfc_mnist.py speaks of."""
     from vae_jax.data.idx import read_idx
 
-    article = convert.mnist_classifier(real_data / "article" / "classifier.h5", tmp_path / "w.safetensors")
+    article = converters.mnist_classifier(real_data / "article" / "classifier.h5", tmp_path / "w.safetensors")
     images = read_idx(real_data / "mnist" / "t10k-images-idx3-ubyte.gz")[..., None] / np.float32(255)
     labels = read_idx(real_data / "mnist" / "t10k-labels-idx1-ubyte.gz")
     energy = []

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from golden.formula import lpips_images, uniform
 
-from pretrained_converters import convert
+from pretrained_converters import converters
 from vae_jax.losses.lpips import LPIPS, distance, load_lpips, lpips, unit_normalise
 
 
@@ -72,7 +72,7 @@ def test_equal_to_the_package(net, real_weights, monkeypatch):
 def test_heads_of_both_packages_are_the_same(real_weights, archives, tmp_path):
     for net in LPIPS:
         name = f"lpips_{net}"
-        convert.CONVERTERS[name](next(archives.glob("lpips-0.1.4*.whl")), tmp_path / f"{name}.safetensors")
+        converters.CONVERTERS[name](next(archives.glob("lpips-0.1.4*.whl")), tmp_path / f"{name}.safetensors")
         one, other = ((folder / f"{name}.safetensors").read_bytes() for folder in (tmp_path, real_weights))
         assert one == other
 

