@@ -3,9 +3,10 @@
     python -m vae_jax.main --config=configs/facenet_celeba.py --workdir=runs/facenet_celeba
     ... --config=configs/facenet_celeba.py:128                   128x128 pixels in place of 64x64
 
-As there: Inception-ResNet-v1 at 160x160 pixels, taps Conv2d_1a_3x3, Conv2d_2a_3x3, Conv2d_2b_3x3, feature weight 0.5
-(beta), KL weight 1 (alpha), 100 latents, LeakyReLU 0.1, Adam 5e-4, 50,000 steps of 128. There the squared differences
-are summed over the features, and so they are here.
+As there: Inception-ResNet-v1 at 160x160 pixels, taps Conv2d_1a_3x3, Conv2d_2a_3x3, Conv2d_2b_3x3, KL weight 1 (alpha),
+100 latents, LeakyReLU 0.1, Adam 5e-4, 50,000 steps of 128. There the feature weight (beta) is 0.5, but the squared
+differences are summed over the whole batch of 128 while the KL is a mean over it: per example, as here, that is 64.
+Their networks see images normalised by the mean and deviation of their faces, ours those in [0, 1].
 """
 
 from configs import common, vae_celeba
@@ -26,5 +27,5 @@ def get_config(arg: str = ""):
     config.optimizers.vae = common.adam(5e-4)
     del config.terms.l2
     taps = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3")
-    config.terms.feature = common.term(0.5, taps=taps, tap_weights=(1.0, 1.0, 1.0), reduction="sum")
+    config.terms.feature = common.term(64.0, taps=taps, tap_weights=(1.0, 1.0, 1.0), reduction="sum")
     return config
