@@ -14,13 +14,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from vae_jax.errors import UserError, look_up
+from vae_jax.errors import UserError, nearest
 from vae_jax.weight_files import WEIGHTS, how_to_get
+
+NAMES = (*WEIGHTS, "mnist_classifier", "vae_mnist", "dfc_mnist")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=f"{', '.join(WEIGHTS)}, mnist_classifier, vae_mnist, dfc_mnist")
+    parser.add_argument("name", help=", ".join(NAMES))
     parser.add_argument("--source", type=Path, help="file, archive or folder to read; without it, downloaded")
     parser.add_argument("--output", type=Path, help="file or folder to write")
     args = parser.parse_args(argv)
@@ -33,15 +35,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def convert(name: str, source: Path | None, output: Path | None) -> Path:
     """Converts one source and returns what was written; UserError where there is nothing to read."""
-    ways = f"\n{how_to_get(name)}" if name in WEIGHTS else ""
+    if name not in NAMES:
+        raise UserError(f"Unknown converter {name!r}. {nearest(name, NAMES)}")
+    if source is None and name not in WEIGHTS:
+        raise UserError(f"{name} is converted from a file: say which with --source=FILE.")
     if source is not None and not source.exists():
+        ways = f"\n{how_to_get(name)}" if name in WEIGHTS else ""
         raise UserError(f"There is no {source} (--source).{ways}")
     from pretrained_converters.converters import CONVERTERS  # imports jax: only once there is something to do
 
-    converter = look_up(CONVERTERS, name, "converter")
-    if source is None and name not in WEIGHTS:
-        raise UserError(f"{name} is converted from a file: say which with --source=FILE.")
-    return converter(source, output)
+    return CONVERTERS[name](source, output)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,13 @@ def test_evaluate_and_convert(tmp_path):
     assert_mistake(run("pretrained_converters.convert", "vae_mnist", "--source=x"), "There is no x")
 
 
+def test_folders_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    code = f"import pathlib; from vae_jax import cli; cli.run(pathlib.Path('{tmp_path}/file/output').mkdir)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert_mistake(result, f"{tmp_path}/file/output", "Not a directory", "Name another")
+
+
 def test_evaluate_chosen_metrics(tmp_path, smoke):
     from vae_jax.train import train
 

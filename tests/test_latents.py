@@ -166,12 +166,25 @@ def test_mistakes(workdir, tmp_path):
     with pytest.raises(UserError, match="A classifier does not encode"):
         latents.explore(make_workdir(tmp_path / "classifier", "classifier_mnist"), tmp_path / "out")
     one = make_workdir(tmp_path / "one", data={"train": "train[:1]"})
-    with pytest.raises(UserError, match="Every attribute is the same in all images of the train split: 0, 1,"):
-        latents.explore(one, tmp_path / "out")
+    with pytest.raises(UserError, match="is the same in all images of the train split(?s:.*)So are all others"):
+        latents.explore(one, tmp_path / "out", requested=["1"])
+    flat = unlabelled(tmp_path)
+    with pytest.raises(UserError, match="neither attributes nor labels"):
+        latents.explore(flat, tmp_path / "out", requested=["1"])
+    assert not (tmp_path / "out").exists()
+
+
+def unlabelled(tmp_path):
+    """A workdir of a folder of two images without classes."""
     for split in ("train", "test"):
         (tmp_path / "flat" / split).mkdir(parents=True)
-        Image.new("L", (28, 28)).save(tmp_path / "flat" / split / "0.png")
-    flat = make_workdir(tmp_path / "unlabelled", data={"name": "image_folder", "dir": str(tmp_path / "flat")})
-    with pytest.raises(UserError, match="'train' of image_folder has neither attributes nor labels"):
-        latents.explore(flat, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        for name in "01":
+            Image.new("L", (28, 28)).save(tmp_path / "flat" / split / f"{name}.png")
+    return make_workdir(tmp_path / "unlabelled", data={"name": "image_folder", "dir": str(tmp_path / "flat")})
+
+
+def test_data_without_labels_still_have_interpolations_and_samples(tmp_path, capsys):
+    record = latents.explore(unlabelled(tmp_path), tmp_path / "out", temperature=0.4)
+    assert record["attributes"] == [] and "no vectors" in capsys.readouterr().out
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"interpolation.png", "latents.html", "latents.json", "latents.md", "prior_samples.png"}

@@ -222,6 +222,7 @@ def test_downloads_are_checked_and_renamed(server, tmp_path):
 
 def test_every_published_network_has_names_and_origins():
     assert STYLES.keys() == weight_files.WEIGHTS.keys()
+    assert set(convert.NAMES) == converters.CONVERTERS.keys()
     for name, styles in STYLES.items():
         shapes = flatten(jax.eval_shape(functools.partial(converters.shapes_of, name)))
         for style in styles:

@@ -36,6 +36,9 @@ def run(main: Callable) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:  # of a path in a flag
+        print(f"error: {error.filename}: {error.strerror}. Name another folder or file.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

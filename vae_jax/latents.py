@@ -126,14 +126,19 @@ def explore(
     run = load_workdir(workdir)
     model, data = Model(run), run.config.data
     datasets = {split: load_split(run, split, data_dir) for split in (data.train, data.eval)}
-    attributes = {split: _attributes(dataset, data.name, split) for split, dataset in datasets.items()}
+    attributes = {split: _attributes(dataset) for split, dataset in datasets.items()}
     train = attributes[data.train]
     varying = _varying(train)
     chosen = _choose(requested, train.names, varying.names)
+    if not varying.names:
+        print(
+            f"no label or attribute of {data.name} is on in some images of {data.train} and off in others: no vectors"
+        )
 
     z = {split: encode_dataset(model, dataset) for split, dataset in datasets.items()}
     vectors = attribute_vectors(z[data.train], varying)
-    print(f"fitting {len(vectors)} linear SVMs to {len(z[data.train]):,} latents", flush=True)
+    if vectors:
+        print(f"fitting {len(vectors)} linear SVMs to {len(z[data.train]):,} latents", flush=True)
     predictions = predict_attributes(z[data.train], train, z[data.eval], attributes[data.eval])
 
     shown = {name: vectors[name] for name in chosen}
@@ -151,13 +156,9 @@ def explore(
     return write_latents(Path(output), record, vectors, pictures)
 
 
-def _attributes(dataset: Dataset, name: str, split: str) -> Attributes:
-    if dataset.attributes is None:
-        raise UserError(
-            f"The split {split!r} of {name} has neither attributes nor labels; expected one of them. In an "
-            "image_folder each folder right below a split is a label."
-        )
-    return dataset.attributes()
+def _attributes(dataset: Dataset) -> Attributes:
+    """Those of the data set; none where it has neither attributes nor labels."""
+    return dataset.attributes() if dataset.attributes else Attributes((), np.zeros((dataset.size, 0), bool))
 
 
 def _varying(attributes: Attributes) -> Attributes:
@@ -168,14 +169,15 @@ def _varying(attributes: Attributes) -> Attributes:
 
 def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[str]) -> list[str]:
     """The attributes to show: those asked for, else the ones of the paper, else the first ones."""
-    if not varying:
-        raise UserError(f"Every attribute is the same in all images of the train split: {', '.join(known)}. Expected "
-                        "at least one that is on in some and off in others, such as two classes.")  # fmt: skip
+    if requested and not known:
+        raise UserError("These data have neither attributes nor labels, so that no attribute can be asked for. In an "
+                        "image_folder each folder right below a split is a label.")  # fmt: skip
     for name in requested:
         look_up(dict(zip(known, known, strict=True)), name, "attribute")
         if name not in varying:
+            others = nearest(name, varying) if varying else "So are all others."
             raise UserError(f"The attribute {name!r} is the same in all images of the train split, so that it has no "
-                            f"vector. {nearest(name, varying)}")  # fmt: skip
+                            f"vector. {others}")  # fmt: skip
     return list(dict.fromkeys(requested)) or [name for name in SHOWN if name in varying] or list(varying[:IMAGES])
 
 

@@ -24,10 +24,13 @@ def write_latents(
 ) -> dict[str, Any]:
     """Writes everything into `output`; returns latents.json, which is `record` with the averages."""
     predicted = [row for row in record["attributes"] if row["accuracy"] is not None]
-    average = {name: float(np.mean([row[name] for row in predicted])) for name in ("base_rate", "accuracy")}
-    record = {**record, "average": average}
+    if predicted:
+        average = {name: float(np.mean([row[name] for row in predicted])) for name in ("base_rate", "accuracy")}
+        record = {**record, "average": average}
     output.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(output / "attribute_vectors.npz", names=list(vectors), vectors=np.stack([*vectors.values()]))
+    if vectors:
+        table = {"names": list(vectors), "vectors": np.stack([*vectors.values()])}
+        np.savez_compressed(output / "attribute_vectors.npz", **table)
     for title, png in pictures.items():
         (output / f"{title.lower().replace(' ', '_').replace('/', '-')}.png").write_bytes(png)
     write_text(output / "latents.json", json.dumps(record, indent=2) + "\n")
@@ -37,10 +40,13 @@ def write_latents(
         f"Step {record['step']:,}, {record['data']}: vectors and SVMs from the {train['images']:,} images of "
         f"{train['split']}, judged on the {evaluated['images']:,} of {evaluated['split']}."
     )
-    table = _table(record)
     words = "A linear SVM tells each attribute from the mean of q(z | x); the base rate is the more frequent answer's."
-    write_text(output / "latents.md", f"{lead}\n\n{words}\n\n{page.markdown_table(*table)}")
-    sections = [page.section("Attributes in the latents", page.text(words), page.table(*table))]
+    markdown, sections = f"{lead}\n", []
+    if predicted:
+        table = _table(record)
+        markdown += f"\n{words}\n\n{page.markdown_table(*table)}"
+        sections.append(page.section("Attributes in the latents", page.text(words), page.table(*table)))
+    write_text(output / "latents.md", markdown)
     for title, png in pictures.items():
         caption = CAPTIONS[title.partition(" ")[0]]
         sections.append(page.section(title, page.text(caption), page.picture(png, title)))
