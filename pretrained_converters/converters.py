@@ -1,6 +1,7 @@
 """What the command converts, by name: `CONVERTERS[name](source, output) -> what was written`."""
 
 import fnmatch
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ def mnist_classifier(source: Path, output: Path | None) -> Path:
             "origin": f"configs/classifier_mnist.py, {run.config.data.name}, seed {run.config.seed}, "
             f"step {int(run.state.step)}",
             "state_digest": digest(run.state.params),
+            **_judged(source, digest(run.state.params)),
             "licence": "Apache-2.0",
         }
     else:
@@ -48,6 +50,13 @@ def mnist_classifier(source: Path, output: Path | None) -> Path:
         manifest = {**ARTICLE, "source": source.name, "source_sha256": sha256(source.read_bytes())}
     save_weights(output, weights, manifest)
     return output
+
+
+def _judged(workdir: Path, state_digest: str) -> dict[str, float]:
+    """The accuracy of exactly these weights, where the workdir has judged them."""
+    file = workdir / "eval" / "metrics.json"
+    metrics = json.loads(file.read_text()) if file.is_file() else {}
+    return {"accuracy": metrics["accuracy"]} if metrics.get("state_digest") == state_digest else {}
 
 
 def published(name: str) -> Callable[[Path | None, Path | None], Path]:

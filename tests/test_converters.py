@@ -1,5 +1,7 @@
 """The article's Keras files: made here in Keras's layout, and the real ones where they are to be had."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -81,6 +83,8 @@ def test_a_trained_classifier_becomes_weights(tmp_path, smoke):
     train(smoke("classifier_mnist").lock(), str(tmp_path / "run"))
     convert.main(["mnist_classifier", f"--source={tmp_path / 'run'}", f"--output={tmp_path / 'w.safetensors'}"])
     weights = load_backbone("mnist_classifier", tmp_path / "w.safetensors")
+    judged = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())["accuracy"]
+    assert json.loads((tmp_path / "w.json").read_text())["accuracy"] == judged
     state = load_workdir(tmp_path / "run").state
     for a, b in zip(jax.tree.leaves(weights), jax.tree.leaves(state.params["classifier"]), strict=True):
         np.testing.assert_array_equal(a, b)
