@@ -12,8 +12,8 @@ over height, width and channels, weight 0.5 (beta); KL summed over the latents.
 
 Loss weights belong to a perceptual network's scale. The authors' KL weight (alpha) of 1 belongs to caffe's VGG19, which
 sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting. torchvision's
-features are smaller by orders of magnitude (backbones/vgg.py), and with 1 the KL wins and the latents collapse: 5e-4
-leaves VAE-123 some two hundred nats on photographs. Watch `kl`, and compare losses at similar KL.
+features are smaller by orders of magnitude (backbones/vgg.py), and with 1 the KL wins and the latents collapse. Hence
+5e-4: watch `kl`, and compare losses at similar KL.
 """
 
 from configs import common, vae_celeba

@@ -11,10 +11,9 @@ vae_jax.compare.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from vae_jax.errors import UserError, nearest
+from vae_jax.errors import UserError, mistakes_told, nearest
 from vae_jax.weight_files import WEIGHTS, how_to_get
 
 NAMES = (*WEIGHTS, "mnist_classifier", "vae_mnist", "dfc_mnist")
@@ -26,11 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--source", type=Path, help="file, archive or folder to read; without it, downloaded")
     parser.add_argument("--output", type=Path, help="file or folder to write")
     args = parser.parse_args(argv)
-    try:
+    with mistakes_told():
         print(f"wrote {convert(args.name, args.source, args.output)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def convert(name: str, source: Path | None, output: Path | None) -> Path:

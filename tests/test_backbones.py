@@ -33,7 +33,7 @@ def narrow(request):
     with np.load(GOLDEN) as golden:
         expected = {key.partition("/")[2]: golden[key] for key in golden if key.startswith(f"{request.param}/")}
     module, size, _ = NARROW[request.param]
-    backbone = flax_backbone(request.param, module, preprocessing.torchvision, BACKBONES[request.param].taps)
+    backbone = flax_backbone(module, preprocessing.torchvision, BACKBONES[request.param].taps)
     state = {}
     for line in expected.pop("keys"):
         key, _, shape = line.partition(" ")
@@ -79,15 +79,17 @@ def test_no_layer_beyond_the_last_tap():
 
 
 def test_bfloat16_runs_in_bfloat16(narrow):
-    _, backbone, weights, images, expected = narrow
-    tap = next(iter(backbone.taps))
+    """Every convolution and dense layer, and no value far from float32's."""
+    name, backbone, weights, images, expected = narrow
+    tap = NARROW[name][2]
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights)
-    text = jax.jit(backbone.apply, static_argnums=2).lower(half, images, (tap,)).as_text()
-    assert "xbf16>" in text and "convolution" in text
+    program = jax.make_jaxpr(lambda w, x: backbone.apply(w, x, (tap,)))(half, images)
+    products = [e for e in program.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
+    assert len(products) >= 8 and {str(e.outvars[0].aval.dtype) for e in products} == {"bfloat16"}
     value = backbone.apply(half, images, (tap,))[tap]
     assert value.dtype == jnp.float32
     error = np.abs(np.asarray(value) - expected[tap]).max() / np.abs(expected[tap]).max()
-    assert 1e-5 < error < 0.02
+    assert 1e-4 < error < 0.1
 
 
 def test_preprocessing_by_hand():
@@ -98,6 +100,15 @@ def test_preprocessing_by_hand():
     )  # fmt: skip
     np.testing.assert_allclose(
         preprocessing.caffe(pixel).ravel(), [153 - 103.939, 102 - 116.779, 51 - 123.68], rtol=1e-5
+    )
+    large = np.asarray(preprocessing.facenet(np.tile(pixel, (1, 160, 160, 1))))
+    np.testing.assert_allclose(
+        large[0, 7, 9], [(51 - 127.5) / 128, (102 - 127.5) / 128, (153 - 127.5) / 128], rtol=1e-5
+    )
+    ramp = np.linspace(0, 1, 80, dtype=np.float32).reshape(1, 1, 80, 1).repeat(80, axis=1)
+    between = (127.5 + 128 * np.asarray(preprocessing.facenet(ramp))[0, 50, :, 1]) / 255  # half pixels, edges repeated
+    np.testing.assert_allclose(
+        between, np.interp((np.arange(160) + 0.5) / 2 - 0.5, np.arange(80), ramp[0, 0, :, 0]), atol=1e-5
     )
     grey = np.full((1, 2, 3, 1), 0.3, np.float32)
     np.testing.assert_array_equal(preprocessing.to_rgb(grey), np.full((1, 2, 3, 3), 0.3, np.float32))

@@ -13,7 +13,7 @@ from vae_jax.experiment import make_experiment
 from vae_jax.train_step import make_train_step
 
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
-PROMISED = ("seed", "steps", "batch_size", "image_size", "steps_per_call", "data.name", "data.dir", "backbone.name",
+COMMON_KEYS = ("seed", "steps", "batch_size", "image_size", "steps_per_call", "data.name", "data.dir", "backbone.name",
             "system", "latents")  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_shapes_of_init_and_step(name, variant):
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_that_others_rely_on(name):
     keys = flat(load_config(f"{ROOT}/configs/{name}.py").to_dict())
-    assert set(PROMISED) <= set(keys)
+    assert set(COMMON_KEYS) <= set(keys)
     assert any(re.fullmatch(r"terms\.\w+\.weight", key) for key in keys)
 
 

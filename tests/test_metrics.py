@@ -58,7 +58,7 @@ def test_psnr_has_a_floor(images):
 
 
 def test_blur_percent_by_the_filters(images):
-    """The document's eight 3x3 filters, -1 in the centre and +1 at a neighbour, by scipy, then Z1 and Z2."""
+    """Eight 3x3 filters, -1 in the centre and +1 at a neighbour, by scipy, then Z1 and Z2."""
 
     def z(batch):
         strongest = []

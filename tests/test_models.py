@@ -57,5 +57,7 @@ def test_backbones_name_what_does_not_fit():
         get_backbone("mnist_classifier", ("relu1", "rel2"))
     with pytest.raises(UserError, match="at least 18 pixels for relu3"):
         get_backbone("mnist_classifier", ("relu1", "relu3"), image_size=12)
+    with pytest.raises(ValueError, match="logits and relu4 of mnist_classifier need images of 28x28"):
+        features("mnist_classifier", jnp.zeros((1, 32, 32, 1)))
     with pytest.raises(ValueError, match="grey"):
         features("mnist_classifier", jnp.zeros((1, 28, 28, 3)))

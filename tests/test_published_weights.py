@@ -78,6 +78,44 @@ def test_other_pickles_are_refused(capsys, tmp_path):
         read_torch(zipped.getvalue(), "list.pth")
 
 
+class Forged:
+    """An array of Python objects that says of itself that it holds numbers: its bytes would become pointers."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __reduce__(self):
+        function, arguments, state = np.zeros(1, self.dtype).__reduce__()
+        return function, arguments, (*state[:4], b"\x41" * 8)
+
+
+@pytest.mark.parametrize("dtype", ["O", [("a", "i4"), ("b", "i4")], "S8", "c8"])
+def test_numpy_arrays_of_anything_but_numbers_are_refused(dtype):
+    for content in ({"a": Forged(dtype)}, {"a": {"b": Forged(dtype)}}):
+        with pytest.raises(UserError, match="x.ckpt is damaged: ValueError: an array of .*, expected numbers"):
+            read_numpy_pickle(pickle.dumps(content, protocol=2), "x.ckpt")
+
+
+def test_numpy_arrays_of_every_kind():
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": {"c": np.asfortranarray(np.arange(6).reshape(2, 3))},
+              "d": np.array([True, False]), "e": np.array(3, ">f4")}  # fmt: skip
+    found = read_numpy_pickle(pickle.dumps(arrays, protocol=2), "x.ckpt")
+    for name, array in {"a": arrays["a"], "b/c": arrays["b"]["c"], "d": arrays["d"], "e": arrays["e"]}.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+    cyclic = {}
+    cyclic["a"] = cyclic
+    with pytest.raises(UserError, match="damaged: RecursionError"):
+        read_numpy_pickle(pickle.dumps(cyclic, protocol=2), "x.ckpt")
+
+
+@pytest.mark.parametrize("entries", range(1, 40))
+def test_safetensors_of_every_length(entries, tmp_path):
+    """The length of the header comes first, and its bytes may be those that a pickle or a zip begins with."""
+    save_file({f"{i:03d}": np.zeros(1, np.float32) for i in range(entries)}, tmp_path / "x.safetensors")
+    assert len(read_source(tmp_path / "x.safetensors", ()).arrays) == entries
+
+
 @pytest.mark.parametrize("file", ["torch_zip.pth", "torch_legacy.pth"])
 def test_damaged_pickles(file):
     whole = (GOLDEN / file).read_bytes()
@@ -104,7 +142,7 @@ def narrow(monkeypatch):
     from vae_jax.backbones.contract import flax_backbone
     from vae_jax.backbones.vgg import VGG16, Vgg
 
-    backbone = flax_backbone("vgg16", Vgg(VGG16, 2), preprocessing.torchvision, BACKBONES["vgg16"].taps)
+    backbone = flax_backbone(Vgg(VGG16, 2), preprocessing.torchvision, BACKBONES["vgg16"].taps)
     monkeypatch.setitem(BACKBONES, "vgg16", backbone)
     with np.load(GOLDEN / "torchvision.npz") as golden:
         lines = [line.partition(" ") for line in golden["vgg16/keys"]]
@@ -142,6 +180,7 @@ def test_one_network_from_every_style(narrow, tmp_path, capsys, monkeypatch):
         assert tree.keys() == trees[0].keys()
         for name, leaf in tree.items():
             np.testing.assert_array_equal(leaf, trees[0][name])
+    assert manifest["origin"] == manifest["licence"] == "unknown"
     assert manifest["member"] == "pkg/weights/vgg16.ckpt" and manifest["left_out"] == ["NetLinLayer_*"]
     output = capsys.readouterr()
     assert "lpips_vgg.safetensors" in output.out and "none of the published ones" in output.err
@@ -166,6 +205,33 @@ def test_files_that_are_no_weights(tmp_path):
         read_source(tmp_path / "empty.whl", ("weights/vgg.pth",))
     with pytest.raises(UserError, match="is a folder"):
         read_source(tmp_path, ())
+    for name, mode in (("cut.tar.gz", "w:gz"), ("cut.whl", None)):
+        path = tmp_path / name
+        if mode:
+            with tarfile.open(path, mode) as archive:
+                archive.add(GOLDEN / "torch_zip.pth", "weights.pth")
+        else:
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.write(GOLDEN / "torch_zip.pth", "weights.pth")
+        data = bytearray(path.read_bytes())
+        data[200] ^= 0xFF
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=f"{name} is damaged"):
+            read_source(path, ())
+
+
+def test_another_network_of_the_same_shapes(narrow, tmp_path, monkeypatch):
+    """torchvision's VGG and caffe's share every name and shape: the sum tells them apart."""
+    save_file({k: np.ascontiguousarray(v) for k, v in narrow.items()}, tmp_path / "vgg.safetensors")
+    total = hashlib.sha256((tmp_path / "vgg.safetensors").read_bytes()).hexdigest()
+    own, other = (Origin("vgg.safetensors", "https://x", digits, "MIT") for digits in (total, "f" * 64))
+    monkeypatch.setitem(weight_files.WEIGHTS, "vgg16_caffe", weight_files.Weights("caffe's", (own,)))
+    with pytest.raises(UserError, match="vgg.safetensors is caffe's, not torchvision's VGG16"):
+        converters.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
+    monkeypatch.setitem(weight_files.WEIGHTS, "vgg16", weight_files.Weights("ours", (other, own)))
+    converters.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
+    manifest = json.loads((tmp_path / "out.json").read_text())
+    assert (manifest["sum"], manifest["licence"], manifest["origin"]) == ("as published", "MIT", "ours")
 
 
 def test_messages_of_the_command(tmp_path, monkeypatch, capsys):
@@ -212,12 +278,27 @@ def test_downloads_are_checked_and_renamed(server, tmp_path):
     assert download(origin, tmp_path / "home").read_bytes() == content
     (folder / "net.pth").unlink()
     assert download(origin, tmp_path / "home").read_bytes() == content  # not fetched again
+    (folder / "net.pth").write_bytes(content)
+    (tmp_path / "home" / "net.pth").write_bytes(b"rotten")
+    assert download(origin, tmp_path / "home").read_bytes() == content  # fetched again
     (folder / "net.pth").write_bytes(content[:-1] + b"x")
     with pytest.raises(UserError, match=f"SHA-256 is (?s:.*) expected {total[:8]}"):
         download(origin, tmp_path / "other")
     with pytest.raises(UserError, match="404"):
         download(origin._replace(get=f"{address}/nothing.pth"), tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_page_of_words_is_not_kept(server, tmp_path, monkeypatch):
+    """Where nobody publishes a sum, what was downloaded is removed when it cannot be read."""
+    folder, address = server
+    (folder / "net.pt").write_text("<html>please log in</html>")
+    origin = Origin("net.pt", f"{address}/net.pt", "", "MIT")
+    monkeypatch.setitem(weight_files.WEIGHTS, "facenet", weight_files.Weights("FaceNet", (origin,)))
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "home"))
+    with pytest.raises(UserError, match="not a file of weights(?s:.*)removed; try again"):
+        converters.CONVERTERS["facenet"](None, None)
+    assert list((tmp_path / "home" / "downloads").iterdir()) == []
 
 
 def test_every_published_network_has_names_and_origins():
@@ -238,8 +319,15 @@ def test_a_missing_file_is_told_before_anything_else(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=f"no {file}.safetensors(?s:.*)convert {file}"):
             weight_files.check_weights(load_config(f"{ROOT}/configs/{name}.py"))
         weight_files.check_weights(load_config(f"{ROOT}/configs/{name}.py:smoke"))
-    (tmp_path / "vgg16.safetensors").touch()
+    for file in ("vgg16.safetensors", "vgg16.json"):
+        (tmp_path / file).touch()
     with pytest.raises(UserError, match=r"no lpips_vgg\.safetensors"):
         weight_files.check_weights(load_config(f"{ROOT}/configs/lpips_celeba.py"))
+    config = load_config(f"{ROOT}/configs/dfc_celeba.py")
+    for path, missing in (("nowhere.safetensors", "nowhere.safetensors"), ("vgg19.safetensors", "vgg19.json")):
+        (tmp_path / "vgg19.safetensors").touch()
+        config.backbone.weights = str(tmp_path / path)
+        with pytest.raises(UserError, match=f"the file {missing} is missing"):
+            weight_files.check_weights(config)
     code = "import sys, vae_jax.main, pretrained_converters.convert; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -37,7 +37,7 @@ def test_where_weights_are_looked_for(path, monkeypatch, tmp_path):
     assert weight_files.find_weights("mnist_classifier") == path
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "empty"))
     assert weight_files.find_weights("mnist_classifier").parent == weight_files.SHIPPED
-    with pytest.raises(UserError, match="(?s)no vgg99.safetensors.*pretrained_converters.convert vgg99"):
+    with pytest.raises(UserError, match="(?s)no vgg99.safetensors.*Nobody publishes it"):
         weight_files.find_weights("vgg99")
 
 

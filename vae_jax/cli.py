@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vae_jax.config import flat
-from vae_jax.errors import UserError, nearest
+from vae_jax.errors import UserError, mistakes_told, nearest
 
 
 def initialise() -> None:
@@ -31,17 +30,8 @@ def run(main: Callable) -> None:
         initialise()
         main()
 
-    try:
+    with mistakes_told():
         app.run(checked, flags_parser=parse_flags)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:  # of a path in a flag
-        print(f"error: {error.filename}: {error.strerror}. Name another folder or file.", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 
 from vae_jax import cli, page
-from vae_jax.config import differences, flat
+from vae_jax.config import differences, flat, read_config
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
@@ -27,6 +27,7 @@ from vae_jax.latents import interpolate
 from vae_jax.metrics.statistics import PairedTest, paired_t_tests
 from vae_jax.pictures import example_indices
 from vae_jax.rngs import root_key
+from vae_jax.weight_files import check_weights
 from vae_jax.workdir import write_text
 
 ORIGINALS = "originals"
@@ -63,6 +64,8 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     from vae_jax import figures  # matplotlib: only where it is used
 
     # ---- judge ---------------------------------------------------------------------------------------------------
+    for workdir in workdirs:
+        check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
     _check_same_data(workdirs, runs)
     dataset = load_eval_dataset(runs[0], data_dir)

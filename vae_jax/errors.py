@@ -1,8 +1,10 @@
 """Mistakes that a person can mend, and how they are told."""
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -11,6 +13,22 @@ class UserError(Exception):
 
     The message says what is wrong, where, what was expected, and what to do.
     """
+
+
+@contextlib.contextmanager
+def mistakes_told() -> Iterator[None]:
+    """What a command runs in: a user's mistake is one message and exit code 2, never a traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:  # of a path in a flag
+        print(f"error: {error.filename}: {error.strerror}. Name another folder or file.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

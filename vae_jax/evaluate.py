@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax import cli
+from vae_jax.config import read_config
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
@@ -29,6 +30,7 @@ from vae_jax.sharding import replicated
 from vae_jax.state import State, digest, eval_params
 from vae_jax.systems import System
 from vae_jax.train_step import to_float
+from vae_jax.weight_files import check_weights
 from vae_jax.workdir import write_text
 
 PerImage = dict[str, np.ndarray]  # metric -> [N] float32, 'label' -> [N] int32 where there are labels
@@ -133,6 +135,7 @@ def load_eval_dataset(run: Run, data_dir: str | None) -> Dataset:
 def main() -> None:
     """The command line."""
     workdir = Path(WORKDIR.value)
+    check_weights(read_config(workdir))
     run = load_workdir(workdir)
     dataset = load_eval_dataset(run, DATA_DIR.value)
     frozen = jax.device_put(run.experiment.system.frozen(), replicated(run.mesh))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import optax
@@ -62,9 +63,13 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
 
     try:
         state = jax.eval_shape(experiment.init)
+        if config.ema and jax.tree.leaves(state.stats):
+            raise ValueError(
+                "ema averages parameters, and these networks' running statistics belong to the newest ones"
+            )
         jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
         jax.eval_shape(evaluate, state, experiment.batch)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
         reason = str(error).partition("\n---")[0]  # without jax's remark on its own frames
         raise UserError(f"The parts of this config do not fit together: {reason}") from None
 

@@ -206,7 +206,7 @@ def _along_vectors(
 
 
 def _interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
-    """Between the first and the second example, the third and the fourth, ..."""
+    """Between the first examples of two classes each, or between neighbours where there are no classes."""
     from vae_jax import figures  # matplotlib: only where it is used
 
     labels = dataset.arrays.get("label") if dataset.arrays else None

@@ -28,6 +28,8 @@ def write_latents(
         average = {name: float(np.mean([row[name] for row in predicted])) for name in ("base_rate", "accuracy")}
         record = {**record, "average": average}
     output.mkdir(parents=True, exist_ok=True)
+    for old in (*output.glob("walk_*.png"), output / "arithmetic.png", output / "attribute_vectors.npz"):
+        old.unlink(missing_ok=True)  # of other attributes
     if vectors:
         table = {"names": list(vectors), "vectors": np.stack([*vectors.values()])}
         np.savez_compressed(output / "attribute_vectors.npz", **table)

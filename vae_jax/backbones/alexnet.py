@@ -41,4 +41,4 @@ class AlexNet(nn.Module):
         return features
 
 
-alexnet = flax_backbone("alexnet", AlexNet(), preprocessing.torchvision, TAPS)
+alexnet = flax_backbone(AlexNet(), preprocessing.torchvision, TAPS)

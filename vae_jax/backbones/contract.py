@@ -11,22 +11,20 @@ import jax.numpy as jnp
 class Backbone(NamedTuple):
     """Maps images [B, H, W, C] in [0, 1] to named features; owns its preprocessing, takes its weights as an argument.
 
-    weights: name of its weights file, without `.safetensors`.
+    Its weights file has the name that it has in BACKBONES.
+
     taps: every named feature, in the order of the network, with the smallest height and width that reaches it.
     init: (key, taps) -> random weights of the layers that lead to these taps.
     apply: (weights, images, taps) -> {tap: [B, h, w, c] or [B, c], float32} in the order of `taps`. The network runs
       in the type of its weights: with bfloat16 weights in bfloat16.
     """
 
-    weights: str
     taps: Mapping[str, int]
     init: Callable[..., Any]
     apply: Callable[..., dict[str, jax.Array]]
 
 
-def flax_backbone(
-    weights: str, module: nn.Module, preprocess: Callable[[jax.Array], jax.Array], taps: Mapping[str, int]
-) -> Backbone:
+def flax_backbone(module: nn.Module, preprocess: Callable[[jax.Array], jax.Array], taps: Mapping[str, int]) -> Backbone:
     """A backbone of `module(images, taps) -> {tap: features}`, which computes no layer beyond the last tap."""
 
     def init(key: jax.Array, chosen: tuple[str, ...]):
@@ -39,4 +37,4 @@ def flax_backbone(
         features = module.apply({"params": tree}, preprocess(images).astype(dtype), chosen)
         return {tap: features[tap].astype(jnp.float32) for tap in chosen}
 
-    return Backbone(weights, taps, init, apply)
+    return Backbone(taps, init, apply)

@@ -145,4 +145,4 @@ class FaceNet(nn.Module):
         return features
 
 
-facenet = flax_backbone("facenet", FaceNet(), preprocessing.facenet, TAPS)
+facenet = flax_backbone(FaceNet(), preprocessing.facenet, TAPS)

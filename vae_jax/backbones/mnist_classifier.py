@@ -21,9 +21,12 @@ def apply(weights, images: jax.Array, taps: Sequence[str]) -> dict[str, jax.Arra
     """Features of grey images [B, H, W, 1] in [0, 1]; `relu4` and `logits` ([B, n]) need 28x28."""
     if images.shape[-1] != 1:
         raise ValueError(f"mnist_classifier sees grey images [B, H, W, 1], not {images.shape}")
-    convolutions_only = not {"relu4", "logits"} & set(taps)
-    features = MnistClassifier().apply({"params": weights}, images, convolutions_only)
-    return {tap: features[tap] for tap in taps}
+    dense = {"relu4", "logits"} & set(taps)
+    if dense and images.shape[1:3] != (28, 28):
+        raise ValueError(f"{' and '.join(sorted(dense))} of mnist_classifier need images of 28x28, not {images.shape}")
+    images = images.astype(jax.tree.leaves(weights)[0].dtype)
+    features = MnistClassifier().apply({"params": weights}, images, not dense)
+    return {tap: features[tap].astype(jnp.float32) for tap in taps}
 
 
-mnist_classifier = Backbone("mnist_classifier", TAPS, init, apply)
+mnist_classifier = Backbone(TAPS, init, apply)

@@ -27,7 +27,7 @@ def caffe(images: jax.Array) -> jax.Array:
 
 
 def facenet(images: jax.Array) -> jax.Array:
-    """RGB, (x - 127.5) / 128 of 0..255, resized bilinearly to 160x160 where it is not: FaceNet's faces."""
+    """RGB, (x - 127.5) / 128 of 0..255, interpolated bilinearly to 160x160: FaceNet's faces, as facenet-pytorch."""
     images = to_rgb(images)
-    images = jax.image.resize(images, (images.shape[0], 160, 160, 3), "linear")
+    images = jax.image.resize(images, (images.shape[0], 160, 160, 3), "linear", antialias=False)
     return (255 * images - 127.5) / 128

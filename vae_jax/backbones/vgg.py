@@ -46,11 +46,11 @@ def vgg_taps(convolutions: tuple[int, ...]) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _vgg(weights: str, convolutions: tuple[int, ...], preprocess) -> Backbone:
-    return flax_backbone(weights, Vgg(convolutions), preprocess, vgg_taps(convolutions))
+def _vgg(convolutions: tuple[int, ...], preprocess) -> Backbone:
+    return flax_backbone(Vgg(convolutions), preprocess, vgg_taps(convolutions))
 
 
-vgg16 = _vgg("vgg16", VGG16, preprocessing.torchvision)
-vgg19 = _vgg("vgg19", VGG19, preprocessing.torchvision)
-vgg16_caffe = _vgg("vgg16_caffe", VGG16, preprocessing.caffe)
-vgg19_caffe = _vgg("vgg19_caffe", VGG19, preprocessing.caffe)
+vgg16 = _vgg(VGG16, preprocessing.torchvision)
+vgg19 = _vgg(VGG19, preprocessing.torchvision)
+vgg16_caffe = _vgg(VGG16, preprocessing.caffe)
+vgg19_caffe = _vgg(VGG19, preprocessing.caffe)

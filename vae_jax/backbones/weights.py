@@ -12,6 +12,7 @@ from safetensors.numpy import load, save
 
 from vae_jax.errors import UserError
 from vae_jax.state import flatten, unflatten
+from vae_jax.weight_files import check_file
 from vae_jax.workdir import write_bytes, write_text
 
 
@@ -31,12 +32,7 @@ def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
     """
     path = Path(path)
     manifest = path.with_suffix(".json")
-    for file in (path, manifest):
-        if not file.is_file():
-            raise UserError(
-                f"No weights at {path}: the file {file.name} is missing. Weights are a .safetensors file "
-                "with its manifest, a .json of the same name, as pretrained_converters.convert writes."
-            )
+    check_file(path)
     data = path.read_bytes()
     try:
         wanted = json.loads(manifest.read_text())["sha256"]

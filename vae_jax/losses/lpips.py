@@ -12,7 +12,7 @@ from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.backbones.weights import load_weights
 from vae_jax.checks import equal_shapes
 from vae_jax.errors import look_up
-from vae_jax.weight_files import LPIPS_FILES, RANDOM, find_weights
+from vae_jax.weight_files import LPIPS_FILES, LPIPS_NET, RANDOM, find_weights
 
 EPSILON = 1e-10
 
@@ -31,12 +31,12 @@ LPIPS = {
 }
 
 
-def lpips(target: jax.Array, recon: jax.Array, *, net: str = "vgg", weights: Any = None) -> jax.Array:
+def lpips(target: jax.Array, recon: jax.Array, *, net: str = LPIPS_NET, weights: Any = None) -> jax.Array:
     """sum_l mean_hw sum_c lin_lc (f_lhwc - f^_lhwc)^2 with f unit-normalised over channels, [B]; 0 for equal images.
 
     Args:
-      target, recon: images [B, H, W, 1 or 3] in [0, 1], at least 31 (alex) or 16 (vgg) pixels high and wide. LPIPS's
-        own scaling of images in [-1, 1] is torchvision's of images in [0, 1], which the backbone does.
+      target, recon: images [B, H, W, 1 or 3] in [0, 1], large enough for the taps of the net. LPIPS's own scaling of
+        images in [-1, 1] is torchvision's of images in [0, 1], which the backbone does.
       net: `alex` or `vgg`.
       weights: as `load_lpips(net)` gives them, which is called if they are None.
     Source: Zhang et al. 2018, equation (1); the linear heads are those of the package lpips, version 0.1.

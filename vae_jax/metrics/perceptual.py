@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from vae_jax.backbones import BACKBONES
 from vae_jax.losses.lpips import LPIPS, load_lpips, lpips
 
 
@@ -25,13 +26,14 @@ class FrozenMetric(NamedTuple):
         return self.apply(target, recon, self.load())
 
 
-def _lpips(net: str, min_size: int) -> FrozenMetric:
+def _lpips(net: str) -> FrozenMetric:
     def apply(target: jax.Array, recon: jax.Array, weights: Any) -> jax.Array:
         return lpips(target, recon, net=net, weights=weights)
 
-    files = (LPIPS[net].backbone, LPIPS[net].heads)
-    return FrozenMetric(files, min_size, functools.partial(load_lpips, net), apply)
+    backbone, heads, taps = LPIPS[net]
+    min_size = max(BACKBONES[backbone].taps[tap] for tap in taps)
+    return FrozenMetric((backbone, heads), min_size, functools.partial(load_lpips, net), apply)
 
 
-lpips_alex = _lpips("alex", 31)
-lpips_vgg = _lpips("vgg", 16)
+lpips_alex = _lpips("alex")
+lpips_vgg = _lpips("vgg")

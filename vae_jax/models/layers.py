@@ -34,7 +34,7 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     """[B, H, W, C] -> [B, size, size, C] as torch's AdaptiveAvgPool2d: row i is the mean of the rows from
     floor(i H / size) up to ceil((i + 1) H / size), columns likewise."""
     rows, columns = (_window_means(length, size) for length in x.shape[1:3])
-    return jnp.einsum("ih,bhwc,jw->bijc", rows, x, columns)
+    return jnp.einsum("ih,bhwc,jw->bijc", rows.astype(x.dtype), x, columns.astype(x.dtype))
 
 
 def _window_means(length: int, size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from vae_jax.losses import IMAGE_TERMS, TERMS, feature, kl
 from vae_jax.losses.lpips import LPIPS, load_lpips
 from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, weight_schedule
-from vae_jax.weight_files import RANDOM
+from vae_jax.weight_files import LPIPS_NET, RANDOM
 
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -30,18 +30,18 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     decoder = _network(DECODERS, "decoder.name", config.decoder, image_shape)
     dtype = look_up(DTYPES, config.backbone.dtype, "backbone.dtype")
     if "feature" in options:
-        taps = tuple(options["feature"].pop("taps"))
+        taps = tuple(options["feature"].pop("taps", ()))
         backbone = get_backbone(config.backbone.name, taps, config.image_size)
     if "lpips" in options:
-        net = look_up(LPIPS, options["lpips"]["net"], "terms.lpips.net")
-        get_backbone(net.backbone, net.taps, config.image_size)
+        net = options["lpips"].get("net", LPIPS_NET)
+        get_backbone(look_up(LPIPS, net, "terms.lpips.net").backbone, LPIPS[net].taps, config.image_size)
 
     def frozen():
         trees = {}
         if "feature" in options:
             trees["backbone"] = _cast(load_backbone(config.backbone.name, config.backbone.weights, taps), dtype)
         if "lpips" in options:
-            lpips = load_lpips(options["lpips"]["net"], RANDOM if config.backbone.weights == RANDOM else "")
+            lpips = load_lpips(net, RANDOM if config.backbone.weights == RANDOM else "")
             trees["lpips"] = lpips | {"backbone": _cast(lpips["backbone"], dtype)}
         return trees
 
@@ -120,6 +120,6 @@ def _term_options(name: str, term: ConfigDict) -> dict:
     if name not in ("kl", "feature", *IMAGE_TERMS):
         raise UserError(f"The term {name!r} has no place in a vae: it takes kl, feature, {', '.join(IMAGE_TERMS)}.")
     options = {key: value for key, value in term.items() if key not in ("weight", "start", "warmup")}
-    if name == "feature" and not options["taps"]:
+    if name == "feature" and not options.get("taps"):
         raise UserError("terms.feature.taps is empty: name at least one tap of the backbone.")
     return options
