@@ -10,7 +10,7 @@ mean over the whole train split; the authors' published code draws, by a slip, f
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +25,11 @@ from vae_jax.errors import UserError, look_up, nearest
 from vae_jax.evaluate import load_split
 from vae_jax.inference import Model, load_workdir
 from vae_jax.latents_report import write_latents
-from vae_jax.pictures import example_indices
-from vae_jax.rngs import root_key
 
 STEPS = np.linspace(0, 1.5, 7)  # of a walk along an attribute vector
 INTERPOLATION_STEPS = 10
 SHOWN = ("Eyeglasses", "Smiling", "Male", "Black_Hair", "Mustache")  # among those that the authors show of CelebA
-IMAGES = 5  # rows of a picture
-SAMPLES = 10  # columns of prior samples
+ATTRIBUTES_SHOWN = 5  # where the data have none of those
 PROGRESS = 20_000  # images between two lines
 
 
@@ -121,6 +118,8 @@ def explore(
     temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Writes what the latents of `workdir` know into `output`; returns latents.json."""
+    from vae_jax import latents_pictures  # matplotlib: only where it is used
+
     if not (math.isfinite(temperature) and temperature > 0):
         raise UserError(f"temperature is {temperature:g}; it must be positive. 1 draws from the prior itself.")
     run = load_workdir(workdir)
@@ -142,9 +141,9 @@ def explore(
     predictions = predict_attributes(z[data.train], train, z[data.eval], attributes[data.eval])
 
     shown = {name: vectors[name] for name in chosen}
-    pictures = _along_vectors(model, datasets[data.eval], z[data.eval], attributes[data.eval], shown)
-    pictures |= _interpolations(model, datasets[data.eval])
-    pictures |= _samples(model, temperature)
+    pictures = latents_pictures.along_vectors(model, datasets[data.eval], z[data.eval], attributes[data.eval], shown)
+    pictures |= latents_pictures.interpolations(model, datasets[data.eval])
+    pictures |= latents_pictures.prior_samples(model, temperature)
     record = {
         "step": int(run.state.step),
         "data": data.name,
@@ -178,59 +177,11 @@ def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[st
             others = nearest(name, varying) if varying else "So are all others."
             raise UserError(f"The attribute {name!r} is the same in all images of the train split, so that it has no "
                             f"vector. {others}")  # fmt: skip
-    return list(dict.fromkeys(requested)) or [name for name in SHOWN if name in varying] or list(varying[:IMAGES])
-
-
-def _along_vectors(
-    model: Model, dataset: Dataset, z: np.ndarray, attributes: Attributes, vectors: Mapping[str, np.ndarray]
-) -> dict[str, bytes]:
-    """Walks along the vectors, and one taken away where another is added, from images of `dataset` and their z."""
-    from vae_jax import figures  # matplotlib: only where it is used
-
-    pictures = {}
-    for name, vector in vectors.items():
-        chosen = np.flatnonzero(~where(attributes, name))[:IMAGES]
-        if not chosen.size:
-            continue
-        images = np.concatenate([_read(dataset, chosen)[:, None], walk(model, z[chosen], vector)], axis=1)
-        rows = [(f"towards\n{name}" if line == 0 else "", row) for line, row in enumerate(images)]
-        pictures[f"Walk {name}"] = figures.image_rows(rows, ["image", "t = 0", *(f"{t:g}" for t in STEPS[1:])])
-    rows = []
-    for plus, minus in zip(vectors, [*vectors][1:] + [*vectors][:1], strict=True):
-        for i in np.flatnonzero(where(attributes, minus) & ~where(attributes, plus))[:1]:
-            path = z[i] + np.stack([0 * z[i], vectors[plus], vectors[plus] - vectors[minus]])
-            rows.append((f"A = {plus}\nB = {minus}", np.concatenate([_read(dataset, [i]), model.decode(path)])))
-    if rows:
-        pictures["Arithmetic"] = figures.image_rows(rows, ["image", "z", "z + A", "z + A − B"])
-    return pictures
-
-
-def _interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
-    """Between the first examples of two classes each, or between neighbours where there are no classes."""
-    from vae_jax import figures  # matplotlib: only where it is used
-
-    labels = dataset.arrays.get("label") if dataset.arrays else None
-    images = _read(dataset, example_indices(labels, dataset.size, 2 * IMAGES))
-    rows = [
-        ("", np.concatenate([first[None], interpolate(model, first, last), last[None]]))
-        for first, last in zip(images[::2], images[1::2], strict=False)
-    ]
-    shares = [f"{share:g}" for share in np.linspace(0, 1, INTERPOLATION_STEPS + 1)]
-    return {"Interpolation": figures.image_rows(rows, ["image", *shares, "image"])} if rows else {}
-
-
-def _samples(model: Model, temperature: float) -> dict[str, bytes]:
-    from vae_jax import figures  # matplotlib: only where it is used
-
-    images = model.sample(root_key(model.config.seed, "sample"), IMAGES * SAMPLES, temperature)
-    rows = np.split(np.asarray(images), IMAGES)
-    labels = [f"z ~ N(0, {temperature:g}²)"] + [""] * (IMAGES - 1)
-    return {"Prior samples": figures.image_rows(list(zip(labels, rows, strict=True)))}
-
-
-def _read(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
-    """Images [n, H, W, C] in [0, 1]."""
-    return dataset.read(np.asarray(indices))["image"].astype(np.float32) / 255
+    return (
+        list(dict.fromkeys(requested))
+        or [name for name in SHOWN if name in varying]
+        or list(varying[:ATTRIBUTES_SHOWN])
+    )
 
 
 def main() -> None:
