@@ -17,7 +17,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 10,
     "axes.edgecolor": "#94a3b8",
-    "savefig.dpi": 110,
+    "savefig.dpi": 100,
     "savefig.bbox": "tight",
     "figure.constrained_layout.use": True,
 }
