@@ -72,7 +72,7 @@ def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str
         axis.set_xticks(range(len(classes)), classes)
         axis.set_xlabel("class")
         axis.set_ylabel(quantity)
-        axis.legend(frameon=False, ncols=len(values), loc="upper right")
+        axis.legend(frameon=False, ncols=len(values), loc="lower right", bbox_to_anchor=(1, 1))  # above the data
         return _png(figure)
 
 
