@@ -1,9 +1,9 @@
 """How sharp can five numbers be? The DFC-VAE with everything free but the latent size and the decoder's output.
 
-    python -m vae_jax.main --config=configs/dfc_mnist_best.py --workdir=runs/dfc_mnist_best
+    python -m vae_jax.main --config=configs/dfc_mnist_best.py "--config.data.train=train[:55000]" --workdir=runs/best
 
-The weights were chosen on the last 5,000 training digits (--config.data.train=train[:55000]
---config.data.eval=train[55000:]) after 6,000 steps, seed 0, all classes; the digits themselves have 0.1634:
+The weights were chosen on the last 5,000 training digits (--config.data.eval=train[55000:]), seed 0, all classes; the
+digits themselves have a mean Laplacian variance of 0.1634. After 6,000 steps:
 
     taps relu1, relu2, relu3    KL weight    MSE        mean Laplacian variance
     1, 1, 1                     0.1          0.02253    0.0922
@@ -13,8 +13,8 @@ The weights were chosen on the last 5,000 training digits (--config.data.train=t
     0.25, 1, 4                  0.1          0.02658    0.1283
     0.25, 1, 4                  0.03         0.02703    0.1208
 
-The deeper the tap, the sharper the picture and the farther from the pixels. Taken was what the whole training can be
-expected to bring below an MSE of 0.0240.
+The deeper the tap, the sharper the picture and the farther from the pixels. At full length 0.3, 1, 3.3 has 0.02352 and
+0.1160, which keeps the MSE below 0.0240, and was taken.
 """
 
 from configs import common, vae_mnist
@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     del config.terms.bce
     config.terms.kl = common.term(0.1)
     config.terms.feature = common.term(
-        1.0, taps=("relu1", "relu2", "relu3"), tap_weights=(0.4, 1.0, 2.5), reduction="sum"
+        1.0, taps=("relu1", "relu2", "relu3"), tap_weights=(0.3, 1.0, 3.3), reduction="sum"
     )
     config.optimizers.vae = common.adam(1e-3, schedule="cosine")
     return config
