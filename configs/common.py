@@ -80,7 +80,7 @@ def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
             data={"name": "synthetic", "train": "train", "eval": "test"},
         )
         for optimizer in config.optimizers.values():
-            optimizer.warmup_steps = 0
+            optimizer.update(warmup_steps=0, schedule="constant")  # so that a longer run can go on from it
     elif arg:
         raise UserError(f"Unknown variant {arg!r}: it is 'quick', 'smoke', or left out.")
     return config
