@@ -12,7 +12,7 @@ over height, width and channels, weight 0.5 (beta); KL summed over the latents.
 
 Loss weights belong to a perceptual network's scale. The authors' KL weight (alpha) of 1 belongs to caffe's VGG19, which
 sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting. torchvision's
-features are smaller by orders of magnitude (backbones/vgg.py), and with 1 the KL wins and the latents collapse. Hence
+features are smaller (backbones/vgg.py), and with 1 the KL would win and the latents collapse. Hence
 5e-4: watch `kl`, and compare losses at similar KL.
 """
 

@@ -2,8 +2,7 @@
 
 `vgg16` and `vgg19` see what torchvision's see. `vgg16_caffe` and `vgg19_caffe` are the same networks for the original
 weights in caffe's colours and range: weights and preprocessing belong together, and so do weights and loss weights.
-torchvision's VGG16 has mean squared activations of 0.43, 3.3, 13.9, 18.5, 6.0 on photographs at relu1_1 .. relu5_1;
-caffe's are larger by orders of magnitude.
+torchvision's features are smaller than caffe's, which sees colours in 0..255.
 """
 
 import flax.linen as nn
