@@ -9,6 +9,7 @@ from vae_jax.losses.feature import feature
 from vae_jax.losses.kl import kl
 from vae_jax.losses.lpips import lpips
 from vae_jax.losses.pixel import bce, l1, l2
+from vae_jax.losses.sharpness import sharpness
 
-IMAGE_TERMS = {"bce": bce, "l1": l1, "l2": l2, "lpips": lpips}
+IMAGE_TERMS = {"bce": bce, "l1": l1, "l2": l2, "lpips": lpips, "sharpness": sharpness}
 TERMS = {"kl": kl, "feature": feature, "cross_entropy": cross_entropy, **IMAGE_TERMS}

@@ -10,11 +10,11 @@ import jax
 
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
+from vae_jax.metrics.blur import blur_percent
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
 from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplacian_variance, target_laplacian_variance
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
-from vae_jax.metrics.sharpness import blur_percent
 from vae_jax.metrics.ssim import ssim
 from vae_jax.weight_files import has_weights
 

@@ -1,0 +1,48 @@
+"""What systems do with networks: make them by name, run them with their running statistics, draw latents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vae_jax.errors import call_with_options, look_up
+
+LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
+
+
+def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module:
+    """The network that `config.name` names in one of the tables of `models`, with the other keys as its options."""
+    options = dict(config)
+    name = options.pop("name")
+    return call_with_options(look_up(table, name, f"{what}.name"), f"The {what} {name}", *size, **options)
+
+
+def init_networks(key: jax.Array, **networks: tuple[nn.Module, jax.Array]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and running statistics by name, from (network, an input) each."""
+    keys = jax.random.split(key, len(networks))
+    variables = {name: net.init(k, x) for k, (name, (net, x)) in zip(keys, networks.items(), strict=True)}
+    params = {name: tree.pop("params") for name, tree in variables.items()}
+    return params, {name: tree for name, tree in variables.items() if tree}
+
+
+def run(network: nn.Module, name: str, params, stats: dict, x: jax.Array, train: bool) -> tuple[Any, dict]:
+    """What a network with these parameters says, and the statistics of all networks after it."""
+    variables = {"params": params, **stats.get(name, {})}
+    if not train or name not in stats:
+        return network.apply(variables, x, train), stats
+    output, new = network.apply(variables, x, train, mutable=list(stats[name]))
+    return output, stats | {name: new}
+
+
+def posterior(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool):
+    """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
+    (mean, logvar), stats = run(encoder, "encoder", params, stats, images, train)
+    return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
+
+
+def draw(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
+    """z ~ N(mean, exp logvar), differentiable in both (Kingma and Welling 2014, equation 4)."""
+    return mean + jnp.exp(logvar / 2) * jax.random.normal(key, mean.shape)
