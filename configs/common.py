@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.data.train = "train"  # split to learn from; slices such as train[:55000] too
     config.data.eval = "test"  # split to judge on
     config.data.grey = False  # one channel in place of three
-    config.data.crop = "square"  # 'square' (centred, largest), 'none', or 'TOP,LEFT,HEIGHT,WIDTH'
+    config.data.per_class = 0  # learn from the first so many examples of each label; 0: from all of the split
+    config.data.crop = "square"  # 'square' (centred, largest), 'none', 'TOP,LEFT,HEIGHT,WIDTH', or 'pad' with black
     config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed
 
     config.backbone = ConfigDict()
@@ -40,6 +41,7 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 5_000
     config.keep_checkpoints = 2
     config.eval_batch_size = 250
+    config.metrics = ()  # names in vae_jax.metrics.METRICS, judged beside those that are always judged
     return config
 
 
@@ -77,7 +79,7 @@ def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
             eval_every=4,
             checkpoint_every=4,
             eval_batch_size=64,
-            data={"name": "synthetic", "train": "train", "eval": "test"},
+            data={"name": "synthetic", "train": "train", "eval": "test", "per_class": 0},
         )
         for optimizer in config.optimizers.values():
             optimizer.update(warmup_steps=0, schedule="constant")  # so that a longer run can go on from it

@@ -107,6 +107,35 @@ def test_slices_that_are_none(config):
         load_dataset(config, "train[1000:]")
 
 
+def test_the_first_of_each_class(idx_folder, config):
+    """Of the split to learn from, and of no other; with slices, attributes and a class that is too small."""
+    config.data.update(name="mnist", dir=str(idx_folder), per_class=2)
+    whole = read_idx(idx_folder / "train-images-idx3-ubyte")
+    train, test = load_dataset(config, "train"), load_dataset(config, "test")
+    assert (train.size, test.size) == (20, 11)
+    np.testing.assert_array_equal(train.arrays["image"][..., 0], whole[:20])
+    names, values = train.attributes()
+    assert len(names) == 10 and (values.sum(0) == 2).all()
+    config.data.train = "train[5:]"
+    np.testing.assert_array_equal(load_dataset(config, "train[5:]").arrays["image"][..., 0], whole[5:25])
+    config.data.per_class = 3
+    with pytest.raises(UserError, match="data.per_class is 3, but there are only 2 examples of label 0"):
+        load_dataset(config, "train[5:]")
+
+
+def test_padding(idx_folder, config):
+    """28x28 in the middle of 33x33, two rows above and three below."""
+    config.data.update(name="mnist", dir=str(idx_folder), crop="pad")
+    config.image_size = 33
+    padded = load_dataset(config, "test").arrays["image"][..., 0]
+    whole = read_idx(idx_folder / "t10k-images-idx3-ubyte.gz")
+    np.testing.assert_array_equal(padded[:, 2:30, 2:30], whole)
+    assert padded.shape == (11, 33, 33) and padded.sum() == whole.sum()
+    config.image_size = 20
+    with pytest.raises(UserError, match="'pad', but an image is larger than 20x20"):
+        load_dataset(config, "test")
+
+
 def test_labels_out_of_range(idx_folder, smoke):
     config = smoke("classifier_mnist")
     config.data.update(name="mnist", dir=str(idx_folder))

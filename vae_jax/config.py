@@ -12,8 +12,9 @@ from vae_jax.errors import UserError, nearest
 # What may differ when a run is resumed: nothing of the model, of its training or of its data.
 FREE_ON_RESUME = {
     "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
-    "data.dir", "data.memory_limit",
+    "metrics", "data.dir", "data.memory_limit",
 }  # fmt: skip
+CROPS = ("square", "none", "pad")
 
 
 def check_config(config: ConfigDict) -> None:
@@ -41,10 +42,14 @@ def check_config(config: ConfigDict) -> None:
         if not (math.isfinite(optimizer.learning_rate) and optimizer.learning_rate > 0):
             raise UserError(f"optimizers.{player}.learning_rate is {optimizer.learning_rate}; it must be positive.")
     for name, term in config.terms.items():
-        if not math.isfinite(term.weight):
-            raise UserError(f"terms.{name}.weight is {term.weight}; it must be a finite number.")
-    if config.data.crop not in ("square", "none") and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
-        raise UserError(f"data.crop is {config.data.crop!r}; expected 'square', 'none' or 'TOP,LEFT,HEIGHT,WIDTH'.")
+        for key in {"weight", "decoder_weight"} & set(term):
+            if not math.isfinite(term[key]):
+                raise UserError(f"terms.{name}.{key} is {term[key]}; it must be a finite number.")
+    if config.data.crop not in CROPS and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
+        crops = ", ".join(map(repr, CROPS))
+        raise UserError(f"data.crop is {config.data.crop!r}; expected {crops} or 'TOP,LEFT,HEIGHT,WIDTH'.")
+    if config.data.per_class < 0:
+        raise UserError(f"data.per_class is {config.data.per_class}; it cannot be negative.")
     if not 0 <= config.ema < 1:
         raise UserError(f"ema is {config.ema}; a decay lies in [0, 1).")
     if not config.terms:

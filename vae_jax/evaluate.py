@@ -37,15 +37,14 @@ PerImage = dict[str, np.ndarray]  # metric -> [N] float32, 'label' -> [N] int32 
 
 
 def make_evaluate(
-    system: System, dataset: Dataset, mesh: Mesh, batch_size: int, metrics: Sequence[str] | None = None
+    system: System, dataset: Dataset, mesh: Mesh, batch_size: int, metrics: Sequence[str]
 ) -> Callable[[State, Any], PerImage]:
-    """(state, frozen) -> every metric (`default_metrics` if None) of every example of `dataset`, in its order.
+    """(state, frozen) -> every one of `metrics` of every example of `dataset`, in its order.
 
     The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
     """
-    size = min(dataset.image_shape[:2])
-    metrics = default_metrics(size) if metrics is None else metrics
-    weights = jax.device_put(load_metrics(metrics, size), replicated(mesh))
+    labelled = "label" in dataset.read(np.arange(1))
+    weights = jax.device_put(load_metrics(metrics, min(dataset.image_shape[:2]), labelled), replicated(mesh))
     batch_size = -(-batch_size // mesh.size) * mesh.size
     indices, mask = padded_indices(dataset.size, batch_size)
     feed = Feed(dataset, mesh)
@@ -54,7 +53,7 @@ def make_evaluate(
         batch = to_float(jax.tree.map(lambda leaf: leaf[0], batches))
         recon, values = system.evaluate(params, stats, frozen, batch)
         if recon is not None:
-            values = values | measure(metrics, weights, batch["image"], recon)
+            values = values | measure(metrics, weights, batch["image"], recon, batch.get("label"))
         return values | ({"label": batch["label"]} if "label" in batch else {})
 
     step = jax.jit(step, out_shardings=replicated(mesh))
@@ -65,6 +64,11 @@ def make_evaluate(
         return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in parts[0]}
 
     return evaluate
+
+
+def judged_by(config: ConfigDict) -> tuple[str, ...]:
+    """The metrics of a run: those that are always judged, and those that its config adds."""
+    return default_metrics(config.image_size) + config.get("metrics", ())
 
 
 def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -93,6 +97,7 @@ def make_judge(
 
     The end of a training and `python -m vae_jax.evaluate` both go this way.
     """
+    metrics = metrics or judged_by(config)
     evaluate = make_evaluate(experiment.system, dataset, mesh, config.eval_batch_size, metrics)
     draw = make_pictures(experiment, dataset, mesh, config.seed, config.latents)
 
@@ -114,9 +119,9 @@ def make_judge(
 def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] | None = None) -> PerImage:
     """Every metric of every example of `dataset` for a trained workdir."""
     frozen = jax.device_put(run.experiment.system.frozen(), replicated(run.mesh))
-    return make_evaluate(run.experiment.system, dataset, run.mesh, run.config.eval_batch_size, metrics)(
-        run.state, frozen
-    )
+    metrics = metrics or judged_by(run.config)
+    evaluate = make_evaluate(run.experiment.system, dataset, run.mesh, run.config.eval_batch_size, metrics)
+    return evaluate(run.state, frozen)
 
 
 def load_split(run: Run, split: str, data_dir: str | None) -> Dataset:
@@ -151,7 +156,7 @@ def main() -> None:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
     METRICS_FLAG = flags.DEFINE_list(
-        "metrics", None, f"Some of {', '.join(METRICS)}; by default all whose weights are there, but for lpips_vgg."
+        "metrics", None, f"Some of {', '.join(METRICS)}; by default those that training judged."
     )
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
     cli.run(main)

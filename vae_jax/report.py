@@ -1,6 +1,7 @@
 """One self-contained HTML page from a workdir: WORKDIR/report.html."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def write_report(workdir: str | Path) -> Path:
 
     trained = sorted({name for record in records for name in record if name != "step"})
     for title, names in (
-        ("Training", [n for n in trained if not n.startswith(("eval/", "updated/"))]),
+        ("Training", [n for n in trained if not n.startswith("eval/") and not _always(records, n)]),
         ("Evaluation", [n for n in trained if n.startswith("eval/")]),
     ):
         if names:
@@ -64,3 +65,8 @@ def write_report(workdir: str | Path) -> Path:
     target = workdir / "report.html"
     write_text(target, page.page(config["name"] or config["system"], lead, *sections))
     return target
+
+
+def _always(records: Sequence[Mapping[str, float]], name: str) -> bool:
+    """Whether this says of a player that it was updated at every step, which is no news."""
+    return name.startswith("updated/") and all(record.get(name, 1.0) == 1.0 for record in records)

@@ -8,7 +8,7 @@ import functools
 
 from ml_collections import ConfigDict
 
-from vae_jax.data.contract import Dataset, take
+from vae_jax.data.contract import Dataset, first_of_each_class, take
 from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.idx import idx_or_tfds
 from vae_jax.data.image_folder import image_folder
@@ -27,7 +27,10 @@ DATASETS = {
 
 
 def load_dataset(config: ConfigDict, split: str) -> Dataset:
-    """The split of the data set that `config.data` names, checked to hold at least one image."""
+    """A split of the data set that `config.data` names, checked to hold at least one image.
+
+    Of the split to learn from, the first `data.per_class` examples of each label where that is not 0.
+    """
     base, bounds = parse_split(split)
     dataset = DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, base)
     dataset = take(dataset, *bounds(dataset.size))
@@ -37,4 +40,6 @@ def load_dataset(config: ConfigDict, split: str) -> Dataset:
             raise UserError(f"{config.data.name} has labels from {low} to {high}; expected 0 to {config.classes - 1}.")
     if not dataset.size:
         raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
+    if split == config.data.train and config.data.get("per_class", 0):
+        dataset = first_of_each_class(dataset, config.data.per_class)
     return dataset

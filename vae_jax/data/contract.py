@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_jax.errors import UserError
+
 
 class Attributes(NamedTuple):
     """What is true of each example: column a of `values` [N, A] bool says where `names[a]` holds."""
@@ -65,18 +67,34 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
     return {"images": dataset.size, "sha256": hashlib.sha256(examples["image"].tobytes()).hexdigest()}
 
 
+def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
+    """The first `count` examples of each label, in their order; UserError where a label has fewer."""
+    if dataset.arrays is None or "label" not in dataset.arrays:
+        raise UserError("data.per_class needs data that have labels and fit in memory (data.memory_limit).")
+    labels = dataset.arrays["label"]
+    classes = np.unique(labels)
+    chosen = [np.flatnonzero(labels == label)[:count] for label in classes]
+    for label, indices in zip(classes, chosen, strict=True):
+        if len(indices) < count:
+            raise UserError(f"data.per_class is {count}, but there are only {len(indices)} examples of label {label}.")
+    return _subset(dataset, np.sort(np.concatenate(chosen)))
+
+
 def take(dataset: Dataset, start: int, stop: int) -> Dataset:
     """The examples from `start` up to `stop`."""
-    if (start, stop) == (0, dataset.size):
-        return dataset
+    return dataset if (start, stop) == (0, dataset.size) else _subset(dataset, slice(start, stop))
+
+
+def _subset(dataset: Dataset, chosen: slice | np.ndarray) -> Dataset:
+    """The examples with these indices, in this order."""
 
     def attributes() -> Attributes:
         names, values = dataset.attributes()
-        return Attributes(names, values[start:stop])
+        return Attributes(names, values[chosen])
 
-    sliced = attributes if dataset.attributes else None
+    own = attributes if dataset.attributes else None
     if dataset.arrays is not None:
-        arrays = {k: v[start:stop] for k, v in dataset.arrays.items()}
-        return in_memory(arrays["image"], arrays.get("label"), dataset.notes, sliced)
-    size = max(stop - start, 0)
-    return dataset._replace(size=size, read=lambda i: dataset.read(np.asarray(i) + start), attributes=sliced)
+        arrays = {key: array[chosen] for key, array in dataset.arrays.items()}
+        return in_memory(arrays["image"], arrays.get("label"), dataset.notes, own)
+    indices = np.arange(dataset.size)[chosen]
+    return dataset._replace(size=len(indices), read=lambda i: dataset.read(indices[i]), attributes=own)

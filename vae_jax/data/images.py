@@ -9,8 +9,8 @@ from vae_jax.errors import UserError
 
 
 def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """(left, upper, right, lower) for `data.crop`: 'square', 'none' or 'TOP,LEFT,HEIGHT,WIDTH'."""
-    if crop == "none":
+    """(left, upper, right, lower) for `data.crop`: 'square', 'none', 'pad' or 'TOP,LEFT,HEIGHT,WIDTH'."""
+    if crop in ("none", "pad"):
         return None
     if crop == "square":
         side = min(width, height)
@@ -23,7 +23,7 @@ def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | 
 
 
 def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
-    """A picture as uint8 [image_size, image_size, 1 or 3], upright, cropped, resized with anti-aliasing."""
+    """A picture as uint8 [image_size, image_size, 1 or 3], upright, cropped, resized with anti-aliasing; or padded."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or floats
         values, high = np.asarray(image, np.float32), 1.0 if image.mode == "F" else 65535.0
@@ -34,12 +34,23 @@ def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if config.data.grey else "RGB")
-    box = crop_box(config.data.crop, *image.size)
     size = (config.image_size, config.image_size)
+    if config.data.crop == "pad":
+        image = _pad(image, size)
+    box = crop_box(config.data.crop, *image.size)
     if image.size != size or box not in (None, (0, 0, *image.size)):
         image = image.resize(size, Image.Resampling.BICUBIC, box=box)
     array = np.asarray(image)
     return array[:, :, None] if array.ndim == 2 else array
+
+
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """In the middle of black; an image of odd margins stands nearer to the upper left."""
+    if image.width > size[0] or image.height > size[1]:
+        raise UserError(f"data.crop is 'pad', but an image is larger than {size[0]}x{size[1]}: {image.size}.")
+    canvas = Image.new(image.mode, size)
+    canvas.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return canvas
 
 
 def fit_array(array: np.ndarray, config: ConfigDict) -> np.ndarray:

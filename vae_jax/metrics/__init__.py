@@ -11,6 +11,7 @@ import jax
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
 from vae_jax.metrics.blur import blur_percent
+from vae_jax.metrics.digits import digit_accuracy, target_digit_accuracy
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
 from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplacian_variance, target_laplacian_variance
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
@@ -29,6 +30,8 @@ METRICS = {
     "blur_percent": blur_percent,
     "lpips_alex": lpips_alex,  # version 0.1
     "lpips_vgg": lpips_vgg,
+    "digit_accuracy": digit_accuracy,  # of MNIST's digits, which need labels
+    "target_digit_accuracy": target_digit_accuracy,
 }
 
 
@@ -40,19 +43,32 @@ def default_metrics(image_size: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def load_metrics(names: Sequence[str], image_size: int) -> dict[str, Any]:
-    """The weights of the metrics that have any; UserError where a name, a weights file or the image size is wrong."""
+def load_metrics(names: Sequence[str], image_size: int, labelled: bool) -> dict[str, Any]:
+    """The weights of the metrics that have any; UserError where a name, a weights file or the data do not fit."""
     metrics = {name: look_up(METRICS, name, "metric") for name in names}
     frozen = {name: metric for name, metric in metrics.items() if isinstance(metric, FrozenMetric)}
     for name, metric in frozen.items():
         if image_size < metric.min_size:
             raise UserError(f"{name} needs images of at least {metric.min_size} pixels, not {image_size}.")
+        if metric.labelled and not labelled:
+            raise UserError(f"{name} needs labels, which these data do not have.")
     return {name: metric.load() for name, metric in frozen.items()}
 
 
-def measure(names: Sequence[str], weights: Mapping[str, Any], target: jax.Array, recon: jax.Array):
-    """{metric: [B]} of reconstructions, with the weights that `load_metrics` gave."""
-    return {
-        name: METRICS[name].apply(target, recon, weights[name]) if name in weights else METRICS[name](target, recon)
-        for name in names
-    }
+def measure(
+    names: Sequence[str],
+    weights: Mapping[str, Any],
+    target: jax.Array,
+    recon: jax.Array,
+    labels: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """{metric: [B]} of reconstructions, with the weights that `load_metrics` gave, and labels [B] where there are."""
+    values = {}
+    for name in names:
+        metric, arguments = METRICS[name], [target, recon]
+        if isinstance(metric, FrozenMetric):
+            metric, arguments = metric.apply, [*arguments, weights[name]]
+            if METRICS[name].labelled:
+                arguments.append(labels)
+        values[name] = metric(*arguments)
+    return values

@@ -14,16 +14,17 @@ class FrozenMetric(NamedTuple):
     """A metric with weights. Called like the others it finds them; a compiled evaluation passes them as an argument.
 
     files: the weights files it needs. min_size: smallest height and width. load: () -> weights.
-    apply: (target, recon, weights) -> [B].
+    apply: (target, recon, weights) -> [B], with a fourth argument, labels [B], if `labelled`.
     """
 
     files: tuple[str, ...]
     min_size: int
     load: Callable[[], Any]
     apply: Callable[..., jax.Array]
+    labelled: bool = False
 
-    def __call__(self, target: jax.Array, recon: jax.Array) -> jax.Array:
-        return self.apply(target, recon, self.load())
+    def __call__(self, target: jax.Array, recon: jax.Array, *labels: jax.Array) -> jax.Array:
+        return self.apply(target, recon, self.load(), *labels)
 
 
 def _lpips(net: str) -> FrozenMetric:

@@ -77,18 +77,20 @@ def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class ConvTranspose2x(nn.Module):
-    """Learned up-sampling by two: `conv_transpose_2x` with bias."""
+    """Learned up-sampling by two: `conv_transpose_2x`, with a bias unless something takes it out again."""
 
     features: int
     kernel_size: int = 3
+    use_bias: bool = True
     kernel_init: Callable = nn.initializers.glorot_uniform()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, self.features, x.shape[-1])
-        kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return conv_transpose_2x(x, kernel) + bias.reshape(1, 1, 1, -1)
+        y = conv_transpose_2x(x, self.param("kernel", self.kernel_init, shape))
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
+        return y
 
 
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:

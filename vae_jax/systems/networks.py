@@ -17,7 +17,8 @@ def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Mod
     """The network that `config.name` names in one of the tables of `models`, with the other keys as its options."""
     options = dict(config)
     name = options.pop("name")
-    return call_with_options(look_up(table, name, f"{what}.name"), f"The {what} {name}", *size, **options)
+    network = look_up(table, name, f"{what}.name")
+    return call_with_options(network, f"The network {name} ({what}.name)", *size, **options)
 
 
 def init_networks(key: jax.Array, **networks: tuple[nn.Module, jax.Array]) -> tuple[dict[str, Any], dict[str, Any]]:

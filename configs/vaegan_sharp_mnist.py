@@ -1,0 +1,17 @@
+"""The VAE-GAN of configs/vaegan_mnist.py with the sharpness loss (b), by the document's last update rules.
+
+    python -m vae_jax.main --config=configs/vaegan_sharp_mnist.py --workdir=runs/vaegan_sharp
+
+The encoder descends on L_prior + L_rec + L_sharpness, the decoder on L_rec - L_GAN + L_sharpness, the discriminator on
+L_GAN. The weight of the sharpness loss is that of the plain VAE's.
+"""
+
+from configs import common, sharp_vae_mnist, vaegan_mnist
+
+
+def get_config(arg: str = ""):
+    """Variants: '', 'quick' (the 4,000 of mnist_5k), 'smoke'."""
+    config = vaegan_mnist.get_config(arg)
+    config.name = "vaegan_sharp_mnist"
+    config.terms.sharpness = common.term(sharp_vae_mnist.WEIGHTS["b"], variation="maximum", reduction="sum")
+    return config

@@ -1,0 +1,296 @@
+"""The VAE-GAN: every player moves by its own published rule and by nothing else, from one forward pass."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import ROOT
+from test_celeba import _convolutions
+
+from vae_jax.cli import load_config
+from vae_jax.errors import UserError
+from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
+from vae_jax.state import init_state
+from vae_jax.systems import make_system
+from vae_jax.systems.vae_gan import balance
+from vae_jax.train_step import make_train_step
+
+SHAPE, LATENTS, SCALE, BATCH = (16, 24, 3), 6, 0.03, 5
+PLAYERS = ("encoder", "decoder", "discriminator")
+KEY = jax.random.key(3)
+IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (BATCH, *SHAPE)), jnp.uint8)
+
+
+def small_config(**changes):
+    """vaegan_sharp_mnist with tiny networks and three different weights, no gate."""
+    config = load_config(f"{ROOT}/configs/vaegan_sharp_mnist.py:smoke")
+    config.latents = LATENTS
+    for network in (config.encoder, config.decoder, config.discriminator):
+        network.scale = SCALE
+    config.terms.kl.weight = 0.7
+    config.terms.similarity.update(weight=1.3, decoder_weight=0.6)
+    config.terms.gan.update(weight=0.9, decoder_weight=40.0)
+    config.terms.sharpness.weight = 0.2
+    config.gate.margin = 0.0
+    config.update(changes)
+    return config
+
+
+def one_step(config, optimizer=None):
+    """The state before and after one step of SGD at rate 1, so that what moved is the gradient; and the scalars."""
+    system = make_system(config, SHAPE)
+    optimizers = dict.fromkeys(PLAYERS, optimizer or optax.sgd(1.0))
+    batch = {"image": IMAGES}
+    state = init_state(system, optimizers, jax.random.key(0), {"image": IMAGES / 255}, ema=False)
+    after, scalars = jax.jit(make_train_step(system, optimizers))(state, {}, batch, KEY)
+    return state, after, scalars
+
+
+@functools.cache
+def plain_step():
+    return one_step(small_config())
+
+
+def by_hand(player, state, config):
+    """The gradient of the player's own loss, written out: the document's rules, with weights."""
+    encoder, decoder = LarsenEncoder(LATENTS, SCALE), LarsenDecoder(SHAPE, SCALE)
+    discriminator = LarsenDiscriminator(SCALE)
+    x = IMAGES.astype(jnp.float32) / 255
+    step_key, prior_key = jax.random.split(jax.random.fold_in(KEY, 0))
+    similarity, gan = config.terms.similarity, config.terms.gan
+
+    def apply(network, name, params, *inputs):
+        variables = {"params": params[name], **state.stats[name]}
+        return network.apply(variables, *inputs, True, mutable=["batch_stats"])[0]
+
+    def strongest(y):
+        around = [y[:, i : 14 + i, j : 22 + j] for i in range(3) for j in range(3) if (i, j) != (1, 1)]
+        return jnp.max(jnp.stack(around), 0) - y[:, 1:15, 1:23]
+
+    def loss(own):
+        params = state.params | {player: own}
+        mean, logvar = apply(encoder, "encoder", params, x)
+        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(step_key, mean.shape)
+        if "sample" in gan.fakes:
+            z = jnp.concatenate([z, jax.random.normal(prior_key, mean.shape)])
+        decoded = apply(decoder, "decoder", params, z)
+        layers = apply(discriminator, "discriminator", params, jnp.concatenate([x, decoded]))
+        p = jax.nn.sigmoid(layers["logits"])
+        seen = {"real": p[:BATCH], "recon": p[BATCH : 2 * BATCH], "sample": p[2 * BATCH :]}
+        fake = jnp.concatenate([seen[kind] for kind in gan.fakes])
+        l_gan = -jnp.mean(jnp.log(seen["real"])) - jnp.mean(jnp.log(1 - fake))
+        l_prior = jnp.mean(jnp.sum(-0.5 * (1 + logvar - mean**2 - jnp.exp(logvar)), 1))
+        l_rec = 0.5 * jnp.sum((layers["conv4"][:BATCH] - layers["conv4"][BATCH : 2 * BATCH]) ** 2) / BATCH
+        l_sharpness = jnp.sum((strongest(x) - strongest(decoded[:BATCH])) ** 2) / BATCH
+        towards_real = -l_gan if gan.saturating else -jnp.mean(jnp.log(fake))
+        return {
+            "encoder": 0.7 * l_prior + similarity.weight * l_rec + 0.2 * l_sharpness,
+            "decoder": similarity.decoder_weight * l_rec + gan.decoder_weight * towards_real + 0.2 * l_sharpness,
+            "discriminator": gan.weight * l_gan,
+        }[player]
+
+    return jax.jit(jax.grad(loss))(state.params[player])
+
+
+OPTIONS = [
+    (("recon", "sample"), True),
+    (("sample",), True),
+    (("recon",), False),
+]
+
+
+@pytest.mark.parametrize(("fakes", "saturating"), OPTIONS)
+def test_every_player_descends_on_its_own_loss(fakes, saturating):
+    """Against a jax.grad per player, to 1e-6 of its largest entry."""
+    config = small_config()
+    config.terms.gan.update(fakes=fakes, saturating=saturating)
+    state, after, scalars = one_step(config)
+    assert float(scalars["finite"]) == 1
+    for player in PLAYERS:
+        expected = by_hand(player, state, config)
+        moved = jax.tree.map(lambda old, new: old - new, state.params[player], after.params[player])
+        largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+        assert largest > 1e-3
+        for (path, ours), theirs in zip(
+            jax.tree_util.tree_leaves_with_path(moved), jax.tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6 * largest, err_msg=f"{player} {path}")
+
+
+@pytest.mark.parametrize(
+    ("term", "changes", "untouched"),
+    [
+        ("gan", {"weight": 5.0, "decoder_weight": -3.0}, ("encoder",)),
+        ("gan", {"decoder_weight": -3.0}, ("encoder", "discriminator")),
+        ("similarity", {"weight": 9.0, "decoder_weight": 7.0}, ("discriminator",)),
+        ("similarity", {"weight": 9.0}, ("decoder", "discriminator")),
+        ("kl", {"weight": 11.0}, ("decoder", "discriminator")),
+        ("sharpness", {"weight": 6.0}, ("discriminator",)),
+    ],
+)
+def test_no_other_term_reaches_a_player(term, changes, untouched):
+    """Another weight of a term moves whose row it is in, and leaves the others where they went, bit for bit."""
+    config = small_config()
+    config.terms[term].update(changes)
+    _, plain, _ = plain_step()
+    _, changed, _ = one_step(config)
+    for player in PLAYERS:
+        pairs = zip(jax.tree.leaves(plain.params[player]), jax.tree.leaves(changed.params[player]), strict=True)
+        same = all(np.array_equal(a, b) for a, b in pairs)
+        assert same == (player in untouched), player
+
+
+@pytest.mark.parametrize(
+    ("equilibrium", "rests"),
+    [(5.0, "discriminator"), (0.1, "decoder")],
+)
+def test_a_shut_gate_leaves_everything_as_it_was(equilibrium, rests):
+    """Untrained costs are near 0.69 nats: far below 5 - 0.05 the discriminator rests, far above 0.15 the decoder."""
+    config = small_config(gate={"equilibrium": equilibrium, "margin": 0.05})
+    state, after, scalars = one_step(config, optax.adam(1e-3))
+    for player in PLAYERS:
+        old, new = ((s.params[player], s.opt_state[player]) for s in (state, after))
+        same = [np.array_equal(a, b) for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)]
+        assert all(same) == (player == rests)
+        assert float(scalars[f"updated/{player}"]) == (player != rests)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "discriminator", "decoder"),
+    [
+        (0.68, 0.68, True, True),
+        (0.32, 0.68, False, True),  # real cost below 0.33
+        (0.68, 0.32, False, True),
+        (1.04, 0.68, True, False),  # above 1.03
+        (0.68, 1.04, True, False),
+        (0.32, 1.04, True, True),  # both would rest
+        (1.04, 0.32, True, True),
+    ],
+)
+def test_the_balance_of_the_players(real, fake, discriminator, decoder):
+    """The rule of the released code: equilibrium 0.68, margin 0.35."""
+    open_gates, _ = balance(0.68, 0.35)({"gan_real": jnp.float32(real), "gan_fake": jnp.float32(fake)}, {})
+    assert {name: bool(value) for name, value in open_gates.items()} == {
+        "discriminator": discriminator,
+        "decoder": decoder,
+    }
+    assert balance(0.68, 0.0)({"gan_real": real, "gan_fake": fake}, {})[0] == {}
+
+
+def test_networks_are_the_authors():
+    """Widths and sizes of the released code at 64x64 and 32x32, and the layer of comparison: 256 channels at 8x8."""
+    for size, up, down in (
+        (64, (256, 256, 128, 32), (32, 128, 256, 256)),
+        (32, (256, 192, 128, 32), (32, 128, 192, 256)),
+    ):
+        images, z = jnp.zeros((2, size, size, 3)), jnp.zeros((2, 128))
+        encoder = jax.eval_shape(lambda: LarsenEncoder(128).init(KEY, images))["params"]  # noqa: B023
+        decoder = jax.eval_shape(lambda: LarsenDecoder((size, size, 3)).init(KEY, z))["params"]  # noqa: B023
+        discriminator = LarsenDiscriminator()
+        variables = jax.eval_shape(lambda: discriminator.init(KEY, images))  # noqa: B023
+        layers = jax.eval_shape(discriminator.apply, variables, images)
+        shapes = lambda tree, *names: [tree[name]["kernel"].shape for name in names]  # noqa: E731
+        assert shapes(encoder, "conv1", "conv2", "conv3", "dense", "mean", "logvar") == [
+            (5, 5, 3, 64), (5, 5, 64, 128), (5, 5, 128, 256), (256 * (size // 8) ** 2, 1024), (1024, 128), (1024, 128)
+        ]  # fmt: skip
+        assert shapes(decoder, "dense", "upconv1", "upconv2", "upconv3", "image") == [
+            (128, 256 * (size // 8) ** 2), *((5, 5, o, i) for i, o in zip(up, up[1:], strict=False)), (5, 5, 32, 3)
+        ]  # fmt: skip
+        assert shapes(variables["params"], "conv1", "conv2", "conv3", "conv4", "dense", "logit") == [
+            *((5, 5, i, o) for i, o in zip((3, *down), down, strict=False)), (256 * (size // 8) ** 2, 512), (512, 1)
+        ]  # fmt: skip
+        assert layers["conv4"].shape == (2, size // 8, size // 8, 256) and layers["logits"].shape == (2,)
+        assert "bias" not in encoder["conv1"] and "bias" in variables["params"]["conv1"]
+
+
+def test_one_forward_pass():
+    """Three, four and four convolutions: encoder, decoder and discriminator are each run once."""
+    system = make_system(small_config(), SHAPE)
+    params, stats = jax.eval_shape(system.init, KEY, {"image": IMAGES / 255})
+    jaxpr = jax.make_jaxpr(system.terms)(params, stats, {}, {"image": IMAGES / 255}, KEY, 0).jaxpr
+    kernels = {leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 4}
+    everything = {v.aval.shape for e in jaxpr.eqns for v in e.outvars} | kernels
+    assert len(list(_convolutions(jaxpr, everything))) == 3 + 4 + 4
+
+
+def taps(size: int, kernel: int, stride: int, before: int) -> int:
+    """Products of one square channel with a kernel: those that fall on padding are none."""
+    starts = range(-before, size - before, stride)
+    return sum(sum(0 <= start + k < size for k in range(kernel)) for start in starts) ** 2
+
+
+def hand_count(size: int, channels: int, scale: float, latents: int) -> float:
+    """Multiplications and additions of a three-player step per image, from the sizes of the layers, in GFLOP.
+
+    Forward: one image through the encoder, two latents through the decoder, three images through the discriminator.
+    Backward, as much again per product: the encoder's rule back through discriminator (from conv4) and decoder to all
+    of the encoder's weights; the decoder's back through the discriminator to its weights; the discriminator's to its
+    own. Up-sampling by a 5x5 kernel is a 3x3 convolution to four outputs, 36 products in place of 25.
+    """
+
+    def layers(widths, sizes, kernel, stride):
+        pairs = zip(widths, widths[1:], sizes, strict=False)
+        return [taps(at, kernel, stride, kernel // 2) * i * o for i, o, at in pairs]
+
+    def w(*widths):
+        return [round(width * scale) for width in widths]
+
+    small = (size // 8) ** 2
+    *enc, dense = w(64, 128, 256, 1024)
+    encoder = [*layers([channels, *enc], (size, size // 2, size // 4), 5, 2)]
+    encoder += [small * enc[-1] * dense, 2 * dense * latents]
+    third = 256 if size > 32 else 192
+    dec = w(256, third, 128, 32)
+    up = [4 * products for products in layers(dec, (size // 8, size // 4, size // 2), 3, 1)]
+    decoder = [latents * small * dec[0], *up, *layers([dec[-1], channels], (size,), 5, 1)]
+    *dis, dense = w(32, 128, third, 256, 512)
+    discriminator = layers([channels, dis[0]], (size,), 5, 1) + layers(dis, (size, size // 2, size // 4), 5, 2)
+    to_conv4, discriminator = sum(discriminator), [*discriminator, small * dis[-1] * dense]
+
+    forward = sum(encoder) + 2 * sum(decoder) + 3 * sum(discriminator)
+    encoders = 3 * to_conv4 + 2 * sum(decoder) + 2 * sum(encoder) - encoder[0]
+    decoders = 3 * sum(discriminator) + 2 * (2 * sum(decoder) - decoder[0])
+    discriminators = 3 * (2 * sum(discriminator) - discriminator[0])
+    return 2 * (forward + encoders + decoders + discriminators) / 1e9
+
+
+def test_operations_of_a_step():
+    """What XLA counts in the compiled step against the hand count."""
+    config = small_config()
+    for network in (config.encoder, config.decoder, config.discriminator):
+        network.scale = 0.25
+    system = make_system(config, (32, 32, 1))
+    optimizers = dict.fromkeys(PLAYERS, optax.sgd(1.0))
+    batch = {"image": jax.ShapeDtypeStruct((8, 32, 32, 1), "float32")}
+    state = jax.eval_shape(lambda b: init_state(system, optimizers, KEY, b, ema=False), batch)
+    step = jax.jit(make_train_step(system, optimizers)).lower(state, {}, batch, jax.eval_shape(lambda: KEY))
+    counted = step.compile().cost_analysis()["flops"] / 8 / 1e9
+    expected = hand_count(32, 1, 0.25, LATENTS)
+    assert 0.9 * expected < counted < 1.1 * expected, f"{counted:.4f} GFLOP, {expected:.4f} by hand"
+
+
+def test_mistakes_in_the_config():
+    def fails(match, **changes):
+        config = small_config()
+        for path, value in changes.items():
+            place, _, key = path.rpartition("__")
+            (config.terms[place] if place else config)[key] = value
+        with pytest.raises(UserError, match=match):
+            system = make_system(config, SHAPE)
+            jax.eval_shape(system.terms, *jax.eval_shape(system.init, KEY, {"image": IMAGES / 255}), {},
+                           {"image": IMAGES / 255}, KEY, 0)  # fmt: skip
+
+    fails(r"terms.gan.fakes is \('samples',\); expected one or both of recon, sample", gan__fakes=("samples",))
+    fails(r"terms.gan.fakes is \(\)", gan__fakes=())
+    fails(r"Unknown terms.similarity.layer 'conv5'. Did you mean 'conv", similarity__layer="conv5")
+    config = small_config()
+    config.terms.gan.saturate = True
+    with pytest.raises(UserError, match="The term gan has no option 'saturate'. Did you mean 'saturating'"):
+        make_system(config, SHAPE)
+    config = small_config()
+    del config.terms.similarity
+    with pytest.raises(UserError, match="A vae_gan needs the term similarity"):
+        make_system(config, SHAPE)

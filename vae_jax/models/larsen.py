@@ -1,0 +1,98 @@
+"""The networks of the VAE-GAN of Larsen, Sonderby, Larochelle, Winther (2016), at 64x64 as published, and at 32x32.
+
+Sizes and widths: the authors' released code (andersbll/autoencoding_beyond_pixels). Convolutions are 5x5 with torch's
+padding of 2 and no bias where BatchNorm follows; kernels start from Glorot's uniform distribution. Images are [0, 1]
+outside; the networks see and make [-1, 1]. `scale` makes every layer narrower or wider than published (1).
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+
+from vae_jax.models.layers import ConvTranspose2x
+
+glorot = nn.initializers.glorot_uniform()
+HALVINGS = 3  # of height and width, in all three networks
+
+
+def _conv(features: int, name: str, stride: int = 2, use_bias: bool = False) -> nn.Conv:
+    return nn.Conv(features, (5, 5), (stride, stride), 2, use_bias=use_bias, kernel_init=glorot, name=name)
+
+
+def _dense(features: int, name: str, use_bias: bool = False) -> nn.Dense:
+    return nn.Dense(features, use_bias=use_bias, kernel_init=glorot, name=name)
+
+
+def _norm(train: bool, name: str) -> nn.BatchNorm:
+    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-6, name=name)
+
+
+def _scaled(widths: tuple[int, ...], scale: float) -> list[int]:
+    return [max(1, round(width * scale)) for width in widths]
+
+
+def _check(height: int, width: int) -> None:
+    if height % 2**HALVINGS or width % 2**HALVINGS:
+        raise ValueError(f"the larsen networks take images whose sides are multiples of eight, not {height}x{width}")
+
+
+class LarsenEncoder(nn.Module):
+    """[B, H, W, C] in [0, 1] -> mean, log-variance [B, latents]; 64, 128, 256 at strides of 2, dense 1024."""
+
+    latents: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        _check(*x.shape[1:3])
+        *widths, hidden = _scaled((64, 128, 256, 1024), self.scale)
+        x = 2 * x - 1
+        for i, width in enumerate(widths, 1):
+            x = nn.relu(_norm(train, f"norm{i}")(_conv(width, f"conv{i}")(x)))  # [B, H / 2^i, W / 2^i, width]
+        x = nn.relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
+        return _dense(self.latents, "mean", use_bias=True)(x), _dense(self.latents, "logvar", use_bias=True)(x)
+
+
+class LarsenDecoder(nn.Module):
+    """[B, latents] -> [B, *shape] in [0, 1]; dense H/8 x W/8 x 256, then 256, 128, 32 at doublings, 5x5 to colours.
+
+    At 32x32 the authors have 192 in place of the second 256.
+    """
+
+    shape: tuple[int, int, int]
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
+        height, width, channels = self.shape
+        _check(height, width)
+        first, *widths = _scaled((256, 256 if height > 32 else 192, 128, 32), self.scale)
+        small = (height // 2**HALVINGS, width // 2**HALVINGS, first)
+        x = nn.relu(_norm(train, "norm_dense")(_dense(math.prod(small), "dense")(z))).reshape(-1, *small)
+        for i, features in enumerate(widths, 1):
+            up = ConvTranspose2x(features, kernel_size=5, use_bias=False, name=f"upconv{i}")
+            x = nn.relu(_norm(train, f"norm{i}")(up(x)))  # [B, H / 2^(3 - i), W / 2^(3 - i), features]
+        return (1 + nn.tanh(_conv(channels, "image", stride=1, use_bias=True)(x))) / 2
+
+
+class LarsenDiscriminator(nn.Module):
+    """[B, H, W, C] in [0, 1] -> its layers by name; 32 at full size, then 128, 256, 256 at strides of 2, dense 512.
+
+    `conv1` to `conv4` are what the convolutions give, before BatchNorm and ReLU; the authors compare images at `conv4`.
+    `logits` [B] are positive for what looks real. At 32x32 the authors have 128, 192, 256.
+    """
+
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+        _check(*x.shape[1:3])
+        first, *widths, hidden = _scaled((32, 128, 256 if x.shape[1] > 32 else 192, 256, 512), self.scale)
+        taps = {"conv1": _conv(first, "conv1", stride=1, use_bias=True)(2 * x - 1)}
+        x = nn.relu(taps["conv1"])
+        for i, width in enumerate(widths, 2):
+            taps[f"conv{i}"] = y = _conv(width, f"conv{i}")(x)  # [B, H / 2^(i - 1), W / 2^(i - 1), width]
+            x = nn.relu(_norm(train, f"norm{i}")(y))
+        x = nn.relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
+        return taps | {"logits": _dense(1, "logit", use_bias=True)(x)[:, 0]}

@@ -1,0 +1,140 @@
+"""The VAE-GAN: images are compared by what a discriminator sees in them, which is trained at the same time.
+
+Three players, each with its own rule, from one forward pass (Larsen et al. 2016, algorithm 1; w in their notation is
+`terms.similarity.decoder_weight`, with `terms.gan.decoder_weight` 1 - w):
+
+    encoder        kl + similarity + image terms
+    decoder        w similarity - (1 - w) gan + image terms
+    discriminator  gan
+
+`similarity` is 1/2 sum (Dis_l(x) - Dis_l(xhat))^2 at the layer that `terms.similarity.layer` names; `gan` is
+-log Dis(x) - log(1 - Dis(fake)), the latter a mean over the kinds of fakes that the discriminator sees
+(`terms.gan.fakes`: recon, sample). Image terms, such as sharpness, compare pixels and move encoder and decoder.
+
+All that is decoded in a step goes through the decoder as one batch, and that together with the real images through the
+discriminator as one batch: BatchNorm normalises them alike, as the running statistics will when the model is used.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vae_jax.errors import UserError, call_with_options, look_up
+from vae_jax.losses import kl
+from vae_jax.losses.adversarial import fake_cost, real_cost
+from vae_jax.losses.pixel import l2
+from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
+from vae_jax.systems.contract import System, Weight, weight_schedule
+from vae_jax.systems.image_terms import loss_options, make_image_terms
+from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+
+OWN = ("kl", "similarity", "gan")
+FAKES = ("recon", "sample")
+
+
+def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """The system of a config with the terms kl, similarity, gan and any image terms."""
+    if missing := [name for name in OWN if name not in config.terms]:
+        raise UserError(f"A vae_gan needs the term {missing[0]}: its terms are {', '.join(OWN)} and any image terms.")
+    image_terms = make_image_terms(config, OWN)
+    layer = call_with_options(_similarity_options, "The term similarity", **loss_options(config.terms.similarity))
+    fakes, saturating = call_with_options(_gan_options, "The term gan", **loss_options(config.terms.gan))
+    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
+    discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator)
+
+    def init(key, batch):
+        images = batch["image"]
+        z = jnp.zeros((images.shape[0], config.latents))
+        return init_networks(
+            key, encoder=(encoder, images), decoder=(decoder, z), discriminator=(discriminator, images)
+        )
+
+    def encode(params, stats, images):
+        return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
+
+    def decode(params, stats, z):
+        return run(decoder, "decoder", params["decoder"], stats, z, train=False)[0]
+
+    def compare(layers, n):
+        """1/2 of the squared differences of the first n, real images, and the next n, their reconstructions, [n]."""
+        features = look_up(layers, layer, "terms.similarity.layer")
+        return l2(features[:n], features[n : 2 * n]) / 2
+
+    def terms(params, stats, frozen, batch, key, step):
+        images, n = batch["image"], batch["image"].shape[0]
+        posterior_key, prior_key = jax.random.split(key)
+        mean, logvar, stats = posterior(encoder, params["encoder"], stats, images, train=True)
+        z = draw(posterior_key, mean, logvar)
+        if "sample" in fakes:
+            z = jnp.concatenate([z, jax.random.normal(prior_key, z.shape)])
+        decoded, stats = run(decoder, "decoder", params["decoder"], stats, z, train=True)
+        seen = jnp.concatenate([images, decoded])  # [2n or 3n, H, W, C]: real, recon, sample
+        layers, stats = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=True)
+        real, fake = layers["logits"][:n], layers["logits"][n if "recon" in fakes else 2 * n :]
+        values = image_terms.values(frozen, images, decoded[:n])
+        values |= {"kl": kl(mean, logvar), "similarity": compare(layers, n)}
+        values |= {"gan_real": real_cost(real), "gan_fake": fake_cost(fake)}
+        if not saturating:
+            values["generator"] = real_cost(fake)
+        values = {name: jnp.mean(value) for name, value in values.items()}
+        return values | {"gan": values["gan_real"] + values["gan_fake"]}, stats
+
+    def evaluate(params, stats, frozen, batch):
+        images = batch["image"]
+        mean, logvar = encode(params, stats, images)
+        recon = decode(params, stats, mean)
+        seen = jnp.concatenate([images, recon])
+        layers, _ = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
+        values = {"kl": kl(mean, logvar), "similarity": compare(layers, images.shape[0])}
+        return recon, values | image_terms.feature(frozen, images, recon)
+
+    rules = _rules(config, image_terms.names, saturating)
+    gate = balance(**config.gate)
+    return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, gate)
+
+
+def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> dict[str, dict[str, Weight]]:
+    def weight(name: str, key: str = "weight", sign: float = 1.0) -> Weight:
+        term = config.terms[name]
+        return weight_schedule(sign * term[key], term.start, term.warmup)
+
+    images = {name: weight(name) for name in image_terms}
+    gan = {"gan": weight("gan", "decoder_weight", -1.0)}
+    if not saturating:
+        gan = {"generator": weight("gan", "decoder_weight")}
+    return {
+        "encoder": {"kl": weight("kl"), "similarity": weight("similarity")} | images,
+        "decoder": {"similarity": weight("similarity", "decoder_weight")} | gan | images,
+        "discriminator": {"gan": weight("gan")},
+    }
+
+
+def balance(equilibrium: float, margin: float):
+    """The gate of Larsen et al.'s released code, which keeps decoder and discriminator as strong as each other.
+
+    The discriminator rests while one of its two costs (nats per image) is below equilibrium - margin, the decoder while
+    one is above equilibrium + margin; if both would rest, both move. The encoder always moves. Margin 0: no gate.
+    """
+    low, high = equilibrium - margin, equilibrium + margin
+
+    def gate(scalars, state):
+        costs = jnp.stack([scalars["gan_real"], scalars["gan_fake"]])
+        discriminator, decoder = jnp.all(costs >= low), jnp.all(costs <= high)
+        neither = ~(discriminator | decoder)
+        return {"discriminator": discriminator | neither, "decoder": decoder | neither}, state
+
+    return gate if margin else lambda scalars, state: ({}, state)
+
+
+def _similarity_options(layer: str) -> str:
+    return layer
+
+
+def _gan_options(fakes: Sequence[str] = FAKES, saturating: bool = True) -> tuple[tuple[str, ...], bool]:
+    unknown = [kind for kind in fakes if kind not in FAKES]
+    if unknown or not fakes:
+        raise UserError(f"terms.gan.fakes is {tuple(fakes)}; expected one or both of {', '.join(FAKES)}.")
+    return tuple(fakes), saturating
