@@ -10,6 +10,8 @@ configs/sharp_vae_mnist.py, to compare with.
 
 from configs import common, sharp_vae_mnist
 
+W = 0.01  # the decoder's weight of what compares with the image, against the discriminator
+
 
 def get_config(arg: str = ""):
     """Variants: '', 'quick' (the 4,000 of mnist_5k), 'smoke'."""
@@ -18,8 +20,8 @@ def get_config(arg: str = ""):
     config.system = "vae_gan"
     config.discriminator = {"name": "larsen", "scale": 0.25}
     del config.terms.bce
-    config.terms.similarity = common.term(1.0, layer="conv4", decoder_weight=1.0)
-    config.terms.gan = common.term(1.0, decoder_weight=1.0, fakes=("recon", "sample"), saturating=True)
+    config.terms.similarity = common.term(1.0, layer="conv4", decoder_weight=W)
+    config.terms.gan = common.term(1.0, decoder_weight=1 - W, fakes=("recon", "sample"), saturating=True)
     config.gate = {"equilibrium": 0.68, "margin": 0.35}
     optimizer = config.optimizers.vae
     del config.optimizers.vae

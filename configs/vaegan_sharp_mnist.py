@@ -13,5 +13,8 @@ def get_config(arg: str = ""):
     """Variants: '', 'quick' (the 4,000 of mnist_5k), 'smoke'."""
     config = vaegan_mnist.get_config(arg)
     config.name = "vaegan_sharp_mnist"
-    config.terms.sharpness = common.term(sharp_vae_mnist.WEIGHTS["b"], variation="maximum", reduction="sum")
+    weight = sharp_vae_mnist.WEIGHTS["b"]
+    config.terms.sharpness = common.term(
+        weight, decoder_weight=vaegan_mnist.W * weight, variation="maximum", reduction="sum"
+    )
     return config

@@ -8,6 +8,7 @@ import pytest
 
 from vae_jax.models.layers import (
     adaptive_average_pool,
+    conv_half,
     conv_transpose_2x,
     max_pool_2x2,
     max_pool_3x3,
@@ -31,6 +32,28 @@ def test_adaptive_average_pool_by_hand():
     x = np.arange(7, dtype=np.float32).reshape(1, 7, 1, 1) + 10 * np.arange(2, dtype=np.float32).reshape(1, 1, 2, 1)
     expected = np.array([1, 3, 5]).reshape(3, 1) + np.array([0, 5, 10])
     np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (1, 2, 4, 1), (2, 14, 20, 2), (2, 8, 20, 2)])
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_conv_half(shape, size):
+    """Against the plain convolution of stride 2, also where the result is smaller than the kernel."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (size, size, shape[3], 4))
+
+    def plain(x, kernel):
+        padding = [(size // 2, size // 2)] * 2
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    expected = plain(x, kernel)
+    assert expected.shape == (shape[0], shape[1] // 2, shape[2] // 2, 4)
+    np.testing.assert_allclose(conv_half(x, kernel), expected, rtol=1e-5, atol=1e-5)
+    weights = jax.random.normal(jax.random.key(2), expected.shape)
+    ours, theirs = (
+        jax.grad(lambda x, k, f=f: (weights * f(x, k)).sum(), argnums=(0, 1))(x, kernel) for f in (conv_half, plain)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(np.abs(b).max()))
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 2, 1), (2, 4, 4, 2)])

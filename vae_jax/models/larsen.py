@@ -10,14 +10,18 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import ConvTranspose2x
+from vae_jax.models.layers import ConvHalf, ConvTranspose2x
 
 glorot = nn.initializers.glorot_uniform()
 HALVINGS = 3  # of height and width, in all three networks
 
 
-def _conv(features: int, name: str, stride: int = 2, use_bias: bool = False) -> nn.Conv:
-    return nn.Conv(features, (5, 5), (stride, stride), 2, use_bias=use_bias, kernel_init=glorot, name=name)
+def _conv(features: int, name: str) -> nn.Conv:
+    return nn.Conv(features, (5, 5), padding=2, kernel_init=glorot, name=name)
+
+
+def _half(features: int, name: str) -> ConvHalf:
+    return ConvHalf(features, 5, use_bias=False, kernel_init=glorot, name=name)
 
 
 def _dense(features: int, name: str, use_bias: bool = False) -> nn.Dense:
@@ -49,7 +53,7 @@ class LarsenEncoder(nn.Module):
         *widths, hidden = _scaled((64, 128, 256, 1024), self.scale)
         x = 2 * x - 1
         for i, width in enumerate(widths, 1):
-            x = nn.relu(_norm(train, f"norm{i}")(_conv(width, f"conv{i}")(x)))  # [B, H / 2^i, W / 2^i, width]
+            x = nn.relu(_norm(train, f"norm{i}")(_half(width, f"conv{i}")(x)))  # [B, H / 2^i, W / 2^i, width]
         x = nn.relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
         return _dense(self.latents, "mean", use_bias=True)(x), _dense(self.latents, "logvar", use_bias=True)(x)
 
@@ -73,7 +77,7 @@ class LarsenDecoder(nn.Module):
         for i, features in enumerate(widths, 1):
             up = ConvTranspose2x(features, kernel_size=5, use_bias=False, name=f"upconv{i}")
             x = nn.relu(_norm(train, f"norm{i}")(up(x)))  # [B, H / 2^(3 - i), W / 2^(3 - i), features]
-        return (1 + nn.tanh(_conv(channels, "image", stride=1, use_bias=True)(x))) / 2
+        return (1 + nn.tanh(_conv(channels, "image")(x))) / 2
 
 
 class LarsenDiscriminator(nn.Module):
@@ -89,10 +93,10 @@ class LarsenDiscriminator(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         _check(*x.shape[1:3])
         first, *widths, hidden = _scaled((32, 128, 256 if x.shape[1] > 32 else 192, 256, 512), self.scale)
-        taps = {"conv1": _conv(first, "conv1", stride=1, use_bias=True)(2 * x - 1)}
+        taps = {"conv1": _conv(first, "conv1")(2 * x - 1)}
         x = nn.relu(taps["conv1"])
         for i, width in enumerate(widths, 2):
-            taps[f"conv{i}"] = y = _conv(width, f"conv{i}")(x)  # [B, H / 2^(i - 1), W / 2^(i - 1), width]
+            taps[f"conv{i}"] = y = _half(width, f"conv{i}")(x)  # [B, H / 2^(i - 1), W / 2^(i - 1), width]
             x = nn.relu(_norm(train, f"norm{i}")(y))
         x = nn.relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
         return taps | {"logits": _dense(1, "logit", use_bias=True)(x)[:, 0]}

@@ -93,6 +93,47 @@ class ConvTranspose2x(nn.Module):
         return y
 
 
+def conv_half(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution of stride 2 by an odd kernel, torch's padding of (size - 1) / 2: [B, H, W, in] -> [B, H/2, W/2, out].
+
+    `kernel` is [size, size, in, out], H and W are even. Where the result is smaller than the kernel it is written as a
+    convolution of stride 1 after space-to-depth: there XLA's CPU compiler exchanges the gradient of the image for a
+    plain loop, many times slower.
+    """
+    size, out = kernel.shape[0], kernel.shape[3]
+    batch, height, width, channels = x.shape
+    half = (size - 1) // 2
+    if min(height, width) // 2 >= size:
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), [(half, half)] * 2, dimension_numbers=DIMENSIONS)
+    odd = half % 2  # output m sees the inputs 2m - half .. 2m + half, which begin inside a pair if half is odd
+    blocks = (size + odd + 1) // 2
+    kernel = jnp.pad(kernel, ((odd, 2 * blocks - size - odd),) * 2 + ((0, 0), (0, 0)))
+    kernel = kernel.reshape(blocks, 2, blocks, 2, channels, out).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(blocks, blocks, 4 * channels, out)
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, height // 2, width // 2, 4 * channels)
+    before = (half + odd) // 2
+    padding = [(before, blocks - 1 - before)] * 2
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS)
+
+
+class ConvHalf(nn.Module):
+    """Halves height and width: `conv_half`, with a bias unless something takes it out again."""
+
+    features: int
+    kernel_size: int = 3
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.glorot_uniform()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        y = conv_half(x, self.param("kernel", self.kernel_init, shape))
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
+        return y
+
+
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Nearest-neighbour up-sampling by two, edge padding by one, 3x3 convolution: [B, H, W, in] -> [B, 2H, 2W, out].
 

@@ -1,10 +1,10 @@
 """The VAE-GAN: images are compared by what a discriminator sees in them, which is trained at the same time.
 
-Three players, each with its own rule, from one forward pass (Larsen et al. 2016, algorithm 1; w in their notation is
-`terms.similarity.decoder_weight`, with `terms.gan.decoder_weight` 1 - w):
+Three players, each with its own rule, from one forward pass (Larsen et al. 2016, algorithm 1), where w and 1 - w are
+the `decoder_weight` of the terms; that of an image term is its weight unless it is given:
 
     encoder        kl + similarity + image terms
-    decoder        w similarity - (1 - w) gan + image terms
+    decoder        w (similarity + image terms) - (1 - w) gan
     discriminator  gan
 
 `similarity` is 1/2 sum (Dis_l(x) - Dis_l(xhat))^2 at the layer that `terms.similarity.layer` names; `gan` is
@@ -97,17 +97,19 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 
 def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> dict[str, dict[str, Weight]]:
-    def weight(name: str, key: str = "weight", sign: float = 1.0) -> Weight:
+    def weight(name: str) -> Weight:
         term = config.terms[name]
-        return weight_schedule(sign * term[key], term.start, term.warmup)
+        return weight_schedule(term.weight, term.start, term.warmup)
 
-    images = {name: weight(name) for name in image_terms}
-    gan = {"gan": weight("gan", "decoder_weight", -1.0)}
-    if not saturating:
-        gan = {"generator": weight("gan", "decoder_weight")}
+    def decoder_weight(name: str, sign: float = 1.0) -> Weight:
+        term = config.terms[name]
+        return weight_schedule(sign * term.get("decoder_weight", term.weight), term.start, term.warmup)
+
+    compared = ("similarity", *image_terms)
+    gan = {"gan": decoder_weight("gan", -1.0)} if saturating else {"generator": decoder_weight("gan")}
     return {
-        "encoder": {"kl": weight("kl"), "similarity": weight("similarity")} | images,
-        "decoder": {"similarity": weight("similarity", "decoder_weight")} | gan | images,
+        "encoder": {name: weight(name) for name in ("kl", *compared)},
+        "decoder": {name: decoder_weight(name) for name in compared} | gan,
         "discriminator": {"gan": weight("gan")},
     }
 
