@@ -14,17 +14,19 @@ from ml_collections import ConfigDict
 from test_celeba import _convolutions
 
 from vae_jax.cli import load_config
+from vae_jax.compare import compare
 from vae_jax.errors import UserError
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
 from vae_jax.state import State, init_state
 from vae_jax.systems import System, make_system
 from vae_jax.systems.vae_gan import balance
+from vae_jax.train import train
 from vae_jax.train_step import make_train_step
 
 SHAPE, LATENTS, SCALE, BATCH = (16, 24, 3), 6, 0.03, 5
 PLAYERS = ("encoder", "decoder", "discriminator")
 KEY = jax.random.key(3)
-IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (BATCH, *SHAPE)), jnp.uint8)
+IMAGES = np.random.default_rng(0).uniform(size=(BATCH, *SHAPE)).astype(np.float32)
 
 
 RULES = {
@@ -63,7 +65,7 @@ def first_step(fakes=("recon", "sample"), saturating=True, gated=False) -> Step:
     config = small_config(fakes=fakes, saturating=saturating)
     system = make_system(config, SHAPE)
     optimizers = dict.fromkeys(PLAYERS, optax.adam(1e-3) if gated else optax.sgd(1.0))
-    state = jax.jit(lambda: init_state(system, optimizers, jax.random.key(0), {"image": IMAGES / 255}, ema=False))()
+    state = jax.jit(lambda: init_state(system, optimizers, jax.random.key(0), {"image": IMAGES}, ema=False))()
 
     @jax.jit
     def run(state, rules, equilibrium):
@@ -82,7 +84,6 @@ def by_hand(state, config):
     """A jax.grad per player of its own loss, written out: the document's rules, with weights."""
     encoder, decoder = LarsenEncoder(LATENTS, SCALE), LarsenDecoder(SHAPE, SCALE)
     discriminator = LarsenDiscriminator(SCALE)
-    x = IMAGES.astype(jnp.float32) / 255
     step_key, prior_key = jax.random.split(jax.random.fold_in(KEY, 0))
     similarity, gan = config.terms.similarity, config.terms.gan
 
@@ -96,19 +97,19 @@ def by_hand(state, config):
 
     def loss(own, player):
         params = state.params | {player: own}
-        mean, logvar = apply(encoder, "encoder", params, x)
+        mean, logvar = apply(encoder, "encoder", params, IMAGES)
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(step_key, mean.shape)
         if "sample" in gan.fakes:
             z = jnp.concatenate([z, jax.random.normal(prior_key, mean.shape)])
         decoded = apply(decoder, "decoder", params, z)
-        layers = apply(discriminator, "discriminator", params, jnp.concatenate([x, decoded]))
+        layers = apply(discriminator, "discriminator", params, jnp.concatenate([IMAGES, decoded]))
         p = jax.nn.sigmoid(layers["logits"])
         seen = {"real": p[:BATCH], "recon": p[BATCH : 2 * BATCH], "sample": p[2 * BATCH :]}
         fake = jnp.concatenate([seen[kind] for kind in gan.fakes])
         l_gan = -jnp.mean(jnp.log(seen["real"])) - jnp.mean(jnp.log(1 - fake))
         l_prior = jnp.mean(jnp.sum(-0.5 * (1 + logvar - mean**2 - jnp.exp(logvar)), 1))
         l_rec = 0.5 * jnp.sum((layers["conv4"][:BATCH] - layers["conv4"][BATCH : 2 * BATCH]) ** 2) / BATCH
-        l_sharpness = jnp.sum((strongest(x) - strongest(decoded[:BATCH])) ** 2) / BATCH
+        l_sharpness = jnp.sum((strongest(IMAGES) - strongest(decoded[:BATCH])) ** 2) / BATCH
         towards_real = -l_gan if gan.saturating else -jnp.mean(jnp.log(fake))
         return {
             "encoder": 0.7 * l_prior + similarity.weight * l_rec + 0.2 * l_sharpness,
@@ -222,8 +223,8 @@ def test_networks_are_the_authors():
 def test_one_forward_pass():
     """Three, four and four convolutions: encoder, decoder and discriminator are each run once."""
     system = first_step().system
-    params, stats = jax.eval_shape(system.init, KEY, {"image": IMAGES / 255})
-    jaxpr = jax.make_jaxpr(system.terms)(params, stats, {}, {"image": IMAGES / 255}, KEY, 0).jaxpr
+    params, stats = jax.eval_shape(system.init, KEY, {"image": IMAGES})
+    jaxpr = jax.make_jaxpr(system.terms)(params, stats, {}, {"image": IMAGES}, KEY, 0).jaxpr
     kernels = {leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 4}
     everything = {v.aval.shape for e in jaxpr.eqns for v in e.outvars} | kernels
     assert len(list(_convolutions(jaxpr, everything))) == 3 + 4 + 4
@@ -293,8 +294,8 @@ def test_mistakes_in_the_config():
             (config.terms[place] if place else config)[key] = value
         with pytest.raises(UserError, match=match):
             system = make_system(config, SHAPE)
-            jax.eval_shape(system.terms, *jax.eval_shape(system.init, KEY, {"image": IMAGES / 255}), {},
-                           {"image": IMAGES / 255}, KEY, 0)  # fmt: skip
+            jax.eval_shape(system.terms, *jax.eval_shape(system.init, KEY, {"image": IMAGES}), {},
+                           {"image": IMAGES}, KEY, 0)  # fmt: skip
 
     fails(r"terms.gan.fakes is \('samples',\); expected one or both of recon, sample", gan__fakes=("samples",))
     fails(r"terms.gan.fakes is \(\)", gan__fakes=())
@@ -307,3 +308,19 @@ def test_mistakes_in_the_config():
     del config.terms.similarity
     with pytest.raises(UserError, match="A vae_gan needs the term similarity"):
         make_system(config, SHAPE)
+
+
+def test_from_training_to_a_comparison(tmp_path, smoke):
+    """A run is judged with the metrics that its config adds, and a comparison shows how its players fared."""
+    config = smoke("vaegan_sharp_mnist")
+    config.latents, config.steps_per_call = LATENTS, 1
+    for network in (config.encoder, config.decoder, config.discriminator):
+        network.scale = SCALE
+    workdir = tmp_path / "gan"
+    metrics = train(config.lock(), str(workdir))
+    assert {"kl", "similarity", "digit_accuracy", "target_digit_accuracy"} <= set(metrics)
+    assert 0 <= metrics["digit_accuracy"] <= 1
+    record = compare([str(workdir), str(workdir)], tmp_path / "compare")
+    assert record["originals"]["digit_accuracy"] == pytest.approx(metrics["target_digit_accuracy"])
+    assert record["rows"][0]["mean"]["digit_accuracy"] == pytest.approx(metrics["digit_accuracy"])
+    assert (tmp_path / "compare" / "training_of_vaegan_sharp_mnist.png").stat().st_size > 1_000

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -128,7 +129,7 @@ class ConvHalf(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        y = conv_half(x, self.param("kernel", self.kernel_init, shape))
+        y = conv_half(*promote_dtype(x, self.param("kernel", self.kernel_init, shape), dtype=None))
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
         return y
