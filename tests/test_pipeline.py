@@ -68,3 +68,16 @@ def test_batches_that_do_not_fit_are_errors(dataset):
         TrainBatches(dataset, 0, 64, mesh_of(1))
     with pytest.raises(UserError, match="multiple of the 4 devices"):
         make_mesh(6)
+
+
+def test_the_examples_that_are_shown():
+    """One of each class; where there is one class, or none, some from all over the set; never one twice."""
+    from vae_jax.pictures import example_indices
+
+    np.testing.assert_array_equal(example_indices(np.arange(100) // 10, 100), np.arange(0, 100, 10))
+    for labels in (None, np.zeros(600, int)):
+        shown = example_indices(labels, 600)
+        assert len(set(shown)) == 10 and shown[0] == 0 and shown[-1] == 599
+    np.testing.assert_array_equal(example_indices(None, 4), np.arange(4))
+    shown = example_indices(np.arange(40) % 2, 40)
+    assert list(shown[:2]) == [0, 1] and len(set(shown)) == 10

@@ -20,10 +20,11 @@ SAMPLES = 10  # rows and columns of the grid of prior samples
 
 
 def example_indices(labels: np.ndarray | None, size: int, count: int = EXAMPLES) -> np.ndarray:
-    """The examples to show: the first of each class where there are labels, else the first ones."""
-    first = np.unique(labels, return_index=True)[1] if labels is not None else np.arange(size)
-    rest = np.setdiff1d(np.arange(min(size, 2 * count)), first)
-    return np.concatenate([first, rest])[:count]
+    """The examples to show: the first of each class where there is more than one, then some from all over the set."""
+    first = np.unique(labels, return_index=True)[1] if labels is not None else np.arange(0)
+    first = first if len(first) > 1 else np.arange(0)
+    spread = np.unique(np.linspace(0, size - 1, 2 * count if len(first) else count).astype(int))
+    return np.concatenate([first, np.setdiff1d(spread, first)])[:count]
 
 
 def tile(rows: Sequence[np.ndarray], scale: int = 1, gap: int = 2) -> np.ndarray:
