@@ -12,12 +12,13 @@ over height, width and channels, weight 0.5 (beta); KL summed over the latents.
 
 Loss weights belong to a perceptual network's scale. The authors' KL weight (alpha) of 1 belongs to caffe's VGG19, which
 sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting. torchvision's
-features are smaller (backbones/vgg.py), and with 1 the KL would win and the latents collapse. Hence
-5e-4: watch `kl`, and compare losses at similar KL.
+features are smaller (backbones/vgg.py), and with 1 the KL would win and the latents collapse. Hence 5e-4 for VAE-123,
+and 1e-3 for VAE-345, whose loss is about twice as large: watch `kl`, and compare losses at similar KL.
 """
 
 from configs import common, vae_celeba
 
+KL_WEIGHTS = {"123": 5e-4, "345": 1e-3}
 TAPS = {"123": ("relu1_1", "relu2_1", "relu3_1"), "345": ("relu3_1", "relu4_1", "relu5_1")}
 
 
@@ -29,6 +30,6 @@ def get_config(arg: str = ""):
     config.name = f"dfc_celeba_{layers}"
     config.backbone.name = "vgg19"
     del config.terms.l2
-    config.terms.kl = common.term(5e-4)
+    config.terms.kl = common.term(KL_WEIGHTS[layers])
     config.terms.feature = common.term(0.5, taps=TAPS[layers], tap_weights=(1.0, 1.0, 1.0), reduction="mean")
     return config
