@@ -145,10 +145,26 @@ def test_an_attribute_that_never_changes(tmp_path):
 def test_the_papers_average_stands_beside_celeba(tmp_path):
     row = latents.Prediction("Smiling", 3, 0.5, 0.9)._asdict()
     split = {"split": "train", "images": 6}
-    record = {"step": 1, "data": "celeb_a:2.1.0", "train": split, "eval": split, "attributes": [row]}
+    record = {"name": "x", "step": 1, "data": "", "train": split, "eval": split, "attributes": [row], "beside": []}
     for data, lines in (("celeb_a:2.1.0", 1), ("celeb_b", 0)):
         latents.write_latents(tmp_path, record | {"data": data}, {"Smiling": np.zeros(2)}, {})
         assert (tmp_path / "latents.md").read_text().count("| Hou et al. 2017, average of 40 |  |  | 86.95 |") == lines
+
+
+def test_two_workdirs_side_by_side(tmp_path):
+    """The other's accuracies are a column; what it has not, or has of other images, is told."""
+    data = {"train": "train[:40]", "eval": "test[:20]"}
+    first, second = (make_workdir(tmp_path / name, data=data, name=name) for name in ("vae_mnist", "dfc_mnist"))
+    with pytest.raises(UserError, match=r"There is no .*dfc_mnist/latents/latents.json: run python -m vae_jax.latents"):
+        latents.explore(first, tmp_path / "out", beside=[str(second)])
+    other = latents.explore(second, second / "latents")
+    record = latents.explore(first, tmp_path / "out", beside=[str(second)])
+    assert record["beside"] == [{"name": "dfc_mnist", "accuracy": [row["accuracy"] for row in other["attributes"]]}]
+    table = (tmp_path / "out" / "latents.md").read_text()
+    assert "| SVM accuracy %, vae_mnist | SVM accuracy %, dfc_mnist |" in table
+    (second / "latents" / "latents.json").write_text(json.dumps(other | {"data": "cifar10"}))
+    with pytest.raises(UserError, match="other images or other attributes"):
+        latents.explore(first, tmp_path / "out", beside=[str(second)])
 
 
 def test_what_is_shown_by_default():

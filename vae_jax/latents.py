@@ -1,16 +1,19 @@
 """What the latents of a trained workdir know: attribute vectors, linear predictions, walks, arithmetic and samples.
 
     python -m vae_jax.latents --workdir=DIR [--attributes=Smiling,Eyeglasses] [--temperature=0.4] [--output=DIR]
+                              [--beside=OTHER_WORKDIR,...]
 
 writes into WORKDIR/latents: attribute_vectors.npz (names [A], vectors [A, latents]), latents.json and latents.md (how
-well a linear SVM tells each attribute from the latents), latents.html (everything, self-contained) and the PNGs.
+well a linear SVM tells each attribute from the latents), latents.html (everything, self-contained) and the PNGs. The
+table has a column more for each workdir of --beside, for which the command has run before.
 
 Source: Hou, Shen, Sun, Qiu, "Deep feature consistent variational autoencoder", WACV 2017. An attribute vector is a
 mean over the whole train split; the authors' published code draws, by a slip, from the first 100 images of either kind.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,8 +119,10 @@ def explore(
     data_dir: str | None = None,
     requested: Sequence[str] = (),
     temperature: float = 1.0,
+    beside: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes what the latents of `workdir` know into `output`; returns latents.json."""
+    """Writes what the latents of `workdir` know into `output`, its accuracies next to those of the workdirs `beside`;
+    returns latents.json."""
     from vae_jax import latents_pictures  # matplotlib: only where it is used
 
     if not (math.isfinite(temperature) and temperature > 0):
@@ -145,6 +150,7 @@ def explore(
     pictures |= latents_pictures.interpolations(model, datasets[data.eval])
     pictures |= latents_pictures.prior_samples(model, temperature)
     record = {
+        "name": run.config.name or run.config.system,
         "step": int(run.state.step),
         "data": data.name,
         "train": {"split": data.train, "images": datasets[data.train].size},
@@ -152,7 +158,23 @@ def explore(
         "temperature": temperature,
         "attributes": [prediction._asdict() for prediction in predictions],
     }
+    record["beside"] = [_read_beside(other, record) for other in beside]
     return write_latents(Path(output), record, vectors, pictures)
+
+
+def _read_beside(workdir: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and accuracies of a workdir that has been explored before, for the same attributes of the same images."""
+    path = Path(workdir) / "latents" / "latents.json"
+    if not path.is_file():
+        raise UserError(f"There is no {path}: run python -m vae_jax.latents --workdir={workdir} first.")
+    other = json.loads(path.read_text())
+
+    def judged(table: Mapping[str, Any]) -> list:
+        return [table["data"], table["eval"], [(row["attribute"], row["positives"]) for row in table["attributes"]]]
+
+    if judged(other) != judged(record):
+        raise UserError(f"{path} is of other images or other attributes, and cannot stand beside.")
+    return {"name": other["name"], "accuracy": [row["accuracy"] for row in other["attributes"]]}
 
 
 def _attributes(dataset: Dataset) -> Attributes:
@@ -187,7 +209,7 @@ def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[st
 def main() -> None:
     """The command line."""
     output = Path(OUTPUT.value or Path(WORKDIR.value) / "latents")
-    explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value)
+    explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value, BESIDE.value)
     print((output / "latents.md").read_text())
     print(f"page: {output / 'latents.html'}")
 
@@ -198,4 +220,5 @@ if __name__ == "__main__":
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
     ATTRIBUTES = flags.DEFINE_list("attributes", [], "Attributes to show, separated by commas; a few by default.")
     TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Scale of the prior's samples; the authors' code takes 0.4.")
+    BESIDE = flags.DEFINE_list("beside", [], "Other workdirs, explored before, to put into the table.")
     cli.run(main)

@@ -58,15 +58,20 @@ def write_latents(
 
 def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """One line per attribute, one for the average and, for CelebA, one for the paper's."""
-
-    def cells(row: Mapping[str, Any]) -> list[str]:
-        accuracy = "no SVM: constant in train" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f}"
-        return [f"{100 * row['base_rate']:.2f}", accuracy]
-
-    rows = [[row["attribute"], f"{row['positives']:,}", *cells(row)] for row in record["attributes"]]
-    predicted = sum(row["accuracy"] is not None for row in record["attributes"])
-    rows.append([f"average of {predicted}", "", *cells(record["average"])])
+    columns = [[row["accuracy"] for row in record["attributes"]], *(other["accuracy"] for other in record["beside"])]
+    rows = [
+        [row["attribute"], f"{row['positives']:,}", f"{100 * row['base_rate']:.2f}", *map(_percent, accuracies)]
+        for row, *accuracies in zip(record["attributes"], *columns, strict=True)
+    ]
+    averages = [float(np.mean([value for value in column if value is not None])) for column in columns]
+    predicted = sum(value is not None for value in columns[0])
+    rows.append([f"average of {predicted}", "", _percent(record["average"]["base_rate"]), *map(_percent, averages)])
     data, name, accuracy = PAPER
     if record["data"].partition(":")[0] == data:
-        rows.append([name, "", "", accuracy])
-    return ["attribute", "positives", "base rate %", "SVM accuracy %"], rows
+        rows.append([name, "", "", accuracy] + [""] * len(record["beside"]))
+    names = [record["name"], *(other["name"] for other in record["beside"])]
+    return ["attribute", "positives", "base rate %", *(f"SVM accuracy %, {name}" for name in names)], rows
+
+
+def _percent(share: float | None) -> str:
+    return "no SVM: constant in train" if share is None else f"{100 * share:.2f}"
