@@ -68,10 +68,11 @@ def test_predictions_of_separable_and_of_random_attributes():
     assert [row.attribute for row in rows] == list(names)
     assert [row.positives for row in rows] == list(attributes[600:].sum(axis=0))
     right, noise, never = rows
-    assert right.accuracy == 1 and 0.5 <= right.base_rate < 0.6
+    assert right.accuracy == 1 and right.auc == 1 and 0.5 <= right.base_rate < 0.6
     np.testing.assert_allclose(noise.base_rate, 1 - attributes[600:, 1].mean())
     assert abs(noise.accuracy - noise.base_rate) < 0.02
-    assert never.accuracy is None and never.base_rate == 1
+    assert abs(noise.auc - 0.5) < 0.06
+    assert never.accuracy is None and never.auc is None and never.base_rate == 1
 
 
 def test_a_class_that_the_eval_split_has_not_is_nowhere():
@@ -136,19 +137,21 @@ def test_an_attribute_that_never_changes(tmp_path):
     assert [row["accuracy"] is None for row in record["attributes"]] == [False] * 4 + [True] * 6
     assert record["average"]["base_rate"] == pytest.approx(5 / 6)
     markdown = (tmp_path / "out" / "latents.md").read_text()
-    assert "| 5 | 1 | 83.33 | no SVM: constant in train |" in markdown and "| average of 4 |" in markdown
+    assert "| 5 | 1 | 83.33 | no SVM: constant in train |  |" in markdown and "| average of 4 |" in markdown
     assert list(np.load(tmp_path / "out" / "attribute_vectors.npz")["names"]) == ["0", "1", "2", "3"]
     with pytest.raises(UserError, match="'5' is the same in all images of the train split"):
         latents.explore(folder, tmp_path / "out", requested=["5"])
 
 
 def test_the_papers_average_stands_beside_celeba(tmp_path):
-    row = latents.Prediction("Smiling", 3, 0.5, 0.9)._asdict()
+    row = latents.Prediction("Smiling", 3, 0.5, 0.9, None)._asdict()
     split = {"split": "train", "images": 6}
     record = {"name": "x", "step": 1, "data": "", "train": split, "eval": split, "attributes": [row], "beside": []}
     for data, lines in (("celeb_a:2.1.0", 1), ("celeb_b", 0)):
         latents.write_latents(tmp_path, record | {"data": data}, {"Smiling": np.zeros(2)}, {})
-        assert (tmp_path / "latents.md").read_text().count("| Hou et al. 2017, average of 40 |  |  | 86.95 |") == lines
+        assert (tmp_path / "latents.md").read_text().count(
+            "| Hou et al. 2017, average of 40 |  |  | 86.95 |  |"
+        ) == lines
 
 
 def test_two_workdirs_side_by_side(tmp_path):
@@ -159,9 +162,10 @@ def test_two_workdirs_side_by_side(tmp_path):
         latents.explore(first, tmp_path / "out", beside=[str(second)])
     other = latents.explore(second, second / "latents")
     record = latents.explore(first, tmp_path / "out", beside=[str(second)])
-    assert record["beside"] == [{"name": "dfc_mnist", "accuracy": [row["accuracy"] for row in other["attributes"]]}]
+    columns = {key: [row[key] for row in other["attributes"]] for key in ("accuracy", "auc")}
+    assert record["beside"] == [{"name": "dfc_mnist", **columns}]
     table = (tmp_path / "out" / "latents.md").read_text()
-    assert "| SVM accuracy %, vae_mnist | SVM accuracy %, dfc_mnist |" in table
+    assert "| SVM accuracy %, vae_mnist | AUC, vae_mnist | SVM accuracy %, dfc_mnist | AUC, dfc_mnist |" in table
     (second / "latents" / "latents.json").write_text(json.dumps(other | {"data": "cifar10"}))
     with pytest.raises(UserError, match="other images or other attributes"):
         latents.explore(first, tmp_path / "out", beside=[str(second)])

@@ -34,6 +34,7 @@ ORIGINALS = "originals"
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
 SAMPLES = 10
+LARGE = 48  # pixels
 ODD_CLASS = 1  # the article sets ones apart: they have few edges
 COLUMNS = {
     "mse": ("MSE", ".5f"),
@@ -118,7 +119,7 @@ def _pictures(
     """The figures of the article by title, as PNG."""
     from vae_jax import figures  # matplotlib: only where it is used
 
-    chosen = _examples(labels, dataset.size)
+    chosen = _examples(labels, dataset)
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
     rows = [(ORIGINALS, examples)] + [(name, model.reconstruct(examples)) for name, model in models.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
@@ -190,11 +191,11 @@ def _subsets(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
     return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
 
 
-def _examples(labels: np.ndarray | None, size: int) -> np.ndarray:
-    """The article's ten digits where these are MNIST's test images, else the first of each class."""
-    if labels is not None and size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
+def _examples(labels: np.ndarray | None, dataset: Dataset) -> np.ndarray:
+    """The article's ten digits where these are MNIST's test images, else `example_indices`, of large images fewer."""
+    if labels is not None and dataset.size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
         return ARTICLE_DIGITS
-    return example_indices(labels, size)
+    return example_indices(labels, dataset.size, 10 if dataset.image_shape[0] < LARGE else 8)
 
 
 def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:

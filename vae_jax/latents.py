@@ -43,6 +43,7 @@ class Prediction(NamedTuple):
     positives: int  # of the eval split
     base_rate: float  # share of the more frequent answer, which is what a blind guess achieves
     accuracy: float | None  # of the linear SVM; None where the train split shows one answer only
+    auc: float | None  # area under its ROC curve, which 0.5 is for a blind guess; None where eval shows one answer too
 
 
 def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
@@ -78,18 +79,22 @@ def predict_attributes(
 
     Both are standardised with mean and standard deviation of z_train.
     """
-    from sklearn.svm import LinearSVC  # slow to import
+    from sklearn.metrics import roc_auc_score  # slow to import
+    from sklearn.svm import LinearSVC
 
     mean, std = z_train.mean(axis=0), z_train.std(axis=0)
     std = np.where(std > 0, std, 1)
     z_train, z_eval = (z_train - mean) / std, (z_eval - mean) / std
     rows = []
     for name, on in zip(train.names, train.values.T, strict=True):
-        truth, accuracy = where(evaluated, name), None
+        truth, accuracy, auc = where(evaluated, name), None, None
         if on.any() and not on.all():
-            accuracy = float(LinearSVC(dual=False).fit(z_train, on).score(z_eval, truth))
+            svm = LinearSVC(dual=False).fit(z_train, on)
+            accuracy = float(svm.score(z_eval, truth))
+            if truth.any() and not truth.all():
+                auc = float(roc_auc_score(truth, svm.decision_function(z_eval)))
         share = float(truth.mean())
-        rows.append(Prediction(name, int(truth.sum()), max(share, 1 - share), accuracy))
+        rows.append(Prediction(name, int(truth.sum()), max(share, 1 - share), accuracy, auc))
     return rows
 
 
@@ -121,7 +126,7 @@ def explore(
     temperature: float = 1.0,
     beside: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes what the latents of `workdir` know into `output`, its accuracies next to those of the workdirs `beside`;
+    """Writes what the latents of `workdir` know into `output`, its predictions next to those of the workdirs `beside`;
     returns latents.json."""
     from vae_jax import latents_pictures  # matplotlib: only where it is used
 
@@ -163,7 +168,7 @@ def explore(
 
 
 def _read_beside(workdir: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and accuracies of a workdir that has been explored before, for the same attributes of the same images."""
+    """Name and predictions of a workdir that has been explored before, for the same attributes of the same images."""
     path = Path(workdir) / "latents" / "latents.json"
     if not path.is_file():
         raise UserError(f"There is no {path}: run python -m vae_jax.latents --workdir={workdir} first.")
@@ -174,7 +179,7 @@ def _read_beside(workdir: str, record: Mapping[str, Any]) -> dict[str, Any]:
 
     if judged(other) != judged(record):
         raise UserError(f"{path} is of other images or other attributes, and cannot stand beside.")
-    return {"name": other["name"], "accuracy": [row["accuracy"] for row in other["attributes"]]}
+    return {"name": other["name"]} | {key: [row[key] for row in other["attributes"]] for key in ("accuracy", "auc")}
 
 
 def _attributes(dataset: Dataset) -> Attributes:

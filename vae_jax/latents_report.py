@@ -1,7 +1,7 @@
 """The files of `vae_jax.latents`: the table as JSON and Markdown, the vectors, the pictures, one HTML page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def write_latents(
     """Writes everything into `output`; returns latents.json, which is `record` with the averages."""
     predicted = [row for row in record["attributes"] if row["accuracy"] is not None]
     if predicted:
-        average = {name: float(np.mean([row[name] for row in predicted])) for name in ("base_rate", "accuracy")}
+        average = {name: _mean(row[name] for row in predicted) for name in ("base_rate", "accuracy", "auc")}
         record = {**record, "average": average}
     output.mkdir(parents=True, exist_ok=True)
     for old in (*output.glob("walk_*.png"), output / "arithmetic.png", output / "attribute_vectors.npz"):
@@ -42,7 +42,10 @@ def write_latents(
         f"Step {record['step']:,}, {record['data']}: vectors and SVMs from the {train['images']:,} images of "
         f"{train['split']}, judged on the {evaluated['images']:,} of {evaluated['split']}."
     )
-    words = "A linear SVM tells each attribute from the mean of q(z | x); the base rate is the more frequent answer's."
+    words = (
+        "A linear SVM tells each attribute from the mean of q(z | x). A blind guess achieves the base rate, the share "
+        "of the more frequent answer, and an area of 0.5 under the ROC curve (AUC)."
+    )
     markdown, sections = f"{lead}\n", []
     if predicted:
         table = _table(record)
@@ -58,20 +61,30 @@ def write_latents(
 
 def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """One line per attribute, one for the average and, for CelebA, one for the paper's."""
-    columns = [[row["accuracy"] for row in record["attributes"]], *(other["accuracy"] for other in record["beside"])]
-    rows = [
-        [row["attribute"], f"{row['positives']:,}", f"{100 * row['base_rate']:.2f}", *map(_percent, accuracies)]
-        for row, *accuracies in zip(record["attributes"], *columns, strict=True)
-    ]
-    averages = [float(np.mean([value for value in column if value is not None])) for column in columns]
-    predicted = sum(value is not None for value in columns[0])
-    rows.append([f"average of {predicted}", "", _percent(record["average"]["base_rate"]), *map(_percent, averages)])
+    own = {"name": record["name"]} | {key: [row[key] for row in record["attributes"]] for key in ("accuracy", "auc")}
+    runs = [own, *record["beside"]]
+    rows = []
+    for i, row in enumerate(record["attributes"]):
+        cells = [cell for run in runs for cell in (_percent(run["accuracy"][i]), _area(run["auc"][i]))]
+        rows.append([row["attribute"], f"{row['positives']:,}", _percent(row["base_rate"]), *cells])
+    averages = [cell for run in runs for cell in (_percent(_mean(run["accuracy"])), _area(_mean(run["auc"])))]
+    predicted = sum(value is not None for value in own["accuracy"])
+    rows.append([f"average of {predicted}", "", _percent(record["average"]["base_rate"]), *averages])
     data, name, accuracy = PAPER
     if record["data"].partition(":")[0] == data:
-        rows.append([name, "", "", accuracy] + [""] * len(record["beside"]))
-    names = [record["name"], *(other["name"] for other in record["beside"])]
-    return ["attribute", "positives", "base rate %", *(f"SVM accuracy %, {name}" for name in names)], rows
+        rows.append([name, "", "", accuracy] + [""] * (2 * len(runs) - 1))
+    columns = [f"{quantity}, {run['name']}" for run in runs for quantity in ("SVM accuracy %", "AUC")]
+    return ["attribute", "positives", "base rate %", *columns], rows
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _percent(share: float | None) -> str:
     return "no SVM: constant in train" if share is None else f"{100 * share:.2f}"
+
+
+def _area(area: float | None) -> str:
+    return "" if area is None else f"{area:.3f}"
