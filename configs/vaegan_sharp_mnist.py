@@ -1,20 +1,24 @@
 """The VAE-GAN of configs/vaegan_mnist.py with the sharpness loss (b), by the document's last update rules.
 
     python -m vae_jax.main --config=configs/vaegan_sharp_mnist.py --workdir=runs/vaegan_sharp
+    ... --config=configs/vaegan_sharp_mnist.py:letter            the document's rules to the letter
 
 The encoder descends on L_prior + L_rec + L_sharpness, the decoder on L_rec - L_GAN + L_sharpness, the discriminator on
-L_GAN. The weight of the sharpness loss is that of the plain VAE's.
+L_GAN. The weight of the sharpness loss is that of the plain VAE's, and the decoder weighs it as it weighs L_rec.
 """
 
 from configs import common, sharp_vae_mnist, vaegan_mnist
 
 
 def get_config(arg: str = ""):
-    """Variants: '', 'quick' (the 4,000 of mnist_5k), 'smoke'."""
+    """Variants, separated by commas: 'letter'; 'quick' (the 4,000 of mnist_5k) or 'smoke'."""
     config = vaegan_mnist.get_config(arg)
-    config.name = "vaegan_sharp_mnist"
+    config.name = config.name.replace("vaegan", "vaegan_sharp")
     weight = sharp_vae_mnist.WEIGHTS["b"]
     config.terms.sharpness = common.term(
-        weight, decoder_weight=vaegan_mnist.W * weight, variation="maximum", reduction="sum"
+        weight,
+        decoder_weight=config.terms.similarity.decoder_weight * weight,
+        variation="maximum",
+        reduction="sum",
     )
     return config
