@@ -165,7 +165,7 @@ def test_two_workdirs_side_by_side(tmp_path):
     columns = {key: [row[key] for row in other["attributes"]] for key in ("accuracy", "auc")}
     assert record["beside"] == [{"name": "dfc_mnist", **columns}]
     table = (tmp_path / "out" / "latents.md").read_text()
-    assert "| SVM accuracy %, vae_mnist | AUC, vae_mnist | SVM accuracy %, dfc_mnist | AUC, dfc_mnist |" in table
+    assert "| SVM %, vae_mnist | AUC, vae_mnist | SVM %, dfc_mnist | AUC, dfc_mnist |" in table
     (second / "latents" / "latents.json").write_text(json.dumps(other | {"data": "cifar10"}))
     with pytest.raises(UserError, match="other images or other attributes"):
         latents.explore(first, tmp_path / "out", beside=[str(second)])

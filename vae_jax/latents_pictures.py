@@ -21,9 +21,10 @@ def along_vectors(
     """Walks along the vectors, and one taken away where another is added, from images of `dataset` and their z."""
     pictures = {}
     for name, vector in vectors.items():
-        chosen = np.flatnonzero(~where(attributes, name))[:IMAGES]
-        if not chosen.size:
+        without = np.flatnonzero(~where(attributes, name))
+        if not without.size:
             continue
+        chosen = without[np.unique(np.linspace(0, len(without) - 1, IMAGES).astype(int))]
         images = np.concatenate([_read(dataset, chosen)[:, None], walk(model, z[chosen], vector)], axis=1)
         rows = [(f"towards\n{name}" if line == 0 else "", row) for line, row in enumerate(images)]
         pictures[f"Walk {name}"] = figures.image_rows(rows, ["image", "t = 0", *(f"{t:g}" for t in STEPS[1:])])

@@ -43,8 +43,8 @@ def write_latents(
         f"{train['split']}, judged on the {evaluated['images']:,} of {evaluated['split']}."
     )
     words = (
-        "A linear SVM tells each attribute from the mean of q(z | x). A blind guess achieves the base rate, the share "
-        "of the more frequent answer, and an area of 0.5 under the ROC curve (AUC)."
+        "How often a linear SVM tells each attribute from the mean of q(z | x). A blind guess achieves the base rate, "
+        "the share of the more frequent answer, and an area of 0.5 under the ROC curve (AUC)."
     )
     markdown, sections = f"{lead}\n", []
     if predicted:
@@ -73,7 +73,7 @@ def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     data, name, accuracy = PAPER
     if record["data"].partition(":")[0] == data:
         rows.append([name, "", "", accuracy] + [""] * (2 * len(runs) - 1))
-    columns = [f"{quantity}, {run['name']}" for run in runs for quantity in ("SVM accuracy %", "AUC")]
+    columns = [f"{quantity}, {run['name']}" for run in runs for quantity in ("SVM %", "AUC")]
     return ["attribute", "positives", "base rate %", *columns], rows
 
 
