@@ -5,7 +5,7 @@ import re
 
 from conftest import ROOT
 
-from vae_jax import page
+from vae_jax import latents_report, page
 from vae_jax.compare import _table
 
 README = (ROOT / "README.md").read_text()
@@ -38,12 +38,27 @@ def test_the_first_two_commands():
     assert "tests/requirements.txt" in second and "pytest" in second
 
 
+SHOWN = ("mnist", "photos")  # folders of docs/results whose tables the README shows
+
+
 def test_the_results_are_the_printed_ones():
-    """Tables are what vae_jax.compare makes of its numbers today, and the README shows the digits'."""
-    for folder in (ROOT / "docs" / "results").iterdir():
+    """Tables are what vae_jax.compare makes of its numbers today, and the README shows them."""
+    folders = {path.parent for path in (ROOT / "docs" / "results").rglob("compare.json")}
+    assert {folder.name for folder in folders} >= set(SHOWN)
+    for folder in folders:
         table = page.markdown_table(*_table(json.loads((folder / "compare.json").read_text()))).strip()
         assert table in (folder / "compare.md").read_text(), folder
-        assert folder.name != "mnist" or table in README
+        assert folder.name not in SHOWN or table in README, folder
+
+
+def test_the_predictions_are_the_printed_ones():
+    """The same for vae_jax.latents, of whose table the README has the averages."""
+    folder = ROOT / "docs" / "results" / "cifar10"
+    record = json.loads((folder / "latents.json").read_text())
+    header, rows = latents_report._table(record)
+    assert page.markdown_table(header, rows).strip() in (folder / "latents.md").read_text()
+    for cell in rows[-1][3:]:
+        assert cell in README, cell
 
 
 def test_pictures_are_small():
