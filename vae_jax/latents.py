@@ -132,6 +132,7 @@ def explore(
 
     if not (math.isfinite(temperature) and temperature > 0):
         raise UserError(f"temperature is {temperature:g}; it must be positive. 1 draws from the prior itself.")
+    others = {other: _read_latents(other) for other in beside}
     run = load_workdir(workdir)
     model, data = Model(run), run.config.data
     datasets = {split: load_split(run, split, data_dir) for split in (data.train, data.eval)}
@@ -163,22 +164,26 @@ def explore(
         "temperature": temperature,
         "attributes": [prediction._asdict() for prediction in predictions],
     }
-    record["beside"] = [_read_beside(other, record) for other in beside]
+    record["beside"] = [_beside(other, table, record) for other, table in others.items()]
     return write_latents(Path(output), record, vectors, pictures)
 
 
-def _read_beside(workdir: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and predictions of a workdir that has been explored before, for the same attributes of the same images."""
+def _read_latents(workdir: str) -> dict[str, Any]:
+    """The latents.json of a workdir that has been explored before."""
     path = Path(workdir) / "latents" / "latents.json"
     if not path.is_file():
         raise UserError(f"There is no {path}: run python -m vae_jax.latents --workdir={workdir} first.")
-    other = json.loads(path.read_text())
+    return json.loads(path.read_text())
+
+
+def _beside(workdir: str, other: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and predictions of another workdir, for the same attributes of the same images as `record`."""
 
     def judged(table: Mapping[str, Any]) -> list:
         return [table["data"], table["eval"], [(row["attribute"], row["positives"]) for row in table["attributes"]]]
 
     if judged(other) != judged(record):
-        raise UserError(f"{path} is of other images or other attributes, and cannot stand beside.")
+        raise UserError(f"The latents of {workdir} are of other images or other attributes, and cannot stand beside.")
     return {"name": other["name"]} | {key: [row[key] for row in other["attributes"]] for key in ("accuracy", "auc")}
 
 
