@@ -9,7 +9,9 @@ the `decoder_weight` of the terms; that of an image term is its weight unless it
 
 `similarity` is 1/2 sum (Dis_l(x) - Dis_l(xhat))^2 at the layer that `terms.similarity.layer` names; `gan` is
 -log Dis(x) - log(1 - Dis(fake)), the latter a mean over the kinds of fakes that the discriminator sees
-(`terms.gan.fakes`: recon, sample). Image terms, such as sharpness, compare pixels and move encoder and decoder.
+(`terms.gan.fakes`: recon, sample). That is the saturating form; without `terms.gan.saturating` the decoder descends on
++(1 - w) `generator` in its place, -log Dis(fake) (Goodfellow et al. 2014, section 3). Image terms, such as sharpness,
+compare pixels and move encoder and decoder.
 
 All that is decoded in a step goes through the decoder as one batch, and that together with the real images through the
 discriminator as one batch: BatchNorm normalises them alike, as the running statistics will when the model is used.
