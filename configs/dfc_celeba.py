@@ -12,8 +12,8 @@ over height, width and channels, weight 0.5 (beta); KL summed over the latents.
 
 Loss weights belong to a perceptual network's scale. The authors' KL weight (alpha) of 1 belongs to caffe's VGG19, which
 sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting. torchvision's
-features are smaller (backbones/vgg.py), and with 1 the KL would win and the latents collapse. Hence 5e-4 for VAE-123,
-and 1e-3 for VAE-345, whose loss is about twice as large: watch `kl`, and compare losses at similar KL.
+features are smaller (backbones/vgg.py). Hence 5e-4 for VAE-123, and 1e-3 for VAE-345, whose loss is about twice as
+large: watch `kl`, and compare losses at similar KL.
 """
 
 from configs import common, vae_celeba

@@ -79,3 +79,16 @@ def value_and_gradient(function, *arguments):
     weights = np.arange(1, values.shape[0] + 1, dtype=np.float32)
     gradient = jax.grad(lambda last: (weights * function(*arguments[:-1], last)).sum())(arguments[-1])
     return np.asarray(values), np.asarray(gradient)
+
+
+def find_convolutions(jaxpr, shapes):
+    """Convolutions that see or make an array of one of these shapes, in all nested programs."""
+    for equation in jaxpr.eqns:
+        arrays = [v.aval.shape for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "shape")]
+        if equation.primitive.name == "conv_general_dilated" and shapes & set(arrays):
+            yield equation
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from find_convolutions(inner, shapes)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, find_convolutions
 
 from vae_jax import load_model
 from vae_jax.cli import load_config
@@ -111,23 +111,10 @@ def test_what_is_computed_of_the_perceptual_network(name):
 
     jaxpr = jax.make_jaxpr(jax.grad(loss))(state.params, state.stats, frozen).jaxpr
     large = {(3, 3, 512, 512), (512, 512, 3, 3)}  # the kernels of the last two blocks, which no other network has
-    convolutions = list(_convolutions(jaxpr, large))
+    convolutions = list(find_convolutions(jaxpr, large))
     layers = sum(leaf.shape == (3, 3, 512, 512) for leaf in jax.tree.leaves(frozen))
     assert layers > 0 and len(convolutions) == 3 * layers
     assert not any(leaf.size > 10_000 for leaf in jax.make_jaxpr(loss)(state.params, state.stats, frozen).consts)
-
-
-def _convolutions(jaxpr, shapes):
-    """Convolutions that see or make an array of one of these shapes, in all nested programs."""
-    for equation in jaxpr.eqns:
-        arrays = [v.aval.shape for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "shape")]
-        if equation.primitive.name == "conv_general_dilated" and shapes & set(arrays):
-            yield equation
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from _convolutions(inner, shapes)
 
 
 def test_bfloat16_is_an_option():

@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.linen.dtypes import promote_dtype
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -77,6 +76,13 @@ def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return y.reshape(batch, 2 * height, 2 * width, out)
 
 
+def _biased(module: nn.Module, y: jax.Array) -> jax.Array:
+    """y [B, H, W, features] plus the module's bias, which it has unless `use_bias` is False."""
+    if not module.use_bias:
+        return y
+    return y + module.param("bias", nn.initializers.zeros, (module.features,)).reshape(1, 1, 1, -1)
+
+
 class ConvTranspose2x(nn.Module):
     """Learned up-sampling by two: `conv_transpose_2x`, with a bias unless something takes it out again."""
 
@@ -89,9 +95,7 @@ class ConvTranspose2x(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, self.features, x.shape[-1])
         y = conv_transpose_2x(x, self.param("kernel", self.kernel_init, shape))
-        if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
-        return y
+        return _biased(self, y)
 
 
 def conv_half(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -129,10 +133,8 @@ class ConvHalf(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        y = conv_half(*promote_dtype(x, self.param("kernel", self.kernel_init, shape), dtype=None))
-        if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
-        return y
+        y = conv_half(x, self.param("kernel", self.kernel_init, shape))
+        return _biased(self, y)
 
 
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -174,6 +176,4 @@ class NearestConv2x(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         y = nearest_conv_2x(x, kernel)
-        if self.use_bias:
-            y += self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
-        return y
+        return _biased(self, y)
