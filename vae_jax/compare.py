@@ -149,9 +149,9 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
         players = entry.runs[0].experiment.system.rules
         records = read_lines(Path(entry.workdirs[0]) / "scalars.jsonl")
         if len(players) > 1:
-            terms = dict.fromkeys(term for rule in players.values() for term in rule)
-            names = [*terms, "gan_real", "gan_fake", *(f"updated/{player}" for player in players)]
-            names = [name for name in names if any(name in record for record in records)]
+            told = dict.fromkeys(name for record in records for name in record)
+            terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
+            names = [*terms, *(f"updated/{player}" for player in players)]
             pictures[f"Training of {entry.name}"] = figures.curves(records, names)
     return pictures
 

@@ -14,7 +14,7 @@ from vae_jax.losses.lpips import LPIPS, load_lpips
 from vae_jax.weight_files import LPIPS_NET, RANDOM
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-WHEN_AND_HOW_MUCH = ("weight", "start", "warmup", "decoder_weight")  # what the rules of a system read of a term
+WHEN_AND_HOW_MUCH = ("weight", "start", "warmup")  # what the rules of every system read of a term
 
 
 class ImageTerms(NamedTuple):
@@ -32,9 +32,12 @@ class ImageTerms(NamedTuple):
     feature: Callable[..., dict[str, jax.Array]]
 
 
-def make_image_terms(config: ConfigDict, own: Collection[str]) -> ImageTerms:
-    """The config's terms but for those of the system's `own`: feature and any of `losses.IMAGE_TERMS`."""
-    options = {name: loss_options(term) for name, term in config.terms.items() if name not in own}
+def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collection[str] = ()) -> ImageTerms:
+    """The config's terms but for those of the system's `own`: feature and any of `losses.IMAGE_TERMS`.
+
+    `rule_keys` are the keys of a term that the system's rules read beside its weight, start and warmup.
+    """
+    options = {name: loss_options(term, rule_keys) for name, term in config.terms.items() if name not in own}
     for name in options:
         look_up(dict.fromkeys((*own, *TERMS)), name, "term")
         if name != "feature" and name not in IMAGE_TERMS:
@@ -76,9 +79,9 @@ def make_image_terms(config: ConfigDict, own: Collection[str]) -> ImageTerms:
     return ImageTerms(names, frozen, values, feature_value)
 
 
-def loss_options(term: Mapping) -> dict[str, Any]:
+def loss_options(term: Mapping, rule_keys: Collection[str] = ()) -> dict[str, Any]:
     """What of a term goes to the loss itself: all but when and how much it counts."""
-    return {key: value for key, value in term.items() if key not in WHEN_AND_HOW_MUCH}
+    return {key: value for key, value in term.items() if key not in (*WHEN_AND_HOW_MUCH, *rule_keys)}
 
 
 def _cast(tree, dtype):

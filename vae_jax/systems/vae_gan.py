@@ -34,15 +34,17 @@ from vae_jax.systems.networks import draw, init_networks, make_network, posterio
 
 OWN = ("kl", "similarity", "gan")
 FAKES = ("recon", "sample")
+RULE_KEYS = ("decoder_weight",)
 
 
 def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """The system of a config with the terms kl, similarity, gan and any image terms."""
     if missing := [name for name in OWN if name not in config.terms]:
         raise UserError(f"A vae_gan needs the term {missing[0]}: its terms are {', '.join(OWN)} and any image terms.")
-    image_terms = make_image_terms(config, OWN)
-    layer = call_with_options(_similarity_options, "The term similarity", **loss_options(config.terms.similarity))
-    fakes, saturating = call_with_options(_gan_options, "The term gan", **loss_options(config.terms.gan))
+    image_terms = make_image_terms(config, OWN, RULE_KEYS)
+    similarity, gan = (loss_options(config.terms[name], RULE_KEYS) for name in ("similarity", "gan"))
+    layer = call_with_options(_similarity_options, "The term similarity", **similarity)
+    fakes, saturating = call_with_options(_gan_options, "The term gan", **gan)
     encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
     decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator)
@@ -94,7 +96,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return recon, values | image_terms.feature(frozen, images, recon)
 
     rules = _rules(config, image_terms.names, saturating)
-    gate = balance(**config.gate)
+    gate = call_with_options(balance, "The gate", **config.gate)
     return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, gate)
 
 
