@@ -185,7 +185,7 @@ def test_loss_of_the_article_by_hand(name, smoke):
     key = jax.random.key(3)
     terms, _ = system.terms(params, stats, system.frozen(), {"image": images}, key, jnp.int32(0))
 
-    t_mean, t_log_var = (np.asarray(a, np.float64) for a in system.encode(params, stats, images))
+    t_mean, t_log_var = (np.asarray(a, np.float64) for a in system.encode(params, stats, {}, images))
     kl_loss = -0.5 * np.sum(1 + t_log_var - t_mean**2 - np.exp(t_log_var), axis=-1)
     np.testing.assert_allclose(terms["kl"], kl_loss.mean(), rtol=1e-4)
     t = t_mean + np.exp(t_log_var / 2) * np.asarray(jax.random.normal(key, t_mean.shape))

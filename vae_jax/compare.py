@@ -134,10 +134,10 @@ def _pictures(
     rows = [
         (name if line == 0 else "", images)
         for name, model in models.items()
+        if model.has_prior
         for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
     ]
-    pictures["Prior samples"] = figures.image_rows(rows)
-    return pictures
+    return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {})
 
 
 def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:

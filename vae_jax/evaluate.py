@@ -99,7 +99,7 @@ def make_judge(
     """
     metrics = metrics or judged_by(config)
     evaluate = make_evaluate(experiment.system, dataset, mesh, config.eval_batch_size, metrics)
-    draw = make_pictures(experiment, dataset, mesh, config.seed, config.latents)
+    draw = make_pictures(experiment, dataset, mesh, config.seed)
 
     def judge(state: State, frozen) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         per_image = evaluate(state, frozen)

@@ -25,7 +25,7 @@ class Experiment(NamedTuple):
 
     system: System
     optimizers: dict[str, optax.GradientTransformation]
-    init: Callable[[], State]
+    init: Callable[..., State]  # (pretrained) -> the first state
     batch: dict[str, jax.ShapeDtypeStruct]  # what a train step is given, uint8 images
 
 
@@ -44,9 +44,9 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
     if labelled:
         batch["label"] = jax.ShapeDtypeStruct((config.batch_size,), "int32")
 
-    def init() -> State:
+    def init(pretrained=None) -> State:
         example = to_float(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch))
-        return init_state(system, optimizers, root_key(config.seed, "init"), example, ema=config.ema > 0)
+        return init_state(system, optimizers, root_key(config.seed, "init"), example, config.ema > 0, pretrained)
 
     return Experiment(system, optimizers, init, batch)
 

@@ -38,7 +38,7 @@ def load_workdir(workdir: str | Path) -> Run:
 
 
 class Model:
-    """A trained autoencoder. Images are [N, H, W, C] in [0, 1] (floats, or uint8 in 0..255), latents [N, latents]."""
+    """A trained autoencoder. Images are [N, H, W, C] in [0, 1] (floats, or uint8 in 0..255), z [N, *latent_shape]."""
 
     def __init__(self, run: Run):
         system, state = run.experiment.system, run.state
@@ -47,19 +47,20 @@ class Model:
         self.config = run.config
         self._shape = image_shape(run.config)
         params, stats = eval_params(state), state.stats
-        self._encode = jax.jit(system.encode), params, stats
+        self.latent_shape, self.has_prior = system.latent_shape, system.prior
+        self._encode = jax.jit(system.encode), params, stats, system.encoder_frozen()
         self._decode = jax.jit(system.decode), params, stats
 
     def encode(self, images: Any) -> tuple[jax.Array, jax.Array]:
-        """Mean and log-variance of q(z | x), [N, latents] each."""
+        """Mean and log-variance of q(z | x), [N, *latent_shape] each; -inf where encoding is not random."""
         function, *weights = self._encode
         return function(*weights, self._check(images))
 
     def decode(self, z: Any) -> jax.Array:
-        """Images of latents [N, latents]."""
+        """Images of latents [N, *latent_shape]."""
         z = jnp.asarray(z, jnp.float32)
-        if z.ndim != 2 or z.shape[1] != self.config.latents:
-            raise UserError(f"decode takes latents [N, {self.config.latents}], not {z.shape}.")
+        if z.shape[1:] != self.latent_shape:
+            raise UserError(f"decode takes latents [N, {', '.join(map(str, self.latent_shape))}], not {z.shape}.")
         function, *weights = self._decode
         return function(*weights, z)
 
@@ -69,7 +70,9 @@ class Model:
 
     def sample(self, key: jax.Array, n: int, temperature: float = 1.0) -> jax.Array:
         """n images decoded from z ~ N(0, temperature^2)."""
-        return self.decode(temperature * jax.random.normal(key, (n, self.config.latents)))
+        if not self.has_prior:
+            raise UserError(f"A {self.config.system} has no prior to sample from.")
+        return self.decode(temperature * jax.random.normal(key, (n, *self.latent_shape)))
 
     def _check(self, images: Any) -> jax.Array:
         images = np.asarray(images)

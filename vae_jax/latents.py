@@ -3,7 +3,7 @@
     python -m vae_jax.latents --workdir=DIR [--attributes=Smiling,Eyeglasses] [--temperature=0.4] [--output=DIR]
                               [--beside=OTHER_WORKDIR,...]
 
-writes into WORKDIR/latents: attribute_vectors.npz (names [A], vectors [A, latents]), latents.json and latents.md (how
+writes into WORKDIR/latents: attribute_vectors.npz (names [A], one vector each), latents.json and latents.md (how
 well a linear SVM tells each attribute from the latents), latents.html (everything, self-contained) and the PNGs. The
 table has a column more for each workdir of --beside, for which the command has run before.
 
@@ -47,7 +47,7 @@ class Prediction(NamedTuple):
 
 
 def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
-    """Means of q(z | x) of all images of a data set, in its order: [N, latents]."""
+    """Means of q(z | x) of all images of a data set, in its order: [N, *latent_shape]."""
     batch_size = min(model.config.eval_batch_size, dataset.size)
     indices, mask = padded_indices(dataset.size, batch_size)
     parts = []
@@ -60,7 +60,7 @@ def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
 
 
 def attribute_vectors(z: np.ndarray, attributes: Attributes) -> dict[str, np.ndarray]:
-    """{name: mean of the latents z [N, latents] with the attribute minus mean of those without, [latents]}."""
+    """{name: mean of the latents z [N, *latent_shape] with the attribute minus mean of those without}."""
     vectors = {}
     for name, on in zip(attributes.names, attributes.values.T, strict=True):
         if on.all() or not on.any():
@@ -106,9 +106,9 @@ def where(attributes: Attributes, name: str) -> np.ndarray:
 
 
 def walk(model: Model, z: np.ndarray, vector: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:
-    """Images [N, T, H, W, C] decoded from z + t * vector: z [N, latents], vector [latents], t in `steps` [T]."""
+    """Images [N, T, H, W, C] decoded from z + t * vector: z [N, *latent_shape], a vector like one, `steps` [T]."""
     path = np.asarray(z)[:, None] + np.multiply.outer(np.asarray(steps), np.asarray(vector))
-    images = np.asarray(model.decode(path.reshape(-1, path.shape[-1])))
+    images = np.asarray(model.decode(path.reshape(-1, *path.shape[2:])))
     return images.reshape(*path.shape[:2], *images.shape[1:])
 
 
@@ -149,12 +149,14 @@ def explore(
     vectors = attribute_vectors(z[data.train], varying)
     if vectors:
         print(f"fitting {len(vectors)} linear SVMs to {len(z[data.train]):,} latents", flush=True)
-    predictions = predict_attributes(z[data.train], train, z[data.eval], attributes[data.eval])
+    flat = {split: codes.reshape(len(codes), -1) for split, codes in z.items()}
+    predictions = predict_attributes(flat[data.train], train, flat[data.eval], attributes[data.eval])
 
     shown = {name: vectors[name] for name in chosen}
     pictures = latents_pictures.along_vectors(model, datasets[data.eval], z[data.eval], attributes[data.eval], shown)
     pictures |= latents_pictures.interpolations(model, datasets[data.eval])
-    pictures |= latents_pictures.prior_samples(model, temperature)
+    if model.has_prior:
+        pictures |= latents_pictures.prior_samples(model, temperature)
     record = {
         "name": run.config.name or run.config.system,
         "step": int(run.state.step),

@@ -46,7 +46,7 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(path, optimize=True)
 
 
-def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: int, latents: int):
+def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: int):
     """(state, frozen) -> {name: picture}: targets above reconstructions, and samples of the prior, where it has them.
 
     The examples and the latents are the same at every step, so that the pictures show the training and nothing else.
@@ -60,9 +60,10 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
     def draw(params, stats, frozen, examples):
         batch = to_float(examples)
         recon, _ = system.evaluate(params, stats, frozen, batch)
-        z = jax.random.normal(root_key(seed, "sample"), (SAMPLES * SAMPLES, latents))
-        samples = system.decode(params, stats, z) if system.decode else None
-        return batch["image"], recon, samples
+        if not system.prior:
+            return batch["image"], recon, None
+        z = jax.random.normal(root_key(seed, "sample"), (SAMPLES * SAMPLES, *system.latent_shape))
+        return batch["image"], recon, system.decode(params, stats, z)
 
     def pictures(state: State, frozen) -> dict[str, np.ndarray]:
         inputs = jax.device_put(examples, replicated(mesh))

@@ -23,9 +23,18 @@ class State(NamedTuple):
     gate: Tree  # what the balance rule remembers
 
 
-def init_state(system, optimizers: Mapping[str, optax.GradientTransformation], key: jax.Array, batch, ema: bool):
-    """The state before the first step; only the shapes of `batch` matter."""
+def init_state(
+    system,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    key: jax.Array,
+    batch,
+    ema: bool,
+    pretrained: Mapping[str, Tree] | None = None,
+) -> State:
+    """The state before the first step; only the shapes of `batch` matter. `pretrained` is a part of the params."""
     params, stats = system.init(key, batch)
+    given = flatten(pretrained or {})
+    params = unflatten(params, flatten(params) | {path: jnp.asarray(leaf) for path, leaf in given.items()})
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,

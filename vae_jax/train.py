@@ -66,7 +66,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     checkpoints = Checkpoints(workdir, config.keep_checkpoints)
     state = checkpoints.restore(abstract_state(experiment, mesh))
     if state is None:
-        state = jax.jit(experiment.init, out_shardings=replicated(mesh))()
+        state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
         say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
     else:
         say(f"going on from step {int(state.step):,} of {workdir}")

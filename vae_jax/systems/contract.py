@@ -17,10 +17,13 @@ class System(NamedTuple):
     rules: {player: {term: weight}}: each player descends on the weighted sum of its row and on nothing else.
     frozen: () -> trees of weights that no player owns; passed to the functions as an argument, never captured.
     init: (key, batch) -> (params by player, stats).
+    pretrained: () -> a part of the params by player, which starts from there in place of what `init` draws.
     terms: (params, stats, frozen, batch, key, step) -> ({term: mean over the batch}, new stats).
     evaluate: (params, stats, frozen, batch) -> (recon like batch['image'] or None, {metric: [B]}).
-    encode: (params, stats, images) -> (mean, logvar), [B, latents] each.
-    decode: (params, stats, z) -> images in [0, 1].
+    encode: (params, stats, frozen, images) -> (mean, logvar), [B, *latent_shape] each; where encoding is not random the
+      log-variance is -inf. encoder_frozen: () -> the part of `frozen` that it needs.
+    decode: (params, stats, z) -> images in [0, 1] of z [B, *latent_shape].
+    prior: whether z ~ N(0, 1) decodes to images like those learnt from.
     gate: (scalars, gate state) -> ({player: whether it is updated}, new gate state); a player it does not name
       always is. init_gate: () -> the first gate state.
     """
@@ -32,6 +35,10 @@ class System(NamedTuple):
     evaluate: Callable[..., tuple[jax.Array | None, dict[str, jax.Array]]]
     encode: Callable[..., tuple[jax.Array, jax.Array]] | None = None
     decode: Callable[..., jax.Array] | None = None
+    latent_shape: tuple[int, ...] = ()
+    prior: bool = False
+    encoder_frozen: Callable[[], Any] = dict
+    pretrained: Callable[[], Any] = dict
     gate: Callable[..., tuple[dict[str, jax.Array], Any]] = lambda scalars, state: ({}, state)
     init_gate: Callable[[], Any] = dict
 

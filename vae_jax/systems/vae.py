@@ -25,7 +25,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         params, stats = init_networks(key, encoder=(encoder, batch["image"]), decoder=(decoder, z))
         return {"vae": params}, stats
 
-    def encode(params, stats, images):
+    def encode(params, stats, frozen, images):
         return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
 
     def decode(params, stats, z):
@@ -41,9 +41,10 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
-        mean, logvar = encode(params, stats, batch["image"])
+        mean, logvar = encode(params, stats, frozen, batch["image"])
         recon = decode(params, stats, mean)
         return recon, {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch["image"], recon)
 
     rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
-    return System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode)
+    latent_shape = (config.latents,)
+    return System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape, prior=True)

@@ -56,7 +56,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
             key, encoder=(encoder, images), decoder=(decoder, z), discriminator=(discriminator, images)
         )
 
-    def encode(params, stats, images):
+    def encode(params, stats, frozen, images):
         return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
 
     def decode(params, stats, z):
@@ -88,7 +88,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
     def evaluate(params, stats, frozen, batch):
         images = batch["image"]
-        mean, logvar = encode(params, stats, images)
+        mean, logvar = encode(params, stats, frozen, images)
         recon = decode(params, stats, mean)
         seen = jnp.concatenate([images, recon])
         layers, _ = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
@@ -97,7 +97,8 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
     rules = _rules(config, image_terms.names, saturating)
     gate = call_with_options(balance, "The gate", **config.gate)
-    return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, gate)
+    shape = (config.latents,)
+    return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, shape, prior=True, gate=gate)
 
 
 def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> dict[str, dict[str, Weight]]:
