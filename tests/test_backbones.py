@@ -12,11 +12,11 @@ from golden.formula import fill, lpips_images, uniform
 
 from pretrained_converters.names import STYLES, translate
 from vae_jax.backbones import BACKBONES, features, get_backbone, load_backbone, preprocessing
-from vae_jax.backbones.alexnet import AlexNet
 from vae_jax.backbones.contract import flax_backbone
 from vae_jax.backbones.vgg import VGG16, VGG19, Vgg
 from vae_jax.backbones.weights import save_weights
 from vae_jax.errors import UserError
+from vae_jax.models.alexnet import AlexNet
 from vae_jax.state import flatten, unflatten
 
 GOLDEN = ROOT / "tests" / "golden" / "torchvision.npz"
@@ -134,10 +134,12 @@ def test_files_without_dense_layers(tmp_path, monkeypatch):
     tree = jax.eval_shape(lambda: BACKBONES["alexnet"].init(jax.random.key(0), ("relu5",)))
     tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
     save_weights(tmp_path / "alexnet.safetensors", tree, {})
-    assert list(features("alexnet", np.zeros((1, 64, 70, 3)))) == ["relu1", "relu2", "relu3", "relu4", "relu5"]
+    assert list(features("alexnet", np.zeros((1, 64, 70, 3)))) == [*(f"relu{i}" for i in range(1, 6)), "pool5"]
     assert list(features("alexnet", np.zeros((1, 20, 70, 3)))) == ["relu1", "relu2"]
     with pytest.raises(UserError, match=r"(?s)expected and not there: fc6/bias \(4096,\)"):
         load_backbone("alexnet", taps=("fc6",))
+    mixed = load_backbone("alexnet", "random_dense", ("fc6",))
+    assert not mixed["conv5"]["kernel"].any() and np.std(mixed["fc6"]["kernel"]) > 0.005
     with pytest.raises(UserError, match="at least 31 pixels for relu3"):
         get_backbone("alexnet", ("relu3",), 30)
 

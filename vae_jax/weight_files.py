@@ -16,6 +16,7 @@ from vae_jax.errors import UserError
 
 SHIPPED = Path(__file__).parent / "backbones" / "shipped"
 RANDOM = "random"  # in place of a weights file: untrained
+RANDOM_DENSE = "random_dense"  # the same, but for the layers that the file in the usual place has
 LPIPS_NET = "vgg"  # which is for training, alex for judging
 LPIPS_FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}  # by net: the network, its heads
 

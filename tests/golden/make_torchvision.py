@@ -52,6 +52,7 @@ def alexnet_taps(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
         x = layer(x) if not isinstance(layer, nn.ReLU) else torch.relu(x)
         if isinstance(layer, nn.ReLU):
             taps[f"relu{len(taps) + 1}"] = x
+    taps["pool5"] = x
     x = torch.flatten(model.avgpool(x), 1)
     for index, name in ((1, "fc6"), (4, "fc7"), (6, "fc8")):
         x = model.classifier[index](x)

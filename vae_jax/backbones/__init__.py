@@ -1,6 +1,7 @@
 """Frozen networks that see images as people do. A new one is one file and one line here."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from vae_jax.backbones.mnist_classifier import mnist_classifier
 from vae_jax.backbones.vgg import vgg16, vgg16_caffe, vgg19, vgg19_caffe
 from vae_jax.backbones.weights import load_weights, stored_names
 from vae_jax.errors import UserError, look_up, nearest
-from vae_jax.state import flatten
-from vae_jax.weight_files import RANDOM, find_weights
+from vae_jax.state import flatten, unflatten
+from vae_jax.weight_files import RANDOM, RANDOM_DENSE, find_weights
 
 BACKBONES: dict[str, Backbone] = {
     "mnist_classifier": mnist_classifier,
@@ -44,11 +45,12 @@ def load_backbone(name: str, path: str = "", taps: Sequence[str] = ()) -> Any:
     """The weights that `taps` (all if none are named) need: from `path`, or from where weights are looked for.
 
     Shapes, keys and sum are checked. A file may lack the layers beyond the taps, and nothing else. The path `random`
-    stands for an untrained network, which smoke runs look through.
+    stands for an untrained network, `random_dense` for one whose layers are untrained where the file has none of them.
     """
     backbone = get_backbone(name, taps)
-    if path == RANDOM:
-        return backbone.init(jax.random.key(0), tuple(taps) or tuple(backbone.taps))
+    if path in (RANDOM, RANDOM_DENSE):
+        tree = backbone.init(jax.random.key(0), tuple(taps) or tuple(backbone.taps))
+        return tree if path == RANDOM else _with_stored(tree, find_weights(name))
     every = tuple(backbone.taps)
     needed, whole = _shapes(backbone, tuple(taps) or every), _shapes(backbone, every)
     return load_weights(path or find_weights(name), needed, whole)
@@ -66,6 +68,13 @@ def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str
         taps = [tap for tap in seen if set(flatten(_shapes(backbone, (tap,)))) <= there]
     get_backbone(name, taps, size)
     return backbone.apply(load_backbone(name, taps=taps), images, tuple(taps))
+
+
+def _with_stored(tree: Any, path: Path) -> Any:
+    """The tree with every leaf that the weights file holds taken from there."""
+    leaves, stored = flatten(tree), stored_names(path)
+    there = {name: leaf for name, leaf in leaves.items() if name in stored}
+    return unflatten(tree, leaves | load_weights(path, there, leaves))
 
 
 def _shapes(backbone: Backbone, taps: tuple[str, ...]) -> Any:

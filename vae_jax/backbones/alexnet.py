@@ -1,44 +1,15 @@
-"""AlexNet as torchvision has it (Krizhevsky 2014, one column), convolutions and dense layers.
+"""AlexNet as torchvision has it (Krizhevsky 2014, one column).
 
-Taps: `relu1` .. `relu5` after the convolutions, `fc6` and `fc7` after their ReLU, `fc8`, the logits.
+Taps: `relu1` .. `relu5` after the convolutions, `pool5` after the last pooling, `fc6` and `fc7` after their ReLU,
+`fc8`, the logits.
 """
-
-import flax.linen as nn
-import jax
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.layers import adaptive_average_pool, max_pool_3x3
+from vae_jax.models.alexnet import AlexNet
 
-POOLED = 6  # height and width that the dense layers see
-TAPS = {"relu1": 7, "relu2": 15, "relu3": 31, "relu4": 31, "relu5": 31, "fc6": 63, "fc7": 63, "fc8": 63}
-
-
-class AlexNet(nn.Module):
-    """[B, H, W, 3], preprocessed -> {tap: [B, h, w, c], or [B, c] from fc6 on}."""
-
-    widths: tuple[int, ...] = (64, 192, 384, 256, 256)
-    dense: int = 4096
-    classes: int = 1000
-
-    @nn.compact
-    def __call__(self, x: jax.Array, taps: tuple[str, ...]) -> dict[str, jax.Array]:
-        features = {}
-        kernels, strides, paddings = (11, 5, 3, 3, 3), (4, 1, 1, 1, 1), (2, 2, 1, 1, 1)
-        for i in range(1, 6):
-            if i in (2, 3):
-                x = max_pool_3x3(x)
-            kernel, stride = (kernels[i - 1],) * 2, (strides[i - 1],) * 2
-            conv = nn.Conv(self.widths[i - 1], kernel, stride, paddings[i - 1], name=f"conv{i}")
-            features[f"relu{i}"] = x = nn.relu(conv(x))
-            if set(taps) <= features.keys():
-                return features
-        x = adaptive_average_pool(max_pool_3x3(x), POOLED)
-        x = x.reshape(x.shape[0], -1)  # height, width, channel: the converter reorders torchvision's rows
-        features["fc6"] = x = nn.relu(nn.Dense(self.dense, name="fc6")(x))
-        features["fc7"] = x = nn.relu(nn.Dense(self.dense, name="fc7")(x))
-        features["fc8"] = nn.Dense(self.classes, name="fc8")(x)
-        return features
-
+TAPS = {
+    "relu1": 7, "relu2": 15, "relu3": 31, "relu4": 31, "relu5": 31, "pool5": 63, "fc6": 63, "fc7": 63, "fc8": 63,
+}  # fmt: skip
 
 alexnet = flax_backbone(AlexNet(), preprocessing.torchvision, TAPS)
