@@ -27,6 +27,21 @@ def test_max_pool(shape, pool, window):
     np.testing.assert_allclose(fast, slow, rtol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 10, 2), (2, 2, 3, 1)])
+def test_max_pool_in_ceil_mode(shape):
+    """As a window reduction over an image with -inf behind its even edges; the gradient is finite and reaches them."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    padding = [(0, 0), *((0, 1 - n % 2) for n in shape[1:3]), (0, 0)]
+    plain = lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)  # noqa: E731
+    pool = lambda x: max_pool_3x3(x, ceil_mode=True)  # noqa: E731
+    assert pool(x).shape == (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
+    np.testing.assert_array_equal(pool(x), plain(x))
+    weights = jax.random.normal(jax.random.key(1), plain(x).shape)
+    fast, slow = (jax.grad(lambda x, f=f: (weights * f(x)).sum())(x) for f in (pool, plain))
+    np.testing.assert_allclose(fast, slow, rtol=1e-6)
+    assert jnp.isfinite(jax.grad(lambda x: pool(x).sum())(jnp.zeros(shape))).all()
+
+
 def test_adaptive_average_pool_by_hand():
     """7 rows into 3: the means of 0-2, 2-4, 4-6, as torch.nn.AdaptiveAvgPool2d; 2 columns into 3: 0, 0-1, 1."""
     x = np.arange(7, dtype=np.float32).reshape(1, 7, 1, 1) + 10 * np.arange(2, dtype=np.float32).reshape(1, 1, 2, 1)

@@ -23,8 +23,14 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
 
 
-def max_pool_3x3(x: jax.Array) -> jax.Array:
-    """Max-pooling 3x3, stride 2, no padding: [B, H, W, C] -> [B, (H - 1) // 2, (W - 1) // 2, C], as AlexNet's."""
+def max_pool_3x3(x: jax.Array, ceil_mode: bool = False) -> jax.Array:
+    """Max-pooling 3x3, stride 2, no padding: [B, H, W, C] -> [B, (H - 1) // 2, (W - 1) // 2, C], as AlexNet's.
+
+    With `ceil_mode`, as Caffe's: [B, H // 2, W // 2, C]. Where H or W is even, the last window is cut off by the edge.
+    """
+    if ceil_mode:
+        ends = ((0, 0), (0, 1 - x.shape[1] % 2), (0, 1 - x.shape[2] % 2), (0, 0))
+        x = jnp.pad(x, ends, constant_values=-jnp.inf)
     height, width = (x.shape[1] - 1) // 2 * 2, (x.shape[2] - 1) // 2 * 2
     rows = jnp.maximum(jnp.maximum(x[:, 0:height:2], x[:, 1:height:2]), x[:, 2 : height + 1 : 2])
     return jnp.maximum(jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2]), rows[:, :, 2 : width + 1 : 2])
