@@ -13,10 +13,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from pretrained_converters.caffemodel import STARTS, read_caffemodel
 from pretrained_converters.torch_pickle import DAMAGE, LEGACY_START, read_numpy_pickle, read_torch
 from vae_jax.errors import UserError
 
-ARCHIVED = ("*.pth", "*.pt", "*.safetensors", "*.ckpt")  # what is looked for inside an archive
+ARCHIVED = ("*.pth", "*.pt", "*.safetensors", "*.ckpt", "*.caffemodel")  # what is looked for inside an archive
 
 
 class Source(NamedTuple):
@@ -28,7 +29,10 @@ class Source(NamedTuple):
 
 
 def read_source(path: Path, inside: Sequence[str]) -> Source:
-    """The arrays of a `.pth`, `.safetensors` or numpy pickle; of an archive, the file that ends as `inside` says."""
+    """The arrays of a `.pth`, `.safetensors`, `.caffemodel` or numpy pickle.
+
+    Of an archive, those of the file in it that ends as `inside` says.
+    """
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a file of weights, or an archive that holds one.")
     data, where = path.read_bytes(), str(path)
@@ -59,9 +63,11 @@ def _read(data: bytes, source: str) -> dict[str, np.ndarray]:
         return read_torch(data, source)
     if data.startswith(b"\x80"):
         return read_numpy_pickle(data, source)
+    if data.startswith(STARTS):
+        return read_caffemodel(data, source)
     raise UserError(
         f"{source} is not a file of weights that is known here: expected what torch.save writes (.pth), safetensors, "
-        "or a pickled dict of numpy arrays."
+        "a .caffemodel, or a pickled dict of numpy arrays."
     )
 
 
