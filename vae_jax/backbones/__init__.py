@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from vae_jax.backbones.alexnet import alexnet
+from vae_jax.backbones.caffenet import caffenet, videonet
 from vae_jax.backbones.contract import Backbone
 from vae_jax.backbones.facenet import facenet
 from vae_jax.backbones.mnist_classifier import mnist_classifier
@@ -23,6 +24,8 @@ BACKBONES: dict[str, Backbone] = {
     "vgg16_caffe": vgg16_caffe,
     "vgg19_caffe": vgg19_caffe,
     "alexnet": alexnet,
+    "caffenet": caffenet,
+    "videonet": videonet,
     "facenet": facenet,
 }
 
@@ -34,9 +37,11 @@ def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = N
         if tap not in backbone.taps:
             raise UserError(f"Unknown tap {tap!r} of the backbone {name}. {nearest(tap, backbone.taps)}")
     for tap in taps or backbone.taps:
-        if image_size is not None and image_size < backbone.taps[tap]:
+        if image_size is not None and not backbone.takes(tap, image_size):
+            most = f" and at most {backbone.largest[tap]}" if tap in backbone.largest else ""
             raise UserError(
-                f"The backbone {name} needs images of at least {backbone.taps[tap]} pixels for {tap}, not {image_size}."
+                f"The backbone {name} needs images of at least {backbone.taps[tap]}{most} pixels for {tap}, "
+                f"not {image_size}."
             )
     return backbone
 
@@ -61,12 +66,13 @@ def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str
 
     Without `taps`: all that the size of the images and the weights file reach.
     """
-    backbone, size = get_backbone(name, taps), min(images.shape[1:3])
+    backbone, sizes = get_backbone(name, taps), images.shape[1:3]
     if not taps:
         there = stored_names(find_weights(name))
-        seen = [tap for tap, least in backbone.taps.items() if least <= size]
+        seen = [tap for tap in backbone.taps if backbone.takes(tap, *sizes)]
         taps = [tap for tap in seen if set(flatten(_shapes(backbone, (tap,)))) <= there]
-    get_backbone(name, taps, size)
+    for size in sizes:
+        get_backbone(name, taps, size)
     return backbone.apply(load_backbone(name, taps=taps), images, tuple(taps))
 
 

@@ -1,6 +1,7 @@
 """The contract of a frozen perceptual network."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,14 +18,25 @@ class Backbone(NamedTuple):
     init: (key, taps) -> random weights of the layers that lead to these taps.
     apply: (weights, images, taps) -> {tap: [B, h, w, c] or [B, c], float32} in the order of `taps`. The network runs
       in the type of its weights: with bfloat16 weights in bfloat16.
+    largest: the largest height and width of the taps that have one: dense layers whose weights fit one size only.
     """
 
     taps: Mapping[str, int]
     init: Callable[..., Any]
     apply: Callable[..., dict[str, jax.Array]]
+    largest: Mapping[str, int] = MappingProxyType({})
+
+    def takes(self, tap: str, *sizes: int) -> bool:
+        """Whether images of this height and width have that tap."""
+        return all(self.taps[tap] <= size <= self.largest.get(tap, size) for size in sizes)
 
 
-def flax_backbone(module: nn.Module, preprocess: Callable[[jax.Array], jax.Array], taps: Mapping[str, int]) -> Backbone:
+def flax_backbone(
+    module: nn.Module,
+    preprocess: Callable[[jax.Array], jax.Array],
+    taps: Mapping[str, int],
+    largest: Mapping[str, int] = MappingProxyType({}),
+) -> Backbone:
     """A backbone of `module(images, taps) -> {tap: features}`, which computes no layer beyond the last tap."""
 
     def init(key: jax.Array, chosen: tuple[str, ...]):
@@ -37,4 +49,4 @@ def flax_backbone(module: nn.Module, preprocess: Callable[[jax.Array], jax.Array
         features = module.apply({"params": tree}, preprocess(images).astype(dtype), chosen)
         return {tap: features[tap].astype(jnp.float32) for tap in chosen}
 
-    return Backbone(taps, init, apply)
+    return Backbone(taps, init, apply, largest)

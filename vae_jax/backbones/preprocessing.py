@@ -7,6 +7,7 @@ import numpy as np
 TORCHVISION_MEAN = np.array((0.485, 0.456, 0.406), np.float32).reshape(1, 1, 1, 3)
 TORCHVISION_STD = np.array((0.229, 0.224, 0.225), np.float32).reshape(1, 1, 1, 3)
 CAFFE_MEAN = np.array((103.939, 116.779, 123.68), np.float32).reshape(1, 1, 1, 3)  # blue, green, red
+CAFFENET_MEAN = np.array((104, 117, 123), np.float32).reshape(1, 1, 1, 3)
 
 
 def to_rgb(images: jax.Array) -> jax.Array:
@@ -24,6 +25,14 @@ def torchvision(images: jax.Array) -> jax.Array:
 def caffe(images: jax.Array) -> jax.Array:
     """BGR in 0..255 minus the mean of ImageNet: the original VGG networks, which Hou et al. 2017 used."""
     return 255 * to_rgb(images)[..., ::-1] - CAFFE_MEAN
+
+
+def caffenet(images: jax.Array) -> jax.Array:
+    """As `caffe`, but minus whole numbers: CaffeNet in the training files of Dosovitskiy and Brox 2016.
+
+    Read in KamitaniLab/End2EndDeepImageReconstruction, model_training/img_data.prototxt, which builds on them.
+    """
+    return 255 * to_rgb(images)[..., ::-1] - CAFFENET_MEAN
 
 
 def facenet(images: jax.Array) -> jax.Array:

@@ -1,0 +1,87 @@
+"""Caffe's one-column AlexNet, as two comparators of Dosovitskiy and Brox 2016 (DeePSiM) have it.
+
+`caffenet` is Caffe's bvlc_reference_caffenet, which learnt ImageNet's classes; `videonet` has the same convolutions,
+which Wang and Gupta 2015 trained to track patches through videos. Both pool before they normalise; the other variant,
+bvlc_alexnet, normalises first. Layers and numbers are those of BVLC/caffe's models/bvlc_reference_caffenet and of
+xiaolonw/caffe-video_triplet's rank_scripts/rank_alexnet/unsup_net_deploy.prototxt.
+
+Taps: `relu1` .. `relu5` after the convolutions (Caffe's blobs `conv1` .. `conv5`, whose ReLU is in place), `pool5`, and
+of CaffeNet `fc6` and `fc7` after their ReLU and `fc8`, the logits. It was trained on crops of 227x227; the dense layers
+take every image whose `pool5` is 6x6, 199 to 230 pixels high and wide, the other taps every size from theirs on. Both
+see colours minus CaffeNet's mean; VideoNet's authors subtract an image, the mean of their videos.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vae_jax.backbones import preprocessing
+from vae_jax.backbones.contract import flax_backbone
+from vae_jax.models.layers import DIMENSIONS, max_pool_3x3
+
+CONVOLUTIONS = {"relu1": 11, "relu2": 15, "relu3": 23, "relu4": 23, "relu5": 23, "pool5": 39}
+DENSE = {"fc6": 199, "fc7": 199, "fc8": 199}
+DENSE_LARGEST = dict.fromkeys(DENSE, 230)
+
+
+def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> jax.Array:
+    """x [..., C] / (1 + alpha / size * sum of squares over the `size` channels around each)^beta, as Caffe's LRN."""
+    around = [(0, 0)] * (x.ndim - 1) + [(size // 2, size // 2)]
+    squares = jnp.pad(x * x, around)
+    total = sum(squares[..., i : i + x.shape[-1]] for i in range(size))
+    return x * (1 + alpha / size * total) ** -beta
+
+
+class GroupedConv(nn.Module):
+    """Convolution of stride 1 in groups: the i-th group of outputs sees the i-th group of channels only.
+
+    The kernel is [size, size, in / groups, out], as nn.Conv's. One convolution for each group, because XLA's CPU
+    compiler makes grouped ones several times slower.
+    """
+
+    features: int
+    size: int
+    groups: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        padding = [(self.size // 2, self.size // 2)] * 2
+        groups = zip(jnp.split(x, self.groups, -1), jnp.split(kernel, self.groups, -1), strict=True)
+        outputs = [jax.lax.conv_general_dilated(a, b, (1, 1), padding, dimension_numbers=DIMENSIONS) for a, b in groups]
+        return jnp.concatenate(outputs, axis=-1) + bias.reshape(1, 1, 1, -1)
+
+
+class CaffeNet(nn.Module):
+    """[B, H, W, 3], preprocessed -> {tap: [B, h, w, c], or [B, c] from fc6 on}."""
+
+    widths: tuple[int, ...] = (96, 256, 384, 384, 256)
+    dense: int = 4096
+    classes: int = 1000
+
+    @nn.compact
+    def __call__(self, x: jax.Array, taps: tuple[str, ...]) -> dict[str, jax.Array]:
+        features = {}
+        first = nn.Conv(self.widths[0], (11, 11), (4, 4), padding=0, name="conv1")
+        others = zip(self.widths[1:], (5, 3, 3, 3), (2, 1, 2, 2), strict=True)
+        others = [GroupedConv(*layer, name=f"conv{i}") for i, layer in enumerate(others, 2)]
+        for i, conv in enumerate((first, *others), 1):
+            if i in (2, 3):
+                x = local_response_norm(max_pool_3x3(x, ceil_mode=True))
+            features[f"relu{i}"] = x = nn.relu(conv(x))
+            if set(taps) <= features.keys():
+                return features
+        features["pool5"] = x = max_pool_3x3(x, ceil_mode=True)
+        if set(taps) <= features.keys():
+            return features
+        x = x.reshape(x.shape[0], -1)  # height, width, channel: the converter reorders Caffe's rows
+        features["fc6"] = x = nn.relu(nn.Dense(self.dense, name="fc6")(x))
+        features["fc7"] = x = nn.relu(nn.Dense(self.dense, name="fc7")(x))
+        features["fc8"] = nn.Dense(self.classes, name="fc8")(x)
+        return features
+
+
+caffenet = flax_backbone(CaffeNet(), preprocessing.caffenet, CONVOLUTIONS | DENSE, DENSE_LARGEST)
+videonet = flax_backbone(CaffeNet(), preprocessing.caffenet, CONVOLUTIONS)
