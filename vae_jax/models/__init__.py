@@ -1,5 +1,5 @@
-"""Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], a decoder latents to images, a discriminator
-images to its layers by name, `logits` [B] among them.
+"""Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], or to a code of any shape where encoding is
+not random; a decoder maps latents to images, a discriminator images to its layers by name, `logits` [B] among them.
 
 All are called with `train`, which normalisation layers need: batch statistics while training, running ones after.
 A new network is one file and one line here. They are made as `ENCODERS[name](latents, **options)`,
@@ -7,10 +7,33 @@ A new network is one file and one line here. They are made as `ENCODERS[name](la
 """
 
 from vae_jax.models.celeba import CelebaDecoder, CelebaEncoder
+from vae_jax.models.deepsim import (
+    AlexNetEncoder,
+    DeepsimConvGenerator,
+    DeepsimDecoder,
+    DeepsimDiscriminator,
+    DeepsimEncoder,
+    DeepsimGenerator,
+)
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
 from vae_jax.models.mnist import MnistDecoder, MnistEncoder
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 
-ENCODERS = {"mnist": MnistEncoder, "residual": ResidualEncoder, "celeba": CelebaEncoder, "larsen": LarsenEncoder}
-DECODERS = {"mnist": MnistDecoder, "residual": ResidualDecoder, "celeba": CelebaDecoder, "larsen": LarsenDecoder}
-DISCRIMINATORS = {"larsen": LarsenDiscriminator}
+ENCODERS = {
+    "mnist": MnistEncoder,
+    "residual": ResidualEncoder,
+    "celeba": CelebaEncoder,
+    "larsen": LarsenEncoder,
+    "deepsim": DeepsimEncoder,
+    "alexnet": AlexNetEncoder,
+}
+DECODERS = {
+    "mnist": MnistDecoder,
+    "residual": ResidualDecoder,
+    "celeba": CelebaDecoder,
+    "larsen": LarsenDecoder,
+    "deepsim": DeepsimDecoder,
+    "deepsim_generator": DeepsimGenerator,
+    "deepsim_conv_generator": DeepsimConvGenerator,
+}
+DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator}

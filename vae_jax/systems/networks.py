@@ -21,26 +21,46 @@ def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Mod
     return call_with_options(network, f"The network {name} ({what}.name)", *size, **options)
 
 
-def init_networks(key: jax.Array, **networks: tuple[nn.Module, jax.Array]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters and running statistics by name, from (network, an input) each."""
+def init_networks(key: jax.Array, **networks: tuple) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and running statistics by name, from (network, an input, more inputs by name) each."""
     keys = jax.random.split(key, len(networks))
-    variables = {name: net.init(k, x) for k, (name, (net, x)) in zip(keys, networks.items(), strict=True)}
+    variables = {}
+    for k, (name, (network, x, *more)) in zip(keys, networks.items(), strict=True):
+        variables[name] = network.init(k, x, **(more[0] if more else {}))
     params = {name: tree.pop("params") for name, tree in variables.items()}
     return params, {name: tree for name, tree in variables.items() if tree}
 
 
-def run(network: nn.Module, name: str, params, stats: dict, x: jax.Array, train: bool) -> tuple[Any, dict]:
-    """What a network with these parameters says, and the statistics of all networks after it."""
-    variables = {"params": params, **stats.get(name, {})}
+def run(
+    network: nn.Module,
+    name: str,
+    params,
+    stats: dict,
+    x: jax.Array,
+    train: bool,
+    key: jax.Array | None = None,
+    **inputs,
+) -> tuple[Any, dict]:
+    """What a network with these parameters says, and the statistics of all networks after it; `key` is for dropout."""
+    variables, rngs = {"params": params, **stats.get(name, {})}, {} if key is None else {"dropout": key}
     if not train or name not in stats:
-        return network.apply(variables, x, train), stats
-    output, new = network.apply(variables, x, train, mutable=list(stats[name]))
+        return network.apply(variables, x, train, rngs=rngs, **inputs), stats
+    output, new = network.apply(variables, x, train, rngs=rngs, mutable=list(stats[name]), **inputs)
     return output, stats | {name: new}
+
+
+def code_of(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool) -> tuple[jax.Array, dict]:
+    """(code, stats) of an encoder that is not random."""
+    output, stats = run(encoder, "encoder", params, stats, images, train)
+    return (output[0] if isinstance(output, tuple) else output), stats
 
 
 def posterior(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool):
     """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
-    (mean, logvar), stats = run(encoder, "encoder", params, stats, images, train)
+    output, stats = run(encoder, "encoder", params, stats, images, train)
+    if not isinstance(output, tuple):
+        raise ValueError("this encoder has no log-variance, which the term kl and latents that are drawn need")
+    mean, logvar = output
     return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 
 
