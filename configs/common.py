@@ -56,7 +56,7 @@ def rmsprop(learning_rate: float, schedule: str = "constant", warmup_steps: int 
 
 
 def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, beta1: float = 0.9) -> ConfigDict:
-    """Adam; `schedule` is constant, cosine, or halving (after each fifth of the run)."""
+    """Adam; `schedule` is constant, cosine, halving (after each fifth of the run) or deepsim (from step 300,000 on)."""
     return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=beta1, beta2=0.999, eps=1e-8)
 
 

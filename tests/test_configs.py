@@ -12,7 +12,8 @@ from vae_jax.config import check_config, differences, flat, read_config, to_json
 from vae_jax.experiment import make_experiment
 from vae_jax.train_step import make_train_step
 
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "common"))
+SHARED = ("__init__", "common", "deepsim")  # by several configs
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in SHARED)
 COMMON_KEYS = ("seed", "steps", "batch_size", "image_size", "steps_per_call", "data.name", "data.dir", "backbone.name",
             "system", "latents")  # fmt: skip
 

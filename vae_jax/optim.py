@@ -24,7 +24,13 @@ def halving(rate: float, steps: int) -> optax.Schedule:
     return optax.exponential_decay(rate, max(steps // 5, 1), 0.5, staircase=True)
 
 
-SCHEDULES = {"constant": constant, "cosine": cosine, "halving": halving}
+def deepsim(rate: float, steps: int) -> optax.Schedule:
+    """Half of it after 300,000, 500,000, 700,000 and 900,000 steps, as Dosovitskiy and Brox 2016 trained."""
+    del steps
+    return optax.piecewise_constant_schedule(rate, dict.fromkeys((300_000, 500_000, 700_000, 900_000), 0.5))
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine, "halving": halving, "deepsim": deepsim}
 
 
 def rmsprop(schedule: optax.Schedule, *, decay: float = 0.9, eps: float = 1e-7) -> optax.GradientTransformation:
@@ -32,9 +38,12 @@ def rmsprop(schedule: optax.Schedule, *, decay: float = 0.9, eps: float = 1e-7) 
     return optax.rmsprop(schedule, decay=decay, eps=eps, eps_in_sqrt=False)
 
 
-def adam(schedule: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
-    """Adam (Kingma and Ba 2015)."""
-    return optax.adam(schedule, b1=beta1, b2=beta2, eps=eps)
+def adam(
+    schedule: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2015); `weight_decay` times the parameters is a part of the gradient, as in Caffe."""
+    optimizer = optax.adam(schedule, b1=beta1, b2=beta2, eps=eps)
+    return optax.chain(optax.add_decayed_weights(weight_decay), optimizer) if weight_decay else optimizer
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"rmsprop": rmsprop, "adam": adam}

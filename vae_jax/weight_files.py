@@ -170,18 +170,19 @@ def find_weights(name: str) -> Path:
 
 def check_weights(config: ConfigDict) -> None:
     """UserError where a weights file that the config needs is nowhere to be found."""
-    path, names = config.backbone.weights, []
-    if path == RANDOM:
-        return
+    used = []  # (network, its weights file or what stands in its place)
     if "feature" in config.terms:
-        if path:
+        used.append((config.backbone.name, config.backbone.weights))
+    if "inverted" in config:
+        used.append((config.inverted.name, config.inverted.weights))
+    if "pretrained" in config:
+        used.append(("alexnet", config.pretrained))
+    if "lpips" in config.terms and config.backbone.weights != RANDOM:
+        used += [(name, "") for name in LPIPS_FILES.get(config.terms.lpips.get("net", LPIPS_NET), ())]
+    for name, path in used:
+        if path not in ("", RANDOM, RANDOM_DENSE):
             check_file(Path(path))
-        else:
-            names.append(config.backbone.name)
-    if "lpips" in config.terms:
-        names += LPIPS_FILES.get(config.terms.lpips.get("net", LPIPS_NET), ())
-    for name in names:
-        if name in WEIGHTS:  # a name that nobody knows is told with the nearest one where it is looked up
+        elif path != RANDOM and name in WEIGHTS:  # an unknown name is told with the nearest one where it is looked up
             check_file(find_weights(name))
 
 

@@ -8,10 +8,17 @@ from ml_collections import ConfigDict
 from vae_jax.errors import look_up
 from vae_jax.systems.classifier import classifier
 from vae_jax.systems.contract import System
+from vae_jax.systems.deepsim import deepsim, inversion
 from vae_jax.systems.vae import vae
 from vae_jax.systems.vae_gan import vae_gan
 
-SYSTEMS = {"vae": vae, "vae_gan": vae_gan, "classifier": classifier}
+SYSTEMS = {
+    "vae": vae,
+    "vae_gan": vae_gan,
+    "deepsim": deepsim,
+    "inversion": inversion,
+    "classifier": classifier,
+}
 
 
 def make_system(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:

@@ -1,0 +1,58 @@
+"""The autoencoder of DeePSiM (Dosovitskiy and Brox 2016, section 4.1): an 8-channel code an eighth of the image's size.
+
+    python -m vae_jax.main --config=configs/deepsim_ae_stl10.py --workdir=runs/deepsim_ae    comparator: AlexNet conv3
+    ... --config=configs/deepsim_ae_stl10.py:exemplar           Exemplar-CNN conv3 (configs/exemplar_cnn.py makes it)
+    ... :random or :videonet or :caffenet                       conv5: AlexNet untrained, VideoNet, Caffe's AlexNet
+    ... :se or :l1                                              squared or absolute differences of pixels and no more
+    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.train=train    any folder of images
+
+As published: the networks of tables 1 and 2, random 64x64 windows of 96x96 images, batches of 64, Adam at 2e-4, weight
+decay of the discriminator, the balance rule. Loss weights: configs/deepsim.py. Normalised Euclidean errors in the paper
+(table 3): SE 15.3 %, l1 15.7 %, Exemplar-CNN 19.8 %, AlexNet 21.5 %.
+"""
+
+from configs import common, deepsim
+
+COMPARATORS = {
+    "alexnet": ("alexnet", "relu3"),
+    "random": ("alexnet", "pool5"),
+    "exemplar": ("exemplar_cnn", "relu3"),
+    "videonet": ("videonet", "pool5"),
+    "caffenet": ("caffenet", "pool5"),
+}
+PIXELS = {"se": "l2", "l1": "l1"}
+
+
+def get_config(arg: str = ""):
+    """Variants, separated by commas: a comparator (alexnet), 'se' or 'l1'; 'quick' (2,000 steps) or 'smoke'."""
+    variants = [part for part in arg.split(",") if part]
+    loss = next((part for part in variants if part in (*COMPARATORS, *PIXELS)), "alexnet")
+    config = common.get_config()
+    config.name = f"deepsim_ae_stl10_{loss}"
+    config.system = "deepsim"
+    config.image_size = 64
+    config.latents = 8
+    config.batch_size = 64
+    config.steps = 500_000
+    config.log_every = 1_000
+    config.eval_every = 50_000
+    config.checkpoint_every = 10_000
+    config.data.name = "stl10"
+    config.data.train = "unlabelled"
+    config.data.random_crop = 96
+    config.metrics = ("normalised_error",)
+    config.encoder = {"name": "deepsim", "scale": 1.0}
+    config.decoder = {"name": "deepsim", "scale": 1.0}
+    if loss in PIXELS:
+        weight = deepsim.IMAGE if loss == "se" else 1.0
+        config.terms[PIXELS[loss]] = common.term(weight)
+        config.optimizers.generator = common.adam(2e-4, schedule="deepsim")
+    else:
+        deepsim.full_loss(config, *COMPARATORS[loss])
+        config.backbone.weights = "random" if loss == "random" else ""
+    if "smoke" in variants:
+        config.backbone.weights = "random"
+    return common.shrink(config, ",".join(part for part in variants if part != loss), QUICK)
+
+
+QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}

@@ -1,0 +1,56 @@
+"""Inversion of AlexNet (Dosovitskiy and Brox 2016, section 4.3): from what a layer says of an image back to the image.
+
+    python -m vae_jax.main --config=configs/deepsim_invert_alexnet.py:fc6 --workdir=runs/invert_fc6
+    ... --config=configs/deepsim_invert_alexnet.py:conv5        or fc7, fc8; conv5 is pooled, fc6 and fc7 are rectified
+    ... :conv5,se                                               squared errors alone (Dosovitskiy and Brox 2015)
+    ... :fc6,no_feature or no_adversarial or no_image           without one of the three terms (figure 7)
+    ... :fc6,random_dense                                       dense layers that nobody trained, which the name says
+    ... :conv5,96                                               images of 96x96, of which windows of 108x108
+    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.random_crop=0      any folder, whole images
+
+As published: the generator of table 5, with convolutions in place of its dense layers for conv5; the comparator is
+conv5; the discriminator sees the features as well; 227x227 windows of 256x256 images, batches of 64, Adam at 2e-4.
+Loss weights: configs/deepsim.py. Normalised errors in the paper, image / features (table 8): conv5 43 / 37 %, fc6
+55 / 48 %, fc7 61 / 45 %, fc8 63 / 29 %; squared errors alone from fc6 46 / 79 %.
+"""
+
+from configs import common, deepsim
+
+LAYERS = {"conv5": "pool5", "fc6": "fc6", "fc7": "fc7", "fc8": "fc8"}
+LOSSES = {"se": ("feature", "adversarial"), "no_feature": ("feature",), "no_adversarial": ("adversarial",),
+          "no_image": ("l2",)}  # fmt: skip
+
+
+def get_config(arg: str = ""):
+    """Variants, by commas: layer (fc6), 'se' or a term left out, 'random_dense', pixels, 'quick' or 'smoke'."""
+    variants = [part for part in arg.split(",") if part]
+    layer = next((part for part in variants if part in LAYERS), "fc6")
+    loss = next((part for part in variants if part in LOSSES), "")
+    config = common.get_config()
+    config.name = "_".join(["deepsim_invert_alexnet", *(v for v in variants if v not in ("quick", "smoke"))])
+    config.system = "inversion"
+    config.image_size = 64 if "smoke" in variants else next((int(v) for v in variants if v.isdigit()), 227)
+    config.batch_size = 64
+    config.steps = 500_000
+    config.log_every = 1_000
+    config.eval_every = 50_000
+    config.checkpoint_every = 10_000
+    config.data.name = "imagenet2012"
+    config.data.eval = "validation"
+    config.data.random_crop = round(config.image_size * 256 / 227)
+    config.metrics = ("normalised_error",)
+    config.inverted = {"name": "alexnet", "tap": LAYERS[layer], "weights": ""}
+    config.decoder = {"name": "deepsim_conv_generator" if layer == "conv5" else "deepsim_generator", "scale": 1.0}
+    deepsim.full_loss(config, "alexnet", "pool5")
+    if loss:
+        deepsim.without(config, *LOSSES[loss])
+    if "random_dense" in variants:
+        config.inverted.weights = "random_dense"
+    if "smoke" in variants:
+        config.backbone.weights = config.inverted.weights = "random"
+        config.decoder.scale = 1 / 16
+    known = {layer, loss, "random_dense"}
+    return common.shrink(config, ",".join(v for v in variants if v not in known and not v.isdigit()), QUICK)
+
+
+QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}

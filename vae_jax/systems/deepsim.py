@@ -1,0 +1,236 @@
+"""DeePSiM: images are compared by a comparator's features, by a discriminator and by their pixels.
+
+Dosovitskiy and Brox 2016, equation (1). Two players from one forward pass, with G(x) the image that is made for y:
+
+    generator      kl + image terms (feature, l2, ...) + adversarial, which is -log D(G(x))      equation (4)
+    discriminator  discrimination, which is -log D(y) - log(1 - D(G(x)))                         equation (3)
+
+Without the term adversarial there is no discriminator: squared errors alone are the paper's baseline. What G makes an
+image from says which of the three applications it is:
+
+    deepsim    an encoder's code of y (autoencoder); with the term kl a draw from q(z | y) (VAE)
+    inversion  the features of y at a tap of a frozen network, `config.inverted`, which the discriminator sees as well
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.errors
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vae_jax.backbones import get_backbone, load_backbone
+from vae_jax.errors import UserError, call_with_options
+from vae_jax.losses import kl
+from vae_jax.losses.adversarial import fake_cost, real_cost
+from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
+from vae_jax.systems.contract import System, Weight, weight_schedule
+from vae_jax.systems.image_terms import loss_options, make_image_terms
+from vae_jax.systems.networks import code_of, draw, init_networks, make_network, posterior, run
+from vae_jax.weight_files import RANDOM
+
+OWN = ("kl", "adversarial")
+
+
+class Source(NamedTuple):
+    """What the generator makes images from. Pure functions; `params` and `stats` are those of the generator's networks.
+
+    frozen: () -> {name: weights} that no player owns.
+    draw: (params, stats, frozen, images, key) -> (z [B, ...], {term: [B]}, stats) while training.
+    encode: (params, stats, frozen, images) -> (mean, logvar) afterwards.
+    untrained: (images) -> z of random weights, of which the shape matters.
+    encoder: the network that is trained to make z, or None.
+    prior: whether z ~ N(0, 1). conditional: whether the discriminator sees z.
+    """
+
+    frozen: Callable[[], dict[str, Any]]
+    draw: Callable[..., tuple[jax.Array, dict[str, jax.Array], Any]]
+    encode: Callable[..., tuple[jax.Array, jax.Array]]
+    untrained: Callable[[jax.Array], jax.Array]
+    encoder: nn.Module | None = None
+    prior: bool = False
+    conditional: bool = False
+
+
+def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """An autoencoder, or with the term kl a VAE.
+
+    `config.pretrained` says what the encoder's own AlexNet starts from: a weights file, '' for the usual place, or
+    'random'.
+    """
+    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+
+    def encode_at_random(params, stats, frozen, images):
+        return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
+
+    def draw_from_posterior(params, stats, frozen, images, key):
+        mean, logvar, stats = posterior(encoder, params["encoder"], stats, images, train=True)
+        return draw(key, mean, logvar), {"kl": kl(mean, logvar)}, stats
+
+    def encode(params, stats, frozen, images):
+        return certain(code_of(encoder, params["encoder"], stats, images, train=False)[0])
+
+    def draw_code(params, stats, frozen, images, key):
+        code, stats = code_of(encoder, params["encoder"], stats, images, train=True)
+        return code, {}, stats
+
+    def pretrained():
+        if config.get("pretrained", RANDOM) == RANDOM:
+            return {}
+        return {"generator": {"encoder": {"alexnet": load_backbone("alexnet", config.pretrained, ("fc6",))}}}
+
+    def untrained(images):
+        return jax.tree.leaves(encoder.init_with_output(jax.random.key(0), images)[0])[0]
+
+    if "kl" in config.terms:
+        source = Source(dict, draw_from_posterior, encode_at_random, untrained, encoder, prior=True)
+    else:
+        source = Source(dict, draw_code, encode, untrained, encoder)
+    return _system(config, image_shape, source)._replace(pretrained=pretrained)
+
+
+def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """A generator of images from what a frozen network, `config.inverted`, says of them at one tap."""
+    name, tap, weights = (config.inverted[key] for key in ("name", "tap", "weights"))
+    backbone = get_backbone(name, (tap,), config.image_size)
+
+    def frozen():
+        return {"inverted": load_backbone(name, weights, (tap,))}
+
+    def encode(params, stats, frozen, images):
+        return certain(backbone.apply(frozen["inverted"], images, (tap,))[tap])
+
+    def features(params, stats, frozen, images, key):
+        return encode(params, stats, frozen, images)[0], {}, stats
+
+    def untrained(images):
+        return backbone.apply(backbone.init(jax.random.key(0), (tap,)), images, (tap,))[tap]
+
+    if "kl" in config.terms:
+        raise UserError("The term kl has no place in an inversion: features are not drawn from a distribution.")
+    return _system(config, image_shape, Source(frozen, features, encode, untrained, conditional=True))
+
+
+def certain(code: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A code that is not random as mean and log-variance."""
+    return code, jnp.full_like(code, -jnp.inf)
+
+
+def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Source) -> System:
+    adversarial = "adversarial" in config.terms
+    if adversarial and loss_options(config.terms.adversarial):
+        raise UserError("The term adversarial has no options beside its weight, start and warmup.")
+    image_terms = make_image_terms(config, OWN)
+    latent_shape = _latent_shape(source, image_shape)
+    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
+    discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator) if adversarial else None
+
+    def init(key, batch):
+        images, networks = batch["image"], {}
+        if source.encoder is not None:
+            networks["encoder"] = (source.encoder, images)
+        z = jnp.zeros((images.shape[0], *latent_shape))
+        networks["decoder"] = (decoder, z)
+        if adversarial:
+            networks["discriminator"] = (discriminator, images, {"features": z} if source.conditional else {})
+        params, stats = init_networks(key, **networks)
+        players = {"discriminator": params.pop("discriminator")} if adversarial else {}
+        return {"generator": params} | players, stats
+
+    def encode(params, stats, frozen, images):
+        return source.encode(params["generator"], stats, frozen, images)
+
+    def decode(params, stats, z):
+        return jnp.clip(run(decoder, "decoder", params["generator"]["decoder"], stats, z, train=False)[0], 0, 1)
+
+    def terms(params, stats, frozen, batch, key, step):
+        images, n = batch["image"], batch["image"].shape[0]
+        z_key, dropout_key = jax.random.split(key)
+        z, values, stats = source.draw(params["generator"], stats, frozen, images, z_key)
+        made, stats = run(decoder, "decoder", params["generator"]["decoder"], stats, z, train=True)
+        values |= image_terms.values(frozen, images, made)
+        if adversarial:
+            inputs = {"features": jnp.concatenate([z, z])} if source.conditional else {}
+            seen = jnp.concatenate([images, made])
+            layers, stats = run(
+                discriminator, "discriminator", params["discriminator"], stats, seen, True, dropout_key, **inputs
+            )
+            real, fake = layers["logits"][:n], layers["logits"][n:]
+            values |= {"adversarial": real_cost(fake), "discrimination": real_cost(real) + fake_cost(fake)}
+        return {name: jnp.mean(value) for name, value in values.items()}, stats
+
+    def evaluate(params, stats, frozen, batch):
+        images = batch["image"]
+        mean, logvar = encode(params, stats, frozen, images)
+        recon = decode(params, stats, mean)
+        values = {"kl": kl(mean, logvar)} if source.prior else {}
+        return recon, values | image_terms.feature(frozen, images, recon)
+
+    system = System(
+        _rules(config, image_terms.names),
+        lambda: image_terms.frozen() | source.frozen(),
+        init,
+        terms,
+        evaluate,
+        encode,
+        decode,
+        latent_shape,
+        source.prior,
+        source.frozen,
+    )
+    if not adversarial:
+        return system
+    gate, init_gate = call_with_options(balance, "The gate", **config.gate)
+    return system._replace(gate=gate, init_gate=init_gate)
+
+
+def _latent_shape(source: Source, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    try:
+        return jax.eval_shape(lambda: source.untrained(jnp.zeros((1, *image_shape)))).shape[1:]
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
+
+
+def _rules(config: ConfigDict, image_terms: tuple[str, ...]) -> dict[str, dict[str, Weight]]:
+    own = tuple(name for name in OWN if name in config.terms)
+    weights = {}
+    for name in (*own, *image_terms):
+        term = config.terms[name]
+        weights[name] = weight_schedule(term.weight, term.start, term.warmup)
+    rules = {"generator": weights}
+    if "adversarial" in config.terms:
+        rules["discriminator"] = {"discrimination": config.terms.adversarial.weight}
+    return rules
+
+
+def balance(stop: float, resume: float = 0.0, rest: float = 0.0):
+    """(gate, init_gate) that keep the discriminator from winning, by ratio = discrimination / adversarial.
+
+    The document's rule (section 3.2), where `resume` is 0: the discriminator is not updated while ratio < stop.
+    The released form: below `stop` the discriminator rests, until the ratio is above `resume`; above `rest` the
+    generator does, until the ratio is below `stop`. What a step's losses say there holds from the next step on.
+    """
+    if not (stop >= 0 and (resume == rest == 0 or stop < resume < rest)):
+        raise UserError(
+            f"The gate's numbers are {stop}, {resume}, {rest}: expected stop < resume < rest, or stop alone."
+        )
+
+    def ratio_of(scalars):
+        return scalars["discrimination"] / scalars["adversarial"]
+
+    def published(scalars, state):
+        return {"discriminator": ratio_of(scalars) >= stop}, state
+
+    def released(scalars, state):
+        ratio, discriminator, generator = ratio_of(scalars), state["discriminator"], state["generator"]
+        strong = discriminator & (ratio < stop)
+        weak = ~discriminator & (ratio > resume)
+        discriminator, generator = (discriminator & ~strong) | weak, generator | strong | weak
+        losing = generator & (ratio > rest)
+        return state, {"discriminator": discriminator | losing, "generator": generator & ~losing}
+
+    if resume == 0:
+        return published, dict
+    return released, lambda: {"discriminator": jnp.array(True), "generator": jnp.array(True)}
