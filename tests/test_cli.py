@@ -78,7 +78,7 @@ def test_parts_that_do_not_fit_leave_no_workdir(changes, words, tmp_path):
 
 def test_evaluate_and_convert(tmp_path):
     assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path}"), "has no config.json")
-    assert_mistake(run("vae_jax.compare", f"--workdirs={tmp_path}", "--workdir=x"), "two or more folders")
+    assert_mistake(run("vae_jax.compare", f"--workdirs={tmp_path}", "--workdir=x"), "two or more runs")
     assert_mistake(run("pretrained_converters.convert", "vgg", "--source=x"), "Unknown converter 'vgg'")
     assert_mistake(run("pretrained_converters.convert", "vae_mnist", "--source=x"), "There is no x")
 

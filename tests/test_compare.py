@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax.compare import compare
+from vae_jax import cli
+from vae_jax.compare import compare, train_all
 from vae_jax.errors import UserError
 from vae_jax.train import train
 
@@ -82,3 +83,29 @@ def test_other_data_cannot_be_compared(runs, tmp_path):
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="data.name is 'synthetic' in one, 'mnist_5k' in the other"):
         compare([str(runs / "vae_mnist_0"), str(tmp_path / "other")], tmp_path / "out")
+
+
+def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
+    """One after another, each where it was stopped; --config.KEY=VALUE holds for all."""
+    from conftest import ROOT
+
+    names = [f"{ROOT}/configs/deepsim_invert_alexnet.py:conv5", "96", "smoke", f"{ROOT}/configs/vae_mnist.py:smoke"]
+    monkeypatch.setattr(cli, "_OVERRIDES", ["--config.seed=3", "--config.data.memory_limit=5"])
+    first, second = cli.load_configs(names)
+    assert (first.name, first.seed, second.data.memory_limit) == ("deepsim_invert_alexnet_conv5_96", 3, 5)
+    for override, message in (
+        ("--config.sed=3", "Unknown config key 'sed'"),
+        ("--config.seed=x", "vae_mnist.py:smoke"),
+    ):
+        monkeypatch.setattr(cli, "_OVERRIDES", [override])
+        with pytest.raises(UserError, match=message):
+            cli.load_configs(names[3:])
+    monkeypatch.setattr(cli, "_OVERRIDES", ["--config.steps=2", "--config.checkpoint_every=2"])
+    configs = cli.load_configs([names[3], f"{ROOT}/configs/dfc_mnist.py:smoke"])
+    with pytest.raises(UserError, match="Two of the configs are called 'vae_mnist'"):
+        train_all([configs[0], configs[0]], tmp_path)
+    assert train_all(configs[:1], tmp_path) == [str(tmp_path / "vae_mnist")]
+    workdirs = train_all(configs, tmp_path)
+    told = capsys.readouterr().out
+    assert "training dfc_mnist (2 of 2)" in told and "going on from step 2" in told
+    assert [row["name"] for row in compare(workdirs, tmp_path)["rows"]] == ["vae_mnist", "dfc_mnist"]

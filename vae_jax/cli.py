@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, config_flags
 
 from vae_jax.config import flat
 from vae_jax.errors import UserError, mistakes_told, nearest
+
+_OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
 
 
 def initialise() -> None:
@@ -35,12 +37,53 @@ def run(main: Callable) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Flags as absl reads them, with --config=FILE.py[:variant] loaded first and --config.KEY=VALUE checked."""
+    """Flags as absl reads them, with --config=FILE.py[:variant] loaded first and --config.KEY=VALUE checked.
+
+    Beside --configs=FILE.py,FILE.py the latter are kept for `load_configs`.
+    """
+    if any(a.lstrip("-").partition("=")[0] == "configs" for a in argv if a.startswith("-")):
+        argv, _OVERRIDES[:] = _take_overrides(argv)
     argv = _define_config(argv)
     try:
         return flags.FLAGS(argv)
     except (flags.Error, TypeError, ValueError) as error:
         raise UserError(f"{error}\nSee --help.") from None
+
+
+def load_configs(names: Sequence[str]) -> list[ConfigDict]:
+    """The configs of ['A.py:one', 'two', 'B.py'], each with the command line's --config.KEY=VALUE, locked."""
+    parts: list[str] = []
+    for part in names:
+        if ".py" in part or not parts:
+            parts.append(part)
+        else:
+            parts[-1] += f",{part}"  # a further variant of the one before
+    configs = []
+    for name in parts:
+        config, values = load_config(name), flags.FlagValues()
+        _check_keys(_OVERRIDES, config, name)
+        arguments = ["", *_OVERRIDES]
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, lock_config=True, sys_argv=arguments)
+        try:
+            values(arguments)
+        except (flags.Error, TypeError, ValueError) as error:
+            raise UserError(f"{name}: {error}") from None
+        configs.append(values.config)
+    return configs
+
+
+def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without those that begin with --config., and those."""
+    ours = [a.lstrip("-").startswith("config.") for a in argv]
+    return [a for a, o in zip(argv, ours, strict=True) if not o], [a for a, o in zip(argv, ours, strict=True) if o]
+
+
+def _check_keys(arguments: Sequence[str], config: ConfigDict, name: str) -> None:
+    known = flat(config.to_dict())
+    for argument in arguments:
+        key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
+        if key not in known:
+            raise UserError(f"Unknown config key {key!r} in {name}. {nearest(key, known)}")
 
 
 def load_config(name: str) -> ConfigDict:
@@ -68,16 +111,12 @@ def _define_config(argv: list[str]) -> list[str]:
             name = value if equals else next(arguments, "")
         else:
             rest.append(argument)
-    keys = [a.lstrip("-").partition("=")[0] for a in rest if a.lstrip("-").startswith("config.")]
+    overrides = _take_overrides(rest)[1]
     if name is None:
-        if keys:
-            raise UserError(f"--{keys[0]} needs --config=configs/NAME.py before it.")
+        if overrides:
+            raise UserError(f"{overrides[0].partition('=')[0]} needs --config=configs/NAME.py before it.")
         return rest
     config = load_config(name)
-    known = flat(config.to_dict())
-    for key in keys:
-        key = key.removeprefix("config.")
-        if key not in known:
-            raise UserError(f"Unknown config key {key!r} in {name}. {nearest(key, known)}")
+    _check_keys(overrides, config, name)
     config_flags.DEFINE_config_dict("config", config, lock_config=True, sys_argv=rest)
     return rest

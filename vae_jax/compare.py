@@ -1,7 +1,10 @@
 """Two or more trained workdirs side by side: the DFC-VAE article in one page.
 
     python -m vae_jax.compare --workdirs=runs/vae_mnist,runs/dfc_mnist --workdir=runs/compare [--data_dir=DIR]
+    python -m vae_jax.compare --configs=configs/vae_mnist.py,configs/dfc_mnist.py --workdir=runs/compare
+                              [--config.KEY=VALUE ...]
 
+The second form trains every config first, into WORKDIR/NAME, one after another, and goes on where it was stopped. It
 writes compare.md and compare.json (the table, the t-tests), compare.html (everything, self-contained), compare.png
 (every figure on one sheet) and each figure as a PNG of its own. Workdirs that differ in nothing but their seed share
 a row of the table, mean ± standard deviation; pictures and tests are of the first.
@@ -16,9 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from vae_jax import cli, page
-from vae_jax.config import differences, flat, read_config
+from vae_jax.config import check_config, differences, flat, read_config
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
@@ -27,6 +31,7 @@ from vae_jax.latents import interpolate
 from vae_jax.metrics.statistics import PairedTest, paired_t_tests
 from vae_jax.pictures import example_indices
 from vae_jax.rngs import root_key
+from vae_jax.train import train
 from vae_jax.weight_files import check_weights
 from vae_jax.workdir import read_lines, write_text
 
@@ -264,17 +269,36 @@ def _html(judged: str, table, test_tables: Mapping, pictures: Mapping[str, bytes
     return page.page("Comparison", f"Judged on {judged}.", *sections)
 
 
+def train_all(configs: Sequence[ConfigDict], output: str | Path) -> list[str]:
+    """Trains each config into output/NAME, or goes on there; returns these workdirs."""
+    names = [config.name for config in configs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"Two of the configs are called {repeated[0]!r}; their workdirs would be the same.")
+    for config in configs:
+        check_config(config)
+        check_weights(config)
+    for number, config in enumerate(configs, 1):
+        print(f"training {config.name} ({number} of {len(configs)})", flush=True)
+        if train(config, str(Path(output) / config.name)) is None:
+            raise UserError("Stopped before the comparison. The same command goes on from there.")
+    return [str(Path(output) / name) for name in names]
+
+
 def main() -> None:
     """The command line."""
-    if len(WORKDIRS.value) < 2:
-        raise UserError("--workdirs takes two or more folders of trained runs, separated by commas.")
-    compare(WORKDIRS.value, WORKDIR.value, DATA_DIR.value)
+    if bool(CONFIGS.value) == bool(WORKDIRS.value):
+        raise UserError("Say what to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
+    workdirs = WORKDIRS.value or train_all(cli.load_configs(CONFIGS.value), WORKDIR.value)
+    if len(workdirs) < 2:
+        raise UserError("A comparison takes two or more runs, separated by commas.")
+    compare(workdirs, WORKDIR.value, DATA_DIR.value)
     print((Path(WORKDIR.value) / "compare.md").read_text())
     print(f"page: {Path(WORKDIR.value) / 'compare.html'}")
 
 
 if __name__ == "__main__":
-    WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained runs, separated by commas.", required=True)
+    WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained runs, separated by commas.")
+    CONFIGS = flags.DEFINE_list("configs", None, "Configs to train and compare, FILE.py[:variant], by commas.")
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the runs found them.")
     cli.run(main)
