@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
+from vae_jax.data.contract import in_memory
 from vae_jax.errors import UserError
 from vae_jax.metrics import METRICS, laplacian_variance, load_metrics
 from vae_jax.metrics.statistics import paired_t_tests
@@ -121,4 +122,4 @@ def test_digit_accuracy(size):
 
 def test_digit_accuracy_needs_labels():
     with pytest.raises(UserError, match="digit_accuracy needs labels"):
-        load_metrics(["psnr", "digit_accuracy"], 28, labelled=False)
+        load_metrics(["psnr", "digit_accuracy"], in_memory(np.zeros((2, 28, 28, 1), np.uint8)))

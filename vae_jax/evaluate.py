@@ -43,8 +43,7 @@ def make_evaluate(
 
     The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
     """
-    labelled = "label" in dataset.read(np.arange(1))
-    weights = jax.device_put(load_metrics(metrics, min(dataset.image_shape[:2]), labelled), replicated(mesh))
+    weights = jax.device_put(load_metrics(metrics, dataset), replicated(mesh))
     batch_size = -(-batch_size // mesh.size) * mesh.size
     indices, mask = padded_indices(dataset.size, batch_size)
     feed = Feed(dataset, mesh)

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
+from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
 from vae_jax.metrics.blur import blur_percent
@@ -43,8 +45,10 @@ def default_metrics(image_size: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def load_metrics(names: Sequence[str], image_size: int, labelled: bool) -> dict[str, Any]:
-    """The weights of the metrics that have any; UserError where a name, a weights file or the data do not fit."""
+def load_metrics(names: Sequence[str], dataset: Dataset) -> dict[str, Any]:
+    """The weights of the metrics that have any, to judge the images of `dataset` by; UserError where a name, a weights
+    file or the data do not fit."""
+    image_size, labelled = min(dataset.image_shape[:2]), "label" in dataset.read(np.arange(1))
     metrics = {name: look_up(METRICS, name, "metric") for name in names}
     frozen = {name: metric for name, metric in metrics.items() if isinstance(metric, FrozenMetric)}
     for name, metric in frozen.items():
@@ -52,7 +56,7 @@ def load_metrics(names: Sequence[str], image_size: int, labelled: bool) -> dict[
             raise UserError(f"{name} needs images of at least {metric.min_size} pixels, not {image_size}.")
         if metric.labelled and not labelled:
             raise UserError(f"{name} needs labels, which these data do not have.")
-    return {name: metric.load() for name, metric in frozen.items()}
+    return {name: metric.load(dataset) for name, metric in frozen.items()}
 
 
 def measure(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.checks import equal_shapes
+from vae_jax.data.contract import Dataset
 from vae_jax.metrics.perceptual import FrozenMetric
 
 CLASSIFIER = "mnist_classifier"
@@ -31,7 +32,7 @@ def _target_accuracy(target: jax.Array, recon: jax.Array, weights: Any, labels: 
     return _reads(target, weights, labels)
 
 
-def _load() -> Any:
+def _load(dataset: Dataset) -> Any:
     return load_backbone(CLASSIFIER, "", ("logits",))
 
 

@@ -1,30 +1,34 @@
-"""Metrics that look through a frozen network."""
+"""Metrics that need something before the first batch, and those that look through a frozen network."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from vae_jax.backbones import BACKBONES
+from vae_jax.data.contract import Dataset
 from vae_jax.losses.lpips import LPIPS, load_lpips, lpips
 
 
 class FrozenMetric(NamedTuple):
     """A metric with weights. Called like the others it finds them; a compiled evaluation passes them as an argument.
 
-    files: the weights files it needs. min_size: smallest height and width. load: () -> weights.
+    files: the weights files it needs. min_size: smallest height and width.
+    load: (data set that is judged) -> weights, which may be numbers that hold for the whole of it. Where the metric is
+      called like the others, the data set is the targets of the call, as they are: floats too.
     apply: (target, recon, weights) -> [B], with a fourth argument, labels [B], if `labelled`.
     """
 
     files: tuple[str, ...]
     min_size: int
-    load: Callable[[], Any]
+    load: Callable[[Dataset], Any]
     apply: Callable[..., jax.Array]
     labelled: bool = False
 
     def __call__(self, target: jax.Array, recon: jax.Array, *labels: jax.Array) -> jax.Array:
-        return self.apply(target, recon, self.load(), *labels)
+        targets = Dataset(len(target), target.shape[1:], lambda indices: {"image": np.asarray(target)[indices]})
+        return self.apply(target, recon, self.load(targets), *labels)
 
 
 def _lpips(net: str) -> FrozenMetric:
@@ -33,7 +37,7 @@ def _lpips(net: str) -> FrozenMetric:
 
     backbone, heads, taps = LPIPS[net]
     min_size = max(BACKBONES[backbone].taps[tap] for tap in taps)
-    return FrozenMetric((backbone, heads), min_size, functools.partial(load_lpips, net), apply)
+    return FrozenMetric((backbone, heads), min_size, lambda dataset: load_lpips(net), apply)
 
 
 lpips_alex = _lpips("alex")
