@@ -48,7 +48,8 @@ COLUMNS = {
     "bce": ("BCE nats", ".2f"),
     "kl": ("KL nats", ".2f"),
     "blur_percent": ("blur %", ".2f"),
-    "lpips_alex": ("LPIPS-alex", ".4f"),  # this and the next where they were judged
+    "normalised_error": ("normalised error %", ".2f"),  # this and the next two where they were judged
+    "lpips_alex": ("LPIPS-alex", ".4f"),
     "digit_accuracy": ("digit accuracy", ".4f"),
     "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
 }

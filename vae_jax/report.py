@@ -10,7 +10,14 @@ from vae_jax import page
 from vae_jax.config import flat
 from vae_jax.workdir import read_lines, write_text
 
-UNITS = {"psnr": "dB", "bce": "nats per image", "kl": "nats per image", "cross_entropy": "nats", "blur_percent": "%"}
+UNITS = {
+    "psnr": "dB",
+    "bce": "nats per image",
+    "kl": "nats per image",
+    "cross_entropy": "nats",
+    "blur_percent": "%",
+    "normalised_error": "%",
+}
 
 
 def write_report(workdir: str | Path) -> Path:

@@ -16,6 +16,7 @@ from vae_jax.metrics.blur import blur_percent
 from vae_jax.metrics.digits import digit_accuracy, target_digit_accuracy
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
 from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplacian_variance, target_laplacian_variance
+from vae_jax.metrics.normalised import normalised_error
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
 from vae_jax.metrics.ssim import ssim
@@ -30,6 +31,7 @@ METRICS = {
     "target_laplacian_variance": target_laplacian_variance,
     "residual_laplacian_variance": residual_laplacian_variance,
     "blur_percent": blur_percent,
+    "normalised_error": normalised_error,  # relative to the whole data set that is judged
     "lpips_alex": lpips_alex,  # version 0.1
     "lpips_vgg": lpips_vgg,
     "digit_accuracy": digit_accuracy,  # of MNIST's digits, which need labels
@@ -38,7 +40,7 @@ METRICS = {
 
 
 def default_metrics(image_size: int) -> tuple[str, ...]:
-    """What is judged unless somebody asks for more: all that needs no weights, and lpips_alex where its weights are."""
+    """What is judged unless somebody asks for more: all that needs no loading, and lpips_alex where its weights are."""
     names = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric)]
     if image_size >= lpips_alex.min_size and all(map(has_weights, lpips_alex.files)):
         names.append("lpips_alex")
