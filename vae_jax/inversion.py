@@ -1,0 +1,237 @@
+"""Inverted features side by side: generators, and gradient descent on the image (Dosovitskiy and Brox 2016, 4.3).
+
+    python -m vae_jax.inversion --workdirs=runs/invert_conv5,runs/invert_conv5_se --workdir=DIR [--images=100]
+                                [--descent_steps=500] [--data_dir=DIR]
+
+writes inversion.md and inversion.json (table 8: normalised errors of images and of features), inversion.html
+(everything, self-contained) and as PNGs the reconstructions, images that are encoded and inverted again and again,
+interpolations between features, and what becomes of an object's position and colour. All workdirs invert the same
+features. --descent_steps=0 leaves out the gradient descent, which takes the longest.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+from PIL import Image
+
+from vae_jax import cli, page
+from vae_jax.config import flat, read_config
+from vae_jax.errors import UserError
+from vae_jax.evaluate import load_eval_dataset
+from vae_jax.inference import Model, Run, load_workdir
+from vae_jax.latents import interpolate
+from vae_jax.losses.pixel import l2
+from vae_jax.losses.total_variation import total_variation
+from vae_jax.metrics.normalised import mean_distance
+from vae_jax.rngs import root_key
+from vae_jax.weight_files import check_weights
+from vae_jax.workdir import write_text
+
+DESCENT = "gradient descent"
+ITERATIONS = (1, 2, 4, 6, 8, 12, 16, 20)  # of encoding and inverting again, as in figures 15 and 16
+SHOWN = 8
+TV_WEIGHT = 1.0
+RATE = 0.03
+BATCH = 50
+
+
+def descend(
+    features_of: Callable[[jax.Array], jax.Array], target: jax.Array, shape: Sequence[int], key: jax.Array, steps: int
+) -> np.ndarray:
+    """Images [B, *shape] in [0, 1] whose features come close to `target` [B, ...], by gradient descent from grey noise.
+
+    Equation (8): ||Phi(x) - Phi||^2 / ||Phi||^2 plus TV_WEIGHT times the total variation per pixel (Mahendran and
+    Vedaldi 2015, with Adam in place of their momentum).
+    """
+    size = jnp.sum(jnp.square(target).reshape(len(target), -1), axis=1)
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
+
+    def loss(x):
+        return jnp.sum(l2(target, features_of(x)) / size + TV_WEIGHT * total_variation(x) / np.prod(shape[:2]))
+
+    @jax.jit
+    def step(x, state):
+        update, state = optimizer.update(jax.grad(loss)(x), state)
+        return jnp.clip(optax.apply_updates(x, update), 0, 1), state
+
+    x = jnp.clip(0.5 + 0.1 * jax.random.normal(key, (len(target), *shape)), 0, 1)
+    state = optimizer.init(x)
+    for _ in range(steps):
+        x, state = step(x, state)
+    return np.asarray(x)
+
+
+def encode_again(model: Model, images: np.ndarray, iterations: Sequence[int] = ITERATIONS) -> list[np.ndarray]:
+    """What is left of images [N, H, W, C] after encoding and decoding them so many times, one array per entry."""
+    left, kept = images, []
+    for count in range(1, max(iterations) + 1):
+        left = np.asarray(model.reconstruct(left))
+        kept += [left] if count in iterations else []
+    return kept
+
+
+def positions_and_colours(image: np.ndarray) -> np.ndarray:
+    """Six images [6, H, W, C] of an image [H, W, C]: half as large, left, in the middle, right, on grey, and whole with
+    its colours exchanged in turn. Grey images keep their shade."""
+    height, width, channels = image.shape
+    pixels = Image.fromarray((255 * image).round().astype(np.uint8).squeeze())
+    small = np.asarray(pixels.resize((width // 2, height // 2), Image.Resampling.BICUBIC), np.float32) / 255
+    small = small.reshape(height // 2, width // 2, channels)
+    placed = np.full((3, *image.shape), 0.5, np.float32)
+    top = height // 4
+    for canvas, left in zip(placed, (0, width // 4, width - width // 2), strict=True):
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return np.concatenate([placed, np.stack([np.roll(image, turn, axis=-1) for turn in range(3)])])
+
+
+def invert(
+    workdirs: Sequence[str], output: str | Path, data_dir: str | None = None, count: int = 100, steps: int = 500
+) -> dict[str, Any]:
+    """Judges all workdirs on the same `count` images and writes the comparison into `output`; returns its table."""
+    if count < SHOWN:
+        raise UserError(f"--images is {count}; the pictures show {SHOWN}, and errors need as many.")
+    for workdir in workdirs:
+        check_weights(read_config(workdir))
+    runs = [load_workdir(workdir) for workdir in workdirs]
+    _check_same_features(workdirs, runs)
+    dataset = load_eval_dataset(runs[0], data_dir)
+    chosen = np.unique(np.linspace(0, dataset.size - 1, count).astype(int))
+    images = dataset.read(chosen)["image"].astype(np.float32) / 255
+    models = _named(runs)
+    first = next(iter(models.values()))
+
+    # ---- invert --------------------------------------------------------------------------------------------------
+    encode = _in_batches(lambda batch: first.encode(batch)[0])
+    features = encode(images)
+    inverted = {name: _in_batches(model.decode)(features) for name, model in models.items()}
+    if steps:
+        inverted[DESCENT] = _descend_all(runs[0], features, images.shape[1:], steps)
+
+    # ---- numbers -------------------------------------------------------------------------------------------------
+    image_scale, feature_scale = mean_distance(_rows(images)), mean_distance(_rows(features))
+    rows = []
+    for name, made in inverted.items():
+        error = 100 * np.linalg.norm(_rows(made) - _rows(images), axis=1).mean() / image_scale
+        feature_error = 100 * np.linalg.norm(_rows(encode(made)) - _rows(features), axis=1).mean() / feature_scale
+        rows.append({"name": name, "image_error": float(error), "feature_error": float(feature_error)})
+    config = runs[0].config
+    record = {
+        "inverted": config.inverted.to_dict(),
+        "images": len(images),
+        "data": config.data.name,
+        "split": config.data.eval,
+        "descent": {"steps": steps, "tv_weight": TV_WEIGHT, "rate": RATE} if steps else None,
+        "workdirs": list(workdirs),
+        "rows": rows,
+    }
+    _write(Path(output), record, _pictures(models, images, inverted))
+    return record
+
+
+def _rows(arrays: np.ndarray) -> np.ndarray:
+    return arrays.reshape(len(arrays), -1)
+
+
+def _in_batches(function: Callable) -> Callable[[np.ndarray], np.ndarray]:
+    def run(arrays: np.ndarray) -> np.ndarray:
+        parts = np.array_split(arrays, -(-len(arrays) // BATCH))
+        return np.concatenate([np.asarray(function(part)) for part in parts])
+
+    return run
+
+
+def _descend_all(run: Run, features: np.ndarray, shape: Sequence[int], steps: int) -> np.ndarray:
+    system, frozen, done, made = run.experiment.system, run.experiment.system.encoder_frozen(), 0, []
+    for batch in np.array_split(features, -(-len(features) // BATCH)):
+        key = jax.random.fold_in(root_key(run.config.seed, "sample"), done)
+        encode = lambda x: system.encode(run.state.params, run.state.stats, frozen, x)[0]  # noqa: E731
+        made.append(descend(encode, jnp.asarray(batch), shape, key, steps))
+        done += len(batch)
+        print(f"gradient descent: {done:,} of {len(features):,} images", flush=True)
+    return np.concatenate(made)
+
+
+def _named(runs: Sequence[Run]) -> dict[str, Model]:
+    """Models by the names of their configs, numbered where two have the same."""
+    models: dict[str, Model] = {}
+    for run in runs:
+        name = run.config.name
+        models[name if name not in models else f"{name} ({len(models) + 1})"] = Model(run)
+    return models
+
+
+def _check_same_features(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
+    keys = ("inverted.name", "inverted.tap", "inverted.weights", "data.name", "data.eval", "data.crop", "image_size")
+    for workdir, run in zip(workdirs, runs, strict=True):
+        if run.config.system != "inversion":
+            raise UserError(f"{workdir} is a {run.config.system}, not an inversion.")
+        for key in keys:
+            a, b = (flat(r.config.to_dict())[key] for r in (runs[0], run))
+            if a != b:
+                raise UserError(f"{workdirs[0]} and {workdir} invert other things: {key} is {a!r} in one, {b!r} in the "
+                                "other.")  # fmt: skip
+
+
+def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    from vae_jax import figures  # matplotlib: only where it is used
+
+    shown = np.linspace(0, len(images) - 1, SHOWN).astype(int)
+    originals = images[shown]
+    rows = [("images", originals)] + [(name, made[shown]) for name, made in inverted.items()]
+    pictures = {"Reconstructions": figures.image_rows(rows)}
+    for name, model in models.items():
+        again = zip(ITERATIONS, encode_again(model, originals), strict=True)
+        rows = [("images", originals)] + [(str(count), left) for count, left in again]
+        pictures[f"Encoded again, {name}"] = figures.image_rows(rows)
+        pairs = zip(originals[::2], originals[1::2], strict=True)
+        rows = [("", np.concatenate([a[None], interpolate(model, a, b), b[None]])) for a, b in pairs]
+        shares = [f"{share:g}" for share in np.linspace(0, 1, rows[0][1].shape[0] - 2).round(2)]
+        pictures[f"Interpolation, {name}"] = figures.image_rows(rows, ["image", *shares, "image"])
+        rows = []
+        for image in originals[:3]:
+            six = positions_and_colours(image)
+            rows += [("images", six), ("inverted", np.asarray(model.reconstruct(six)))]
+        pictures[f"Position and colour, {name}"] = figures.image_rows(rows)
+    return pictures
+
+
+def _write(output: Path, record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    for title, png in pictures.items():
+        (output / f"{title.lower().replace(', ', '_').replace(' ', '_')}.png").write_bytes(png)
+    write_text(output / "inversion.json", json.dumps(record, indent=2) + "\n")
+    layer = f"{record['inverted']['name']} {record['inverted']['tap']}"
+    lead = (
+        f"Normalised errors of {record['images']:,} images of {record['data']}, split {record['split']}, made from "
+        f"{layer}: 100 % is the mean distance of two of the images, or of their features."
+    )
+    table = (["", "image error %", "feature error %"], [
+        [row["name"], f"{row['image_error']:.1f}", f"{row['feature_error']:.1f}"] for row in record["rows"]
+    ])  # fmt: skip
+    write_text(output / "inversion.md", f"{lead}\n\n{page.markdown_table(*table)}")
+    sections = [page.section("Numbers", page.table(*table))]
+    sections += [page.section(title, page.picture(png, title)) for title, png in pictures.items()]
+    write_text(output / "inversion.html", page.page(f"Inversion of {layer}", lead, *sections))
+
+
+def main() -> None:
+    """The command line."""
+    invert(WORKDIRS.value, WORKDIR.value, DATA_DIR.value, IMAGES.value, STEPS.value)
+    print((Path(WORKDIR.value) / "inversion.md").read_text())
+    print(f"page: {Path(WORKDIR.value) / 'inversion.html'}")
+
+
+if __name__ == "__main__":
+    WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained inversions, separated by commas.", required=True)
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the runs found them.")
+    IMAGES = flags.DEFINE_integer("images", 100, "How many images of the eval split, spread evenly.", lower_bound=1)
+    STEPS = flags.DEFINE_integer("descent_steps", 500, "Of the gradient descent; 0: none.", lower_bound=0)
+    cli.run(main)
