@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from test_latents import make_workdir
 
-from vae_jax.compare import COLUMNS, _table
+from vae_jax.compare_tables import COLUMNS, results
 from vae_jax.data.contract import in_memory
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, judged_by, load_eval_dataset, make_judge
@@ -145,5 +145,5 @@ def test_an_evaluation_judges_it_where_the_config_names_it(tmp_path):
 
 def test_its_column():
     row = {"name": "x", "seeds": [0], "mean": {NAME: 12.344}, "std": {NAME: None}}
-    header, rows = _table({"originals": {}, "rows": [row]})
+    header, rows = results({"originals": {}, "rows": [row]})
     assert header[2] == COLUMNS[NAME][0] == "normalised error %" and rows[1][2] == "12.34"

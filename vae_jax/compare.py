@@ -22,39 +22,25 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from vae_jax import cli, page
+from vae_jax.compare_tables import COLUMNS, ORIGINALS, RATIO, SHARPNESS, html, results, t_tests
 from vae_jax.config import check_config, differences, flat, read_config
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.latents import interpolate
-from vae_jax.metrics.statistics import PairedTest, paired_t_tests
+from vae_jax.metrics.statistics import paired_t_tests
 from vae_jax.pictures import example_indices
 from vae_jax.rngs import root_key
 from vae_jax.train import train
 from vae_jax.weight_files import check_weights
 from vae_jax.workdir import read_lines, write_text
 
-ORIGINALS = "originals"
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
 SAMPLES = 10
 LARGE = 48  # pixels
 ODD_CLASS = 1  # the article sets ones apart: they have few edges
-COLUMNS = {
-    "mse": ("MSE", ".5f"),
-    "psnr": ("PSNR dB", ".2f"),
-    "ssim": ("SSIM", ".4f"),
-    "bce": ("BCE nats", ".2f"),
-    "kl": ("KL nats", ".2f"),
-    "blur_percent": ("blur %", ".2f"),
-    "normalised_error": ("normalised error %", ".2f"),  # this and the next two where they were judged
-    "lpips_alex": ("LPIPS-alex", ".4f"),
-    "digit_accuracy": ("digit accuracy", ".4f"),
-    "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
-}
-RATIO = "Laplacian variance / originals'"
-SHARPNESS = "Laplacian variance"
 
 
 @dataclasses.dataclass
@@ -105,12 +91,12 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     write_text(output / "compare.json", json.dumps(record, indent=2) + "\n")
     config = runs[0].config
     judged = f"{dataset.size:,} images of {config.data.name}, split {config.data.eval}"
-    table, test_tables = _table(numbers), {title: _test_table(list_) for title, list_ in tests.items()}
+    table, test_tables = results(numbers), {title: t_tests(list_) for title, list_ in tests.items()}
     markdown = [f"Judged on {judged}.\n", page.markdown_table(*table)]
     for title, test_table in test_tables.items():
         markdown += [f"Paired t-tests of the {SHARPNESS}, {title}:\n", page.markdown_table(*test_table)]
     write_text(output / "compare.md", "\n".join(markdown))
-    write_text(output / "compare.html", _html(judged, table, test_tables, pictures))
+    write_text(output / "compare.html", html(judged, table, test_tables, pictures))
     return record
 
 
@@ -234,40 +220,6 @@ def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dic
         f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()
     }
     return {ORIGINALS: originals, "rows": rows}
-
-
-def _table(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    names = numbers["rows"][0]["mean"]
-    formats = {name: COLUMNS.get(name, (name, ".3f" if name == RATIO else ".4f")) for name in names}
-
-    def cell(row: Mapping, name: str) -> str:
-        spec, std = formats[name][1], row["std"][name]
-        return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
-
-    header = ["", "seeds"] + [title for title, _ in formats.values()]
-    originals = [ORIGINALS, ""] + [
-        f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
-    ]  # fmt: skip
-    rows = [[row["name"], str(len(row["seeds"]))] + [cell(row, name) for name in formats] for row in numbers["rows"]]
-    return header, [originals, *rows]
-
-
-def _test_table(tests: Sequence[PairedTest]) -> tuple[list[str], list[list[str]]]:
-    def p_value(p: float) -> str:
-        return f"{p:.2g}" if p else "< 1e-300"
-
-    rows = [[f"{t.first} - {t.second}", f"{t.difference:.4f}", f"{t.t:.2f}", p_value(t.p), f"{t.images:,}"]
-            for t in tests]  # fmt: skip
-    return ["pair", "mean difference", "T", "p", "images"], rows
-
-
-def _html(judged: str, table, test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
-    tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
-    sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
-                             page.table(*table))]  # fmt: skip
-    sections += [page.section(name, page.picture(png, name)) for name, png in pictures.items()]
-    sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
-    return page.page("Comparison", f"Judged on {judged}.", *sections)
 
 
 def train_all(configs: Sequence[ConfigDict], output: str | Path) -> list[str]:

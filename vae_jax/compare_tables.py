@@ -1,0 +1,61 @@
+"""The tables of a comparison, and its page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vae_jax import page
+from vae_jax.metrics.statistics import PairedTest
+
+ORIGINALS = "originals"
+COLUMNS = {
+    "mse": ("MSE", ".5f"),
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "bce": ("BCE nats", ".2f"),
+    "kl": ("KL nats", ".2f"),
+    "blur_percent": ("blur %", ".2f"),
+    "normalised_error": ("normalised error %", ".2f"),  # this and the next two where they were judged
+    "lpips_alex": ("LPIPS-alex", ".4f"),
+    "digit_accuracy": ("digit accuracy", ".4f"),
+    "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
+}
+RATIO = "Laplacian variance / originals'"
+SHARPNESS = "Laplacian variance"
+
+
+def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The table of compare.json: header and rows, the originals first."""
+    names = numbers["rows"][0]["mean"]
+    formats = {name: COLUMNS.get(name, (name, ".3f" if name == RATIO else ".4f")) for name in names}
+
+    def cell(row: Mapping, name: str) -> str:
+        spec, std = formats[name][1], row["std"][name]
+        return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
+
+    header = ["", "seeds"] + [title for title, _ in formats.values()]
+    originals = [ORIGINALS, ""] + [
+        f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
+    ]  # fmt: skip
+    rows = [[row["name"], str(len(row["seeds"]))] + [cell(row, name) for name in formats] for row in numbers["rows"]]
+    return header, [originals, *rows]
+
+
+def t_tests(tests: Sequence[PairedTest]) -> tuple[list[str], list[list[str]]]:
+    """The t-tests of one subset: header and rows."""
+
+    def p_value(p: float) -> str:
+        return f"{p:.2g}" if p else "< 1e-300"
+
+    rows = [[f"{t.first} - {t.second}", f"{t.difference:.4f}", f"{t.t:.2f}", p_value(t.p), f"{t.images:,}"]
+            for t in tests]  # fmt: skip
+    return ["pair", "mean difference", "T", "p", "images"], rows
+
+
+def html(judged: str, table, test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
+    """The whole comparison as one page."""
+    tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
+    sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
+                             page.table(*table))]  # fmt: skip
+    sections += [page.section(name, page.picture(png, name)) for name, png in pictures.items()]
+    sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
+    return page.page("Comparison", f"Judged on {judged}.", *sections)
