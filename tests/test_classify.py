@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from test_cli import assert_mistake, run
 from test_latents import make_workdir, unlabelled
 
@@ -107,7 +110,20 @@ def test_an_accuracy_by_hand():
     """Two classes on a line, learnt without exception; two of five test codes lie on the other side."""
     z = np.array([[-3], [-2], [-1], [1], [2], [3]], np.float32)
     labels = np.array([4, 4, 4, 8, 8, 8])
-    assert svm_accuracy(1.0, z, labels, np.array([[-5], [-0.5], [0.5], [4], [9]]), np.array([4, 8, 4, 8, 8])) == 0.6
+    assert svm_accuracy(0.1, z, labels, np.array([[-5], [-0.5], [0.5], [4], [9]]), np.array([4, 8, 4, 8, 8])) == 0.6
+
+
+@pytest.mark.parametrize("c", module.CS)
+@pytest.mark.parametrize("width", [3, 130])
+def test_an_accuracy_is_that_of_scikit_learns_pipeline(width, c):
+    """Codes fewer and more than the 90 examples, which two solvers are for."""
+    rng = np.random.default_rng(width)
+    z = (rng.normal(size=(150, width)) + 0.3 * (np.arange(150) % 3)[:, None]) * rng.uniform(0.1, 9, width) + 5
+    labels = np.arange(150) % 3
+    pipeline = make_pipeline(StandardScaler(), LinearSVC(C=c, dual=width > 90, max_iter=10_000, tol=1e-6))
+    expected = pipeline.fit(z[:90], labels[:90]).score(z[90:], labels[90:])
+    accuracy = svm_accuracy(c, z[:90], labels[:90], z[90:], labels[90:])
+    assert 0.35 < accuracy < 1 and abs(accuracy - expected) <= 1 / 60
 
 
 def test_mean_and_deviation_are_over_the_folds():

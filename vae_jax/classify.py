@@ -31,7 +31,8 @@ from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.latents import encode_dataset
 from vae_jax.workdir import write_text
 
-CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # what is tried; larger is less regularised
+CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # what is tried; from 1 on the solver crawls, where codes are as many as examples
+MAX_ITERATIONS = 10_000  # of the solver, which needs some hundred
 HELD_OUT = 5  # one in so many examples of each class of the first fold is what C is chosen by
 READ = 250  # images that are read at a time where labels come with images only
 
@@ -54,7 +55,7 @@ def svm_accuracy(c: float, z_train: np.ndarray, train: np.ndarray, z_test: np.nd
 
     mean, std = z_train.mean(axis=0), z_train.std(axis=0)
     std = np.where(np.ptp(z_train, axis=0) > 0, std, 1)
-    svm = LinearSVC(C=c, dual=False).fit((z_train - mean) / std, train)
+    svm = LinearSVC(C=c, dual="auto", max_iter=MAX_ITERATIONS, random_state=0).fit((z_train - mean) / std, train)
     return float(svm.score((z_test - mean) / std, test))
 
 
