@@ -16,9 +16,15 @@ def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 
 def make_train_step(
-    system: System, optimizers: Mapping[str, optax.GradientTransformation], ema_decay: float = 0.0
+    system: System,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    ema_decay: float = 0.0,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The pure step (state, frozen, batch, root_key) -> (state, scalars).
+
+    `augment` (key, images) -> images, float32 [B, H, W, C] in [0, 1], changes the images before the system sees them;
+    their height and width may change with it. Its key follows from the step, as everything random does.
 
     One `jax.vjp` of the terms; each player's row of `system.rules` is pulled back as the cotangent, and only that
     player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term or a
@@ -31,6 +37,9 @@ def make_train_step(
     def train_step(state: State, frozen, batch, root_key: jax.Array):
         key = jax.random.fold_in(root_key, state.step)
         batch = to_float(batch)
+        if augment is not None:
+            key, augment_key = jax.random.split(key)
+            batch["image"] = augment(augment_key, batch["image"])
 
         def forward(params):
             return system.terms(params, state.stats, frozen, batch, key, state.step)
