@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.data.grey = False  # one channel in place of three
     config.data.per_class = 0  # learn from the first so many examples of each label; 0: from all of the split
     config.data.crop = "square"  # 'square' (centred, largest), 'none', 'TOP,LEFT,HEIGHT,WIDTH', or 'pad' with black
+    config.data.random_crop = 0  # train on random windows of image_size in images of so many pixels; 0: no windows
     config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed
 
     config.backbone = ConfigDict()

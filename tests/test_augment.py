@@ -4,9 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from vae_jax import load_model
+from vae_jax.config import check_config
+from vae_jax.data import load_dataset
+from vae_jax.data.augment import make_augmentation, random_windows
+from vae_jax.data.contract import Dataset, central_window, in_memory
+from vae_jax.errors import UserError
+from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
+from vae_jax.inference import load_workdir
 from vae_jax.state import init_state
 from vae_jax.systems.contract import System
+from vae_jax.train import train
 from vae_jax.train_step import make_train_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
@@ -43,3 +53,56 @@ def test_the_step_sees_the_augmented_images():
         assert scalars["size"] == 4 * 4 * 4 * 3
         seen.append(float(scalars["sum"]))
     assert seen[0] == seen[2] != seen[1]
+
+
+def test_windows_are_slices_and_all_equally_likely():
+    """Of images that tell the place of every pixel: a row is 10, a column is 1, a channel 1000."""
+    count = 12_000
+    row, column, channel = np.meshgrid(np.arange(6), np.arange(5), np.arange(2), indexing="ij")
+    image = (10 * row + column + 1000 * channel).astype(np.float32)
+    images = jnp.broadcast_to(image, (count, *image.shape))
+    windows = np.asarray(jax.jit(random_windows, static_argnums=2)(jax.random.key(1), images, 3))
+    tops, lefts = np.divmod(windows[:, 0, 0, 0].astype(int), 10)
+    for window, top, left in zip(windows[:200], tops, lefts, strict=False):
+        np.testing.assert_array_equal(window, image[top : top + 3, left : left + 3])
+    counts = np.histogram2d(tops, lefts, (np.arange(5), np.arange(4)))[0]
+    assert counts.sum() == count
+    np.testing.assert_allclose(counts, 1000, atol=5 * np.sqrt(1000))  # 4 x 3 positions
+    again = jax.jit(random_windows, static_argnums=2)(jax.random.key(1), images, 3)
+    np.testing.assert_array_equal(windows, again)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_central_window(streamed):
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 12, 3), dtype=np.uint8)
+    whole = in_memory(images, np.arange(3))
+    dataset = Dataset(3, whole.image_shape, whole.read) if streamed else whole
+    window = central_window(dataset, 6)
+    assert window.image_shape == (6, 6, 3) and (window.arrays is None) == streamed
+    read = window.read(np.array([2, 0]))
+    np.testing.assert_array_equal(read["image"], images[[2, 0], 1:7, 3:9])
+    np.testing.assert_array_equal(read["label"], [2, 0])
+
+
+def test_random_crops_are_for_training_only(smoke, tmp_path):
+    """A run learns from windows of 28 in 36 pixels, and everything else of it is about 28."""
+    config = smoke("vae_mnist")
+    config.data.random_crop = 36
+    assert load_dataset(config, "train", augmented=True).image_shape == (36, 36, 1)
+    assert load_dataset(config, "train").image_shape == load_dataset(config, "test").image_shape == (28, 28, 1)
+    held = load_dataset(config, "test", augmented=True).arrays["image"]
+    np.testing.assert_array_equal(load_dataset(config, "test").arrays["image"], held[:, 4:32, 4:32])
+    metrics = train(config.lock(), str(tmp_path / "run"))
+    run = load_workdir(tmp_path / "run")
+    assert run.experiment.batch["image"].shape == (8, 36, 36, 1)
+    offline = summarise(evaluate_run(run, load_eval_dataset(run, None)))
+    assert offline == {name: metrics[name] for name in offline}
+    assert load_model(tmp_path / "run").reconstruct(np.zeros((1, 28, 28, 1))).shape == (1, 28, 28, 1)
+
+
+def test_random_crops_that_are_too_small(smoke):
+    config = smoke("vae_mnist")
+    assert make_augmentation(config) is None
+    config.data.random_crop = 27
+    with pytest.raises(UserError, match=r"data.random_crop is 27, smaller than the windows of image_size \(28\)"):
+        check_config(config)

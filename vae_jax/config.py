@@ -48,6 +48,11 @@ def check_config(config: ConfigDict) -> None:
     if config.data.crop not in CROPS and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
         crops = ", ".join(map(repr, CROPS))
         raise UserError(f"data.crop is {config.data.crop!r}; expected {crops} or 'TOP,LEFT,HEIGHT,WIDTH'.")
+    if config.data.random_crop and config.data.random_crop < config.image_size:
+        raise UserError(
+            f"data.random_crop is {config.data.random_crop}, smaller than the windows of image_size "
+            f"({config.image_size}) that are cut from it. Make it larger, or 0 for no random crops."
+        )
     if config.data.per_class < 0:
         raise UserError(f"data.per_class is {config.data.per_class}; it cannot be negative.")
     if not 0 <= config.ema < 1:
@@ -57,7 +62,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
-    """Height, width and channels of the images that the config asks for."""
+    """Height, width and channels of the images that networks see."""
     return config.image_size, config.image_size, 1 if config.data.grey else 3
 
 

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from vae_jax.data.augment import make_augmentation
 from vae_jax.errors import UserError, nearest
 from vae_jax.metrics import METRICS, FrozenMetric, measure
 from vae_jax.optim import make_optimizer
@@ -27,10 +28,12 @@ class Experiment(NamedTuple):
     optimizers: dict[str, optax.GradientTransformation]
     init: Callable[..., State]  # (pretrained) -> the first state
     batch: dict[str, jax.ShapeDtypeStruct]  # what a train step is given, uint8 images
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None  # what it does to them first
+    seen: dict[str, jax.ShapeDtypeStruct]  # what everybody else is given, and the system after augmentation
 
 
 def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], labelled: bool) -> Experiment:
-    """Everything that follows from the config and the shape of an image, with every name in it checked."""
+    """Everything that follows from the config and the shape of an image that networks see, with every name checked."""
     system = make_system(config, image_shape)
     players = set(system.rules)
     if players != set(config.optimizers):
@@ -40,20 +43,23 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
             f"{wrong[0]!r} is missing or too many. {nearest(wrong[0], players)}"
         )
     optimizers = {player: make_optimizer(config.optimizers[player], config.steps) for player in players}
-    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, *image_shape), "uint8")}
-    if labelled:
-        batch["label"] = jax.ShapeDtypeStruct((config.batch_size,), "int32")
+    augmentation = make_augmentation(config)
+    held = (augmentation.size, augmentation.size, image_shape[2]) if augmentation else image_shape
+    labels = {"label": jax.ShapeDtypeStruct((config.batch_size,), "int32")} if labelled else {}
+    batch, seen = (
+        {"image": jax.ShapeDtypeStruct((config.batch_size, *shape), "uint8"), **labels} for shape in (held, image_shape)
+    )
 
     def init(pretrained=None) -> State:
-        example = to_float(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), batch))
+        example = to_float(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), seen))
         return init_state(system, optimizers, root_key(config.seed, "init"), example, config.ema > 0, pretrained)
 
-    return Experiment(system, optimizers, init, batch)
+    return Experiment(system, optimizers, init, batch, augmentation.apply if augmentation else None, seen)
 
 
 def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
     """Follows the shapes of a train step and of an evaluation, without computing: UserError where they do not fit."""
-    step = make_train_step(experiment.system, experiment.optimizers, config.ema)
+    step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
     metrics = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric)]
 
     def evaluate(state, batch):
@@ -68,7 +74,7 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
                 "ema averages parameters, and these networks' running statistics belong to the newest ones"
             )
         jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
-        jax.eval_shape(evaluate, state, experiment.batch)
+        jax.eval_shape(evaluate, state, experiment.seen)
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         reason = str(error).partition("\n---")[0]  # without jax's remark on its own frames
         raise UserError(f"The parts of this config do not fit together: {reason}") from None

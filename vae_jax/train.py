@@ -41,17 +41,17 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     mesh = make_mesh(config.batch_size)
 
     # ---- data ----------------------------------------------------------------------------------------------------
-    data = load_dataset(config, config.data.train)
+    data = load_dataset(config, config.data.train, augmented=True)
     eval_data = load_dataset(config, config.data.eval)
     batches = TrainBatches(data, config.seed, config.batch_size, mesh)
     say(
         f"data: {config.data.name}, {data.size:,} images to learn from, {eval_data.size:,} to be judged on, "
-        f"{'x'.join(map(str, data.image_shape))}"
+        f"{'x'.join(map(str, eval_data.image_shape))}"
     )
 
     # ---- system --------------------------------------------------------------------------------------------------
     labelled = "label" in data.read(np.arange(1))
-    experiment = make_experiment(config, data.image_shape, labelled)
+    experiment = make_experiment(config, eval_data.image_shape, labelled)
     frozen = experiment.system.frozen()
     check_shapes(config, experiment, frozen)
     workdir = open_workdir(workdir, config)
@@ -78,7 +78,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
         note_run(workdir, step)
 
     # ---- functions -----------------------------------------------------------------------------------------------
-    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema)
+    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
     unroll = config.steps_per_call if jax.default_backend() == "cpu" else 1
     train_call = make_train_call(train_step, unroll)
     judge = make_judge(config, experiment, eval_data, mesh, workdir)

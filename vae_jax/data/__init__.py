@@ -1,14 +1,14 @@
 """Data sets by name. A new one is one file and one line here; any other name is looked up in tensorflow-datasets.
 
-`DATASETS[name](config, split)` reads one split ('train', 'test') as a `Dataset`; `load_dataset` also takes slices
-such as 'train[:55000]' or 'train[90%:]'.
+`DATASETS[name](config, split)` reads one split ('train', 'test') as a `Dataset` of images of `augment.held_shape`;
+`load_dataset` also takes slices such as 'train[:55000]' or 'train[90%:]'.
 """
 
 import functools
 
 from ml_collections import ConfigDict
 
-from vae_jax.data.contract import Dataset, first_of_each_class, take
+from vae_jax.data.contract import Dataset, central_window, first_of_each_class, take
 from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.idx import idx_or_tfds
 from vae_jax.data.image_folder import image_folder
@@ -26,10 +26,11 @@ DATASETS = {
 }
 
 
-def load_dataset(config: ConfigDict, split: str) -> Dataset:
+def load_dataset(config: ConfigDict, split: str, augmented: bool = False) -> Dataset:
     """A split of the data set that `config.data` names, checked to hold at least one image.
 
-    Of the split to learn from, the first `data.per_class` examples of each label where that is not 0.
+    Of the split to learn from, the first `data.per_class` examples of each label where that is not 0. Images are the
+    central windows of `image_size`; with `augmented` they are as the augmentation of a train step takes them.
     """
     base, bounds = parse_split(split)
     dataset = DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, base)
@@ -42,4 +43,4 @@ def load_dataset(config: ConfigDict, split: str) -> Dataset:
         raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
     if split == config.data.train and config.data.get("per_class", 0):
         dataset = first_of_each_class(dataset, config.data.per_class)
-    return dataset
+    return dataset if augmented else central_window(dataset, config.image_size)

@@ -85,6 +85,23 @@ def take(dataset: Dataset, start: int, stop: int) -> Dataset:
     return dataset if (start, stop) == (0, dataset.size) else _subset(dataset, slice(start, stop))
 
 
+def central_window(dataset: Dataset, size: int) -> Dataset:
+    """The same examples, of each image the window [size, size] in the middle; the nearer to the upper left of two."""
+    height, width, channels = dataset.image_shape
+    if (height, width) == (size, size):
+        return dataset
+    top, left = (height - size) // 2, (width - size) // 2
+
+    def cut(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        window = arrays["image"][:, top : top + size, left : left + size]
+        return {**arrays, "image": np.ascontiguousarray(window)}
+
+    if dataset.arrays is not None:
+        arrays = cut(dataset.arrays)
+        return in_memory(arrays["image"], arrays.get("label"), dataset.notes, dataset.attributes)
+    return dataset._replace(image_shape=(size, size, channels), read=lambda indices: cut(dataset.read(indices)))
+
+
 def _subset(dataset: Dataset, chosen: slice | np.ndarray) -> Dataset:
     """The examples with these indices, in this order."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vae_jax.config import image_shape
+from vae_jax.data.augment import held_shape
 from vae_jax.data.contract import Dataset, in_memory, one_hot
 from vae_jax.data.images import to_uint8
 from vae_jax.data.slices import parse_split
@@ -22,7 +22,7 @@ THREADS = 4
 
 
 def read_image(path: Path, config: ConfigDict) -> np.ndarray | str:
-    """The file as uint8 [image_size, image_size, C], or in words why it cannot be read."""
+    """The file as uint8 of `held_shape`, or in words why it cannot be read."""
     try:
         with Image.open(path) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
@@ -42,7 +42,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     """
     folder, files = _files(config, split)
     classes = _classes(folder.parent, {split, *(parse_split(s)[0] for s in (config.data.train, config.data.eval))})
-    shape = image_shape(config)
+    shape = held_shape(config)
     streamed = len(files) * int(np.prod(shape)) > config.data.memory_limit
 
     kept, images, unreadable = [], [], {}

@@ -4,7 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
-from vae_jax.config import image_shape
+from vae_jax.data.augment import held_shape
 from vae_jax.errors import UserError
 
 
@@ -23,7 +23,7 @@ def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | 
 
 
 def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
-    """A picture as uint8 [image_size, image_size, 1 or 3], upright, cropped, resized with anti-aliasing; or padded."""
+    """A picture as uint8 of `held_shape`, upright, cropped, resized with anti-aliasing; or padded."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or floats
         values, high = np.asarray(image, np.float32), 1.0 if image.mode == "F" else 65535.0
@@ -34,7 +34,7 @@ def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if config.data.grey else "RGB")
-    size = (config.image_size, config.image_size)
+    size = held_shape(config)[:2]
     if config.data.crop == "pad":
         image = _pad(image, size)
     box = crop_box(config.data.crop, *image.size)
@@ -56,7 +56,7 @@ def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def fit_array(array: np.ndarray, config: ConfigDict) -> np.ndarray:
     """The same for uint8 [h, w, 1 or 3], untouched where it already has the size and colours asked for."""
     whole = crop_box(config.data.crop, array.shape[1], array.shape[0]) in (None, (0, 0, array.shape[1], array.shape[0]))
-    if array.shape == image_shape(config) and whole:
+    if array.shape == held_shape(config) and whole:
         return array
     return to_uint8(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array), config)
 

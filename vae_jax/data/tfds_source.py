@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.config import image_shape
+from vae_jax.data.augment import held_shape
 from vae_jax.data.contract import Attributes, Dataset, in_memory, one_hot
 from vae_jax.data.images import fit_array
 from vae_jax.errors import UserError, nearest
@@ -42,7 +42,7 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
     if "image" not in builder.info.features or builder.info.features["image"].np_dtype != np.uint8:
         raise UserError(f"{name} has no feature 'image' of uint8; its features are {', '.join(builder.info.features)}.")
 
-    size, shape = builder.info.splits[split].num_examples, image_shape(config)
+    size, shape = builder.info.splits[split].num_examples, held_shape(config)
     attributes = _attributes(builder, split, tfds)
     if size * int(np.prod(shape)) <= config.data.memory_limit:
         batch = _batch(_stored(builder, split, tfds), config)

@@ -1,0 +1,50 @@
+"""Random views of the training images: pure functions of a key, run on the device in the compiled train step.
+
+Only training sees them. A data set holds its images at the augmentation's `size`; everybody but the train step is given
+their central window of `image_size`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from vae_jax.config import image_shape
+
+
+class Augmentation(NamedTuple):
+    """What a train step does to its images before anything sees them.
+
+    size: height and width of the images that it takes.
+    apply: (key, images [B, size, size, C]) -> [B, image_size, image_size, C], all float32 in [0, 1].
+    """
+
+    size: int
+    apply: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def random_windows(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
+    """A window [size, size] of each of images [B, H, W, C]; every position in an image is equally likely."""
+    batch, height, width, channels = images.shape
+    row_key, column_key = jax.random.split(key)
+    rows = jax.random.randint(row_key, (batch,), 0, height - size + 1)
+    columns = jax.random.randint(column_key, (batch,), 0, width - size + 1)
+
+    def window(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (row, column, 0), (size, size, channels))
+
+    return jax.vmap(window)(images, rows, columns)
+
+
+def make_augmentation(config: ConfigDict) -> Augmentation | None:
+    """What the config does to its training images; None where it leaves them as they are."""
+    size = config.data.get("random_crop", 0)  # absent in the workdirs of earlier versions
+    return Augmentation(size, functools.partial(random_windows, size=config.image_size)) if size else None
+
+
+def held_shape(config: ConfigDict) -> tuple[int, int, int]:
+    """Height, width and channels at which images are read: `image_shape`, or what the augmentation takes."""
+    augmentation, shape = make_augmentation(config), image_shape(config)
+    return (augmentation.size, augmentation.size, shape[2]) if augmentation else shape
