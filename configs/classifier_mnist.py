@@ -20,6 +20,7 @@ def get_config(arg: str = ""):
     config.log_every = 625
     config.data.grey = True
     config.classes = 10
+    config.network = {"name": "mnist"}
     config.terms.cross_entropy = common.term(1.0)
     config.optimizers.classifier = common.rmsprop(1e-3)
     return common.shrink(config, arg, QUICK)

@@ -25,7 +25,7 @@ def apply(weights, images: jax.Array, taps: Sequence[str]) -> dict[str, jax.Arra
     if dense and images.shape[1:3] != (28, 28):
         raise ValueError(f"{' and '.join(sorted(dense))} of mnist_classifier need images of 28x28, not {images.shape}")
     images = images.astype(jax.tree.leaves(weights)[0].dtype)
-    features = MnistClassifier().apply({"params": weights}, images, not dense)
+    features = MnistClassifier().apply({"params": weights}, images, convolutions_only=not dense)
     return {tap: features[tap].astype(jnp.float32) for tap in taps}
 
 

@@ -1,9 +1,11 @@
 """Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], or to a code of any shape where encoding is
-not random; a decoder maps latents to images, a discriminator images to its layers by name, `logits` [B] among them.
+not random; a decoder maps latents to images, a discriminator images to its layers by name, `logits` [B] among them, a
+classifier likewise, with `logits` [B, classes].
 
-All are called with `train`, which normalisation layers need: batch statistics while training, running ones after.
-A new network is one file and one line here. They are made as `ENCODERS[name](latents, **options)`,
-`DECODERS[name](image_shape, **options)` and `DISCRIMINATORS[name](**options)`.
+All are called with `train`, which normalisation layers need (batch statistics while training, running ones after) and
+dropout does, for which they are given a key. A new network is one file and one line here. They are made as
+`ENCODERS[name](latents, **options)`, `DECODERS[name](image_shape, **options)`, `DISCRIMINATORS[name](**options)` and
+`CLASSIFIERS[name](classes, **options)`.
 """
 
 from vae_jax.models.celeba import CelebaDecoder, CelebaEncoder
@@ -15,8 +17,9 @@ from vae_jax.models.deepsim import (
     DeepsimEncoder,
     DeepsimGenerator,
 )
+from vae_jax.models.exemplar import ExemplarCnn
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
-from vae_jax.models.mnist import MnistDecoder, MnistEncoder
+from vae_jax.models.mnist import MnistClassifier, MnistDecoder, MnistEncoder
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 
 ENCODERS = {
@@ -37,3 +40,4 @@ DECODERS = {
     "deepsim_conv_generator": DeepsimConvGenerator,
 }
 DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator}
+CLASSIFIERS = {"mnist": MnistClassifier, "exemplar": ExemplarCnn}

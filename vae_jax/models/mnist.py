@@ -61,7 +61,7 @@ class MnistClassifier(nn.Module):
     classes: int = 10
 
     @nn.compact
-    def __call__(self, x: jax.Array, convolutions_only: bool = False) -> dict[str, jax.Array]:
+    def __call__(self, x: jax.Array, train: bool = False, convolutions_only: bool = False) -> dict[str, jax.Array]:
         taps = {}
         taps["relu1"] = x = nn.relu(_conv(32, "conv1", padding="VALID")(x))
         taps["relu2"] = x = nn.relu(_conv(64, "conv2", padding="VALID")(max_pool_2x2(x)))

@@ -5,8 +5,9 @@ from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
 from vae_jax.losses import cross_entropy
-from vae_jax.models.mnist import MnistClassifier
+from vae_jax.models import CLASSIFIERS
 from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.networks import make_network, run
 
 
 def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -14,21 +15,23 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     del image_shape
     if list(config.terms) != ["cross_entropy"]:
         raise UserError(f"A classifier has the one term cross_entropy, not {', '.join(config.terms)}.")
-    network = MnistClassifier(config.classes)
+    network = make_network(CLASSIFIERS, "network", config.network, config.classes)
 
     def init(key, batch):
         if "label" not in batch:
             raise UserError(f"The data set {config.data.name} has no labels, which a classifier learns from.")
         return {"classifier": network.init(key, batch["image"])["params"]}, {}
 
-    def logits(params, images):
-        return network.apply({"params": params["classifier"]}, images)["logits"]
+    def logits(params, stats, images, train, key=None):
+        layers, stats = run(network, "classifier", params["classifier"], stats, images, train, key)
+        return layers["logits"], stats
 
     def terms(params, stats, frozen, batch, key, step):
-        return {"cross_entropy": jnp.mean(cross_entropy(logits(params, batch["image"]), batch["label"]))}, stats
+        scores, stats = logits(params, stats, batch["image"], train=True, key=key)
+        return {"cross_entropy": jnp.mean(cross_entropy(scores, batch["label"]))}, stats
 
     def evaluate(params, stats, frozen, batch):
-        scores = logits(params, batch["image"])
+        scores, _ = logits(params, stats, batch["image"], train=False)
         return None, {
             "cross_entropy": cross_entropy(scores, batch["label"]),
             "accuracy": (jnp.argmax(scores, axis=1) == batch["label"]).astype(jnp.float32),
