@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.data.per_class = 0  # learn from the first so many examples of each label; 0: from all of the split
     config.data.crop = "square"  # 'square' (centred, largest), 'none', 'TOP,LEFT,HEIGHT,WIDTH', or 'pad' with black
     config.data.random_crop = 0  # train on random windows of image_size in images of so many pixels; 0: no windows
+    config.data.augment = ""  # what training does to its images, a name in vae_jax.data.augment.AUGMENTATIONS
     config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed
 
     config.backbone = ConfigDict()
@@ -35,7 +36,7 @@ def get_config() -> ConfigDict:
     config.backbone.dtype = "float32"  # or 'bfloat16': what perceptual networks compute in
 
     config.terms = ConfigDict()  # loss terms by name, see term()
-    config.optimizers = ConfigDict()  # by player, see rmsprop() and adam()
+    config.optimizers = ConfigDict()  # by player, see rmsprop(), adam() and sgd()
 
     config.log_every = 500  # steps between progress lines
     config.eval_every = 5_000  # steps between evaluations, with grids of reconstructions and samples
@@ -59,6 +60,11 @@ def rmsprop(learning_rate: float, schedule: str = "constant", warmup_steps: int 
 def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, beta1: float = 0.9) -> ConfigDict:
     """Adam; `schedule` is constant, cosine, halving (after each fifth of the run) or deepsim (from step 300,000 on)."""
     return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=beta1, beta2=0.999, eps=1e-8)
+
+
+def sgd(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, momentum: float = 0.9) -> ConfigDict:
+    """Gradient descent with momentum."""
+    return _optimizer("sgd", learning_rate, schedule, warmup_steps, momentum=momentum)
 
 
 def _optimizer(name: str, learning_rate: float, schedule: str, warmup_steps: int, **options) -> ConfigDict:

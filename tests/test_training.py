@@ -86,7 +86,7 @@ def test_the_same_command_again_changes_nothing(finished, smoke):
 
 
 @pytest.mark.parametrize(
-    "name", ["dfc_mnist_best", "classifier_mnist", pytest.param("vae_celeba", marks=pytest.mark.slow)]
+    "name", ["dfc_mnist_best", "classifier_mnist", "exemplar_cnn", pytest.param("vae_celeba", marks=pytest.mark.slow)]
 )
 def test_stopped_and_resumed_is_bit_equal(name, smoke, tmp_path, monkeypatch, capsys):
     """SIGINT in the middle of a run of six steps, after the second."""

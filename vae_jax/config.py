@@ -48,6 +48,8 @@ def check_config(config: ConfigDict) -> None:
     if config.data.crop not in CROPS and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
         crops = ", ".join(map(repr, CROPS))
         raise UserError(f"data.crop is {config.data.crop!r}; expected {crops} or 'TOP,LEFT,HEIGHT,WIDTH'.")
+    if config.get("classes", 1) < 1:
+        raise UserError(f"classes is {config.classes}; it must be at least 1.")
     if config.data.random_crop and config.data.random_crop < config.image_size:
         raise UserError(
             f"data.random_crop is {config.data.random_crop}, smaller than the windows of image_size "

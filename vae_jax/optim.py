@@ -46,7 +46,12 @@ def adam(
     return optax.chain(optax.add_decayed_weights(weight_decay), optimizer) if weight_decay else optimizer
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"rmsprop": rmsprop, "adam": adam}
+def sgd(schedule: optax.Schedule, *, momentum: float = 0.9) -> optax.GradientTransformation:
+    """Gradient descent with momentum: the step is the rate times the sum of all gradients, each momentum^age."""
+    return optax.sgd(schedule, momentum=momentum)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"rmsprop": rmsprop, "adam": adam, "sgd": sgd}
 
 
 def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.data.contract import Dataset, central_window, first_of_each_class, take
 from vae_jax.data.embedded import mnist_5k
+from vae_jax.data.exemplars import exemplars
 from vae_jax.data.idx import idx_or_tfds
 from vae_jax.data.image_folder import image_folder
 from vae_jax.data.slices import parse_split
@@ -17,12 +18,19 @@ from vae_jax.data.synthetic import synthetic
 from vae_jax.data.tfds_source import tfds_source
 from vae_jax.errors import UserError
 
+
+def read_whole(config: ConfigDict, split: str) -> Dataset:
+    """A whole split, as its reader has it."""
+    return DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, split)
+
+
 DATASETS = {
     "mnist": idx_or_tfds,
     "fashion_mnist": idx_or_tfds,
     "mnist_5k": mnist_5k,
     "image_folder": image_folder,
     "synthetic": synthetic,
+    "exemplars": functools.partial(exemplars, read_source=read_whole),
 }
 
 
@@ -33,7 +41,7 @@ def load_dataset(config: ConfigDict, split: str, augmented: bool = False) -> Dat
     central windows of `image_size`; with `augmented` they are as the augmentation of a train step takes them.
     """
     base, bounds = parse_split(split)
-    dataset = DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, base)
+    dataset = read_whole(config, base)
     dataset = take(dataset, *bounds(dataset.size))
     if dataset.arrays is not None and "label" in dataset.arrays and "classes" in config:
         low, high = dataset.arrays["label"].min(initial=0), dataset.arrays["label"].max(initial=0)

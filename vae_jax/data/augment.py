@@ -1,7 +1,7 @@
 """Random views of the training images: pure functions of a key, run on the device in the compiled train step.
 
-Only training sees them. A data set holds its images at the augmentation's `size`; everybody but the train step is given
-their central window of `image_size`.
+A new one is one line in AUGMENTATIONS. Only training sees them: a data set holds its images at the augmentation's
+`size`, and everybody but the train step is given their central windows of `image_size`.
 """
 
 import functools
@@ -12,6 +12,8 @@ import jax
 from ml_collections import ConfigDict
 
 from vae_jax.config import image_shape
+from vae_jax.data.exemplar_views import exemplar_views, view_size
+from vae_jax.errors import UserError, look_up
 
 
 class Augmentation(NamedTuple):
@@ -38,10 +40,27 @@ def random_windows(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
     return jax.vmap(window)(images, rows, columns)
 
 
+def random_crop(config: ConfigDict) -> Augmentation:
+    """Windows of `image_size` in images of `data.random_crop` pixels."""
+    return Augmentation(config.data.random_crop, functools.partial(random_windows, size=config.image_size))
+
+
+def exemplar(config: ConfigDict) -> Augmentation:
+    """Exemplar-CNN's views of patches of `image_size`."""
+    return Augmentation(view_size(config), functools.partial(exemplar_views, size=config.image_size))
+
+
+AUGMENTATIONS: dict[str, Callable[[ConfigDict], Augmentation]] = {"exemplar": exemplar}
+
+
 def make_augmentation(config: ConfigDict) -> Augmentation | None:
     """What the config does to its training images; None where it leaves them as they are."""
-    size = config.data.get("random_crop", 0)  # absent in the workdirs of earlier versions
-    return Augmentation(size, functools.partial(random_windows, size=config.image_size)) if size else None
+    crop, name = config.data.get("random_crop", 0), config.data.get("augment", "")  # absent in earlier workdirs
+    if crop and name:
+        raise UserError(f"data.random_crop ({crop}) and data.augment ({name!r}) exclude each other: leave one out.")
+    if name:
+        return look_up(AUGMENTATIONS, name, "data.augment")(config)
+    return random_crop(config) if crop else None
 
 
 def held_shape(config: ConfigDict) -> tuple[int, int, int]:
