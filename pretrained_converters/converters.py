@@ -23,7 +23,7 @@ from vae_jax.experiment import make_experiment
 from vae_jax.inference import load_workdir
 from vae_jax.losses.lpips import LPIPS
 from vae_jax.state import digest, eval_params, flatten
-from vae_jax.weight_files import WEIGHTS, how_to_get, is_url, weights_dir
+from vae_jax.weight_files import TRAINED, WEIGHTS, how_to_get, is_url, weights_dir
 from vae_jax.workdir import open_workdir
 
 ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applications", "licence": "Apache-2.0"}
@@ -31,25 +31,41 @@ ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applicatio
 
 def mnist_classifier(source: Path, output: Path | None) -> Path:
     """The article's classifier (Keras 2 HDF5), or a workdir of configs/classifier_mnist.py."""
-    output = _weights_file("mnist_classifier", output)
-    expected = jax.eval_shape(lambda: BACKBONES["mnist_classifier"].init(jax.random.key(0), ()))
     if source.is_dir():
+        return trained("mnist_classifier")(source, output)
+    output = _weights_file("mnist_classifier", output)
+    weights = fit(keras_hdf5.read_classifier(source), _shapes("mnist_classifier"), str(source))
+    save_weights(output, weights, {**ARTICLE, "source": source.name, "source_sha256": sha256(source.read_bytes())})
+    return output
+
+
+def trained(name: str) -> Callable[[Path, Path | None], Path]:
+    """A converter of a workdir of the config in TRAINED; of a classifier, the layers that the backbone has."""
+
+    def convert(source: Path, output: Path | None) -> Path:
+        output = _weights_file(name, output)
         run = load_workdir(source)
         if set(run.state.params) != {"classifier"}:
             raise UserError(f"{source} holds the players {', '.join(run.state.params)}, not a classifier.")
-        weights = fit(flatten(eval_params(run.state)["classifier"]), expected, str(source))
+        params = eval_params(run.state)["classifier"]
+        weights = fit(flatten(params), _shapes(name), str(source), whole=params)
+        state_digest, data = digest(run.state.params), run.config.data
+        learnt_from = f"{data.name} of {data.source}" if "source" in data else data.name
         manifest = {
-            "origin": f"configs/classifier_mnist.py, {run.config.data.name}, seed {run.config.seed}, "
-            f"step {int(run.state.step)}",
-            "state_digest": digest(run.state.params),
-            **_judged(source, digest(run.state.params)),
+            "origin": f"configs/{TRAINED[name]}.py, {learnt_from}, seed {run.config.seed}, step {int(run.state.step)}",
+            "state_digest": state_digest,
+            **_judged(source, state_digest),
             "licence": "Apache-2.0",
         }
-    else:
-        weights = fit(keras_hdf5.read_classifier(source), expected, str(source))
-        manifest = {**ARTICLE, "source": source.name, "source_sha256": sha256(source.read_bytes())}
-    save_weights(output, weights, manifest)
-    return output
+        save_weights(output, weights, manifest)
+        return output
+
+    return convert
+
+
+def _shapes(name: str):
+    """The shapes of all weights of a backbone."""
+    return jax.eval_shape(lambda: BACKBONES[name].init(jax.random.key(0), tuple(BACKBONES[name].taps)))
 
 
 def _judged(workdir: Path, state_digest: str) -> dict[str, float]:
@@ -158,6 +174,7 @@ def article_vae(get_config: Callable[[], ConfigDict]) -> Callable[[Path, Path | 
 
 CONVERTERS = {
     "mnist_classifier": mnist_classifier,
+    "exemplar_cnn": trained("exemplar_cnn"),
     "vae_mnist": article_vae(vae_mnist.get_config),
     "dfc_mnist": article_vae(dfc_mnist.get_config),
     **{name: published(name) for name in STYLES},

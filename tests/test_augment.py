@@ -11,6 +11,7 @@ from vae_jax.config import check_config
 from vae_jax.data import load_dataset
 from vae_jax.data.augment import make_augmentation, random_windows
 from vae_jax.data.contract import Dataset, central_window, in_memory
+from vae_jax.data.images import fit_arrays
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
 from vae_jax.inference import load_workdir
@@ -92,6 +93,7 @@ def test_random_crops_are_for_training_only(smoke, tmp_path):
     assert load_dataset(config, "train").image_shape == load_dataset(config, "test").image_shape == (28, 28, 1)
     held = load_dataset(config, "test", augmented=True).arrays["image"]
     np.testing.assert_array_equal(load_dataset(config, "test").arrays["image"], held[:, 4:32, 4:32])
+    assert fit_arrays(np.zeros((2, 50, 40, 1), np.uint8), config).shape == (2, 36, 36, 1)
     metrics = train(config.lock(), str(tmp_path / "run"))
     run = load_workdir(tmp_path / "run")
     assert run.experiment.batch["image"].shape == (8, 36, 36, 1)

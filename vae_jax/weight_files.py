@@ -124,10 +124,18 @@ WEIGHTS = {
     )),
 }  # fmt: skip
 
+TRAINED = {"mnist_classifier": "classifier_mnist", "exemplar_cnn": "exemplar_cnn"}  # here, by these configs
+
 
 def how_to_get(name: str) -> str:
     """Every way to come by a weights file, a line each; for a name that nobody publishes, what kind of file it is."""
     command = f"python -m pretrained_converters.convert {name}"
+    if name in TRAINED:
+        config, workdir = f"configs/{TRAINED[name]}.py", f"runs/{TRAINED[name]}"
+        return (
+            f"It is trained here, and two commands make it:\n  python -m vae_jax.main --config={config} "
+            f"--workdir={workdir}\n  {command} --source={workdir}"
+        )
     if name not in WEIGHTS:
         return "Nobody publishes it; vae_jax.backbones.weights.save_weights writes such files."
     lines = [f"It is {WEIGHTS[name].what}. Any one of these makes it:"]
@@ -182,7 +190,7 @@ def check_weights(config: ConfigDict) -> None:
     for name, path in used:
         if path not in ("", RANDOM, RANDOM_DENSE):
             check_file(Path(path))
-        elif path != RANDOM and name in WEIGHTS:  # an unknown name is told with the nearest one where it is looked up
+        elif path != RANDOM and name in (*WEIGHTS, *TRAINED):  # an unknown name is told where it is looked up
             check_file(find_weights(name))
 
 

@@ -9,6 +9,7 @@ import jax
 from vae_jax.backbones.alexnet import alexnet
 from vae_jax.backbones.caffenet import caffenet, videonet
 from vae_jax.backbones.contract import Backbone
+from vae_jax.backbones.exemplar_cnn import exemplar_cnn
 from vae_jax.backbones.facenet import facenet
 from vae_jax.backbones.mnist_classifier import mnist_classifier
 from vae_jax.backbones.vgg import vgg16, vgg16_caffe, vgg19, vgg19_caffe
@@ -26,6 +27,7 @@ BACKBONES: dict[str, Backbone] = {
     "alexnet": alexnet,
     "caffenet": caffenet,
     "videonet": videonet,
+    "exemplar_cnn": exemplar_cnn,
     "facenet": facenet,
 }
 

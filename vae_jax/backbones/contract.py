@@ -37,16 +37,16 @@ def flax_backbone(
     taps: Mapping[str, int],
     largest: Mapping[str, int] = MappingProxyType({}),
 ) -> Backbone:
-    """A backbone of `module(images, taps) -> {tap: features}`, which computes no layer beyond the last tap."""
+    """A backbone of `module(images, taps=taps) -> {tap: features}`, which computes no layer beyond the last tap."""
 
     def init(key: jax.Array, chosen: tuple[str, ...]):
         size = max(taps[tap] for tap in chosen)
         images = jnp.zeros((1, size, size, 3))
-        return jax.jit(lambda k: module.init(k, preprocess(images), chosen)["params"])(key)
+        return jax.jit(lambda k: module.init(k, preprocess(images), taps=chosen)["params"])(key)
 
     def apply(tree, images: jax.Array, chosen: tuple[str, ...]) -> dict[str, jax.Array]:
         dtype = jax.tree.leaves(tree)[0].dtype
-        features = module.apply({"params": tree}, preprocess(images).astype(dtype), chosen)
+        features = module.apply({"params": tree}, preprocess(images).astype(dtype), taps=chosen)
         return {tap: features[tap].astype(jnp.float32) for tap in chosen}
 
     return Backbone(taps, init, apply, largest)

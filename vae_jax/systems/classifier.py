@@ -15,7 +15,8 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     del image_shape
     if list(config.terms) != ["cross_entropy"]:
         raise UserError(f"A classifier has the one term cross_entropy, not {', '.join(config.terms)}.")
-    network = make_network(CLASSIFIERS, "network", config.network, config.classes)
+    options = config.get("network", {"name": "mnist"})  # absent in earlier workdirs
+    network = make_network(CLASSIFIERS, "network", options, config.classes)
 
     def init(key, batch):
         if "label" not in batch:
