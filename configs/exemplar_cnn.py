@@ -8,7 +8,7 @@ It tells 16,000 patches of STL-10's 100,000 unlabelled images apart, of which it
 patches where gradients are large, the transformations (vae_jax/data/exemplar_views.py), SGD from a rate of 0.01 with
 momentum 0.9, dropout. Read in the authors' command for this network on STL-10, whose numbers have no names: 16,000
 classes, 1,200,000 steps, 128 images. Chosen here: a cosine in place of thirds whenever the validation error stands
-still, a new view at every step in place of some hundred that are kept, and no weight decay (their command has a 0.004).
+still, a new view at every step in place of a fixed number for each class, no weight decay (their command has a 0.004).
 
 What is judged are the patches themselves, without transformation: whether they are told apart.
 """

@@ -194,6 +194,7 @@ def test_what_cannot_be(smoke):
         with pytest.raises(UserError, match=message):
             make_augmentation(of(**changes))
     for changes, message in (
+        ({"eval": "test"}, "data.train is 'train' and data.eval is 'test', whose patches are other classes"),
         ({"source": "exemplars"}, "data.source is 'exemplars' itself"),
         ({"source_size": 31}, r"source_size is 31, smaller than the patches of image_size \(32\)"),
     ):

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.data.augment import held_shape
 from vae_jax.data.contract import Dataset, in_memory
+from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError
 
 STREAM = 2**64 - 1  # beside the seed, the key of the random numbers of this file: no epoch's
@@ -49,6 +50,12 @@ def _source_config(config: ConfigDict) -> ConfigDict:
     if config.data.source == "exemplars":
         raise UserError(
             "data.source is 'exemplars' itself; expected the data set whose images the patches are cut from."
+        )
+    train, judged = (parse_split(config.data[key])[0] for key in ("train", "eval"))
+    if train != judged:
+        raise UserError(
+            f"data.train is {train!r} and data.eval is {judged!r}, whose patches are other classes. "
+            f"Exemplars are judged on the split that they are learnt from: set data.eval to {train!r}."
         )
     if config.data.source_size < config.image_size:
         raise UserError(
