@@ -121,10 +121,10 @@ def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds:
 
 
 def _load(run: Run, source: Source, split: str) -> Dataset:
-    """A split at the size and in the colours of the run's images; other data than the run's own are cropped square."""
+    """A split at the size and in the colours of the run's images; of data that are named, the largest squares."""
     config = ConfigDict(run.config.to_dict())
-    if source.name not in (None, config.data.name):
-        config.data.update(name=source.name, dir="", crop="square")
+    if source.name is not None:
+        config.data.update(name=source.name, dir="", crop="square", random_crop=0)
     if source.dir is not None:
         config.data.dir = source.dir
     config.data.update(train=source.train, eval=source.test, per_class=0)

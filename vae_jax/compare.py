@@ -143,7 +143,8 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
         if len(players) > 1:
             told = dict.fromkeys(name for record in records for name in record)
             terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
-            names = [*terms, *(f"updated/{player}" for player in players)]
+            moved = [f"updated/{player}" for player in players]
+            names = [*terms, *(name for name in moved if any(record.get(name, 1.0) < 1.0 for record in records))]
             pictures[f"Training of {entry.name}"] = figures.curves(records, names)
     return pictures
 
