@@ -5,7 +5,7 @@ for pixels and 0.01 for features, both half a sum of squared differences, of col
 100 for the adversarial term, a mean over the batch of 64. Not published: the weights of autoencoder and VAE, and of any
 other comparator. Chosen here: the adversarial weight is proportional to the number of pixels, 100 at 227x227, as the
 sums that it stands against are; a feature weight is such that two different training images are as far apart by
-features as by pixels, measured on 200 photographs (caffenet and videonet: as published).
+features as by pixels, measured on 200 photographs (fc6 like conv5; caffenet and videonet as published).
 """
 
 from configs import common
@@ -16,6 +16,8 @@ FEATURE = {  # on squared differences, by comparator and tap
     ("alexnet", "relu3"): 0.0042,
     ("alexnet", "pool5"): 0.054,
     ("alexnet", "fc6"): 0.054,
+    ("untrained alexnet", "pool5"): 11.5,  # at 64x64
+    ("exemplar_cnn", "relu3"): 0.0105,
     ("caffenet", "pool5"): 0.01 / 2,
     ("videonet", "pool5"): 0.01 / 2,
 }
@@ -23,7 +25,8 @@ FEATURE = {  # on squared differences, by comparator and tap
 
 def full_loss(config, comparator: str, tap: str) -> None:
     """Gives a config the three terms, both players and their balance rule, in the paper's form."""
-    config.backbone.name = comparator
+    config.backbone.name = comparator.removeprefix("untrained ")
+    config.backbone.weights = "random" if comparator.startswith("untrained ") else ""
     config.terms.feature = common.term(FEATURE[comparator, tap], taps=(tap,))
     config.terms.l2 = common.term(IMAGE)
     config.terms.adversarial = common.term(ADVERSARIAL * (config.image_size / PUBLISHED_SIZE) ** 2)

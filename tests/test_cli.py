@@ -146,7 +146,7 @@ def test_numbers_that_make_no_sense(changes, words):
         ({"optimizers": {"vae": {"schedule": "cosin"}}}, "Unknown schedule 'cosin'. Did you mean 'cosine'"),
         ({"optimizers": {"vae": {"warmup_steps": 4}}}, "must be fewer than the run's steps"),
         ({"image_size": 7}, "at least 8 pixels for relu2"),
-        ({"optimizers": {"vae": {"name": "adam"}}}, "The optimizer adam has no option 'decay'. Did you mean 'weight_decay'"),
+        ({"optimizers": {"vae": {"name": "adam"}}}, "The optimizer adam has no option 'decay'. Did you mean"),
         ({"encoder": {"blocks": 2}}, "The network mnist .* has no option 'blocks'. It has none"),
     ],
 )  # fmt: skip

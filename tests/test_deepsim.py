@@ -210,6 +210,40 @@ def test_an_encoder_that_starts_from_imagenet(tmp_path, monkeypatch):
     assert make_system(config, (64, 64, 3)).pretrained() == {}
 
 
+FULL = {"feature", "l2", "adversarial"}
+VARIANTS = {
+    "deepsim_ae_stl10": dict.fromkeys(("alexnet", "random", "exemplar", "videonet", "caffenet"), FULL)
+    | {"se": {"l2"}, "l1": {"l1"}},
+    "deepsim_vae_imagenet": dict.fromkeys(("conv5", "videonet", "caffenet,64", "fc6"), FULL | {"kl"})
+    | {"se": {"l2", "kl"}},
+    "deepsim_invert_alexnet": dict.fromkeys(("conv5", "fc6", "fc7", "fc8,96", "fc6,random_dense"), FULL)
+    | {
+        "conv5,se": {"l2"},
+        "no_feature": {"l2", "adversarial"},
+        "no_adversarial": {"l2", "feature"},
+        "no_image": FULL - {"l2"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(name):
+    """Each makes a system of its terms and players, under a name of its own."""
+    names = set()
+    for variant, terms in VARIANTS[name].items():
+        config = load_config(f"{ROOT}/configs/{name}.py:{variant},quick")
+        system = make_system(config, (config.image_size, config.image_size, 3))
+        assert set(config.terms) == terms and set(system.rules) == set(config.optimizers)
+        assert ("discriminator" in system.rules) == ("adversarial" in terms) == ("gate" in config)
+        names.add(config.name)
+    assert len(names) == len(VARIANTS[name])
+
+
+def test_dense_layers_that_nobody_trained_are_in_the_name():
+    config = load_config(f"{ROOT}/configs/deepsim_invert_alexnet.py:fc7,random_dense,96,quick")
+    assert config.inverted.weights == "random_dense" and config.name == "deepsim_invert_alexnet_fc7_random_dense_96"
+
+
 def test_mistakes_in_the_config():
     def fails(match, name, **changes):
         config = load_config(f"{ROOT}/configs/{name}")
