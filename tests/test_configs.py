@@ -25,6 +25,8 @@ def test_shapes_of_init_and_step(name, variant):
     config = load_config(f"{ROOT}/configs/{name}.py:{variant}")
     if config.backbone.name != "mnist_classifier":
         config.backbone.weights = "random"  # the others do not come with the repository
+    if "inverted" in config:
+        config.inverted.weights = "random"
     check_config(config.lock())
     assert config.name.startswith(name)
     shape = (config.image_size, config.image_size, 1 if config.data.grey else 3)

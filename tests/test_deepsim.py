@@ -9,16 +9,14 @@ import optax
 import pytest
 from conftest import ROOT, find_convolutions
 
-from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.backbones import BACKBONES
 from vae_jax.backbones.weights import save_weights
 from vae_jax.cli import load_config
 from vae_jax.errors import UserError
-from vae_jax.inference import load_model
 from vae_jax.models.deepsim import DeepsimConvGenerator, DeepsimDecoder, DeepsimDiscriminator, DeepsimEncoder
 from vae_jax.state import flatten, init_state
 from vae_jax.systems import make_system
 from vae_jax.systems.deepsim import balance
-from vae_jax.train import train
 from vae_jax.train_step import make_train_step
 
 KEY = jax.random.key(3)
@@ -258,25 +256,3 @@ def test_mistakes_in_the_config():
     fails("at least 63 pixels for pool5, not 40", "deepsim_invert_alexnet.py:conv5,smoke", image_size=40)
     fails("Unknown tap 'conv5'", "deepsim_invert_alexnet.py:smoke", inverted={"tap": "conv5"})
     fails("The gate has no option 'low'", "deepsim_ae_stl10.py:smoke", gate={"low": 1.0})
-
-
-@pytest.mark.parametrize("name", ["deepsim_ae_stl10.py:smoke", "deepsim_invert_alexnet.py:conv5,smoke"])
-def test_from_training_to_a_model(name, tmp_path):
-    config = load_config(f"{ROOT}/configs/{name}")
-    config.data.grey = False
-    config.decoder.scale = config.discriminator.scale = SCALE
-    config.metrics = ()
-    metrics = train(config.lock(), str(tmp_path / "run"))
-    assert metrics["step"] == 4 and "feature" in metrics and "kl" not in metrics
-    model = load_model(tmp_path / "run")
-    x = np.random.default_rng(1).uniform(size=(2, 64, 64, 3)).astype(np.float32)
-    mean, logvar = model.encode(x)
-    assert mean.shape == (2, *model.latent_shape) and np.all(np.isneginf(logvar))
-    assert model.reconstruct(x).shape == x.shape and float(model.reconstruct(x).max()) <= 1
-    if config.system == "inversion":
-        weights = load_backbone("alexnet", "random", ("pool5",))
-        expected = BACKBONES["alexnet"].apply(weights, x, ("pool5",))["pool5"]
-        np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(UserError, match="has no prior to sample from"):
-        model.sample(jax.random.key(0), 2)
-    assert not list((tmp_path / "run" / "pictures").glob("samples_*"))

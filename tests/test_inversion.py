@@ -1,6 +1,8 @@
 """Inverting features: total variation and gradient descent by hand, and the command on two trained generators."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,11 @@ import pytest
 from conftest import ROOT, value_and_gradient
 
 from vae_jax import inversion
+from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.cli import load_config
+from vae_jax.config import read_config
 from vae_jax.errors import UserError
+from vae_jax.inference import load_model
 from vae_jax.losses.total_variation import total_variation
 from vae_jax.train import train
 
@@ -61,18 +66,31 @@ def test_positions_and_colours():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Inversions of conv5, with the full loss and with squares alone, and an autoencoder."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, variant in (("invert_alexnet", "conv5"), ("invert_alexnet", "conv5,se"), ("ae_stl10", "se")):
-        config = load_config(f"{ROOT}/configs/deepsim_{name}.py:{variant},smoke")
-        config.metrics = ()
-        train(config.lock(), str(folder / f"{name}_{variant}"))
-    return folder
+def workdirs(tmp_path_factory):
+    """Inversions of conv5, with the full loss and with squares alone."""
+    folders = [str(tmp_path_factory.mktemp("runs") / loss) for loss in ("full", "se")]
+    for workdir, variant in zip(folders, ("conv5", "conv5,se"), strict=True):
+        config = load_config(f"{ROOT}/configs/deepsim_invert_alexnet.py:{variant},smoke")
+        config.update(metrics=(), steps=2, steps_per_call=1, checkpoint_every=2, eval_every=2)
+        train(config.lock(), workdir)
+    return folders
 
 
-def test_the_command(runs, tmp_path):
-    workdirs = [str(runs / f"invert_alexnet_{variant}") for variant in ("conv5", "conv5,se")]
+def test_a_trained_inversion(workdirs):
+    """It encodes as AlexNet does, without anything random, and has no prior."""
+    model = load_model(workdirs[1])
+    x = np.random.default_rng(1).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    mean, logvar = model.encode(x)
+    assert mean.shape == (2, *model.latent_shape) and np.all(np.isneginf(logvar))
+    expected = BACKBONES["alexnet"].apply(load_backbone("alexnet", "random", ("pool5",)), x, ("pool5",))["pool5"]
+    np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-5)
+    assert model.reconstruct(x).shape == x.shape and float(model.reconstruct(x).max()) <= 1
+    with pytest.raises(UserError, match="has no prior to sample from"):
+        model.sample(jax.random.key(0), 2)
+    assert not list(Path(workdirs[1], "pictures").glob("samples_*"))
+
+
+def test_the_command(workdirs, tmp_path):
     record = inversion.invert(workdirs, tmp_path, count=9, steps=2)
     assert record == json.loads((tmp_path / "inversion.json").read_text())
     names = ["deepsim_invert_alexnet_conv5", "deepsim_invert_alexnet_conv5_se", "gradient descent"]
@@ -86,9 +104,13 @@ def test_the_command(runs, tmp_path):
     assert (tmp_path / "inversion.html").read_text().count("<img") == len(pictures) == 7
 
 
-def test_mistakes(runs, tmp_path):
-    first = str(runs / "invert_alexnet_conv5")
-    with pytest.raises(UserError, match="is a deepsim, not an inversion"):
-        inversion.invert([first, str(runs / "ae_stl10_se")], tmp_path, count=9)
+def test_mistakes(workdirs, tmp_path):
     with pytest.raises(UserError, match="--images is 3; the pictures show 8"):
-        inversion.invert([first], tmp_path, count=3)
+        inversion.invert(workdirs, tmp_path, count=3)
+    runs = [SimpleNamespace(config=read_config(workdir)) for workdir in workdirs]
+    runs[1].config.unlock().inverted.tap = "relu5"
+    with pytest.raises(UserError, match="invert other things: inverted.tap is 'pool5' in one, 'relu5' in the other"):
+        inversion._check_same_features(workdirs, runs)
+    runs[1].config.system = "deepsim"
+    with pytest.raises(UserError, match="is a deepsim, not an inversion"):
+        inversion._check_same_features(workdirs, runs)
