@@ -1,5 +1,6 @@
 """The contract of a frozen perceptual network."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -39,10 +40,11 @@ def flax_backbone(
 ) -> Backbone:
     """A backbone of `module(images, taps=taps) -> {tap: features}`, which computes no layer beyond the last tap."""
 
+    @functools.partial(jax.jit, static_argnums=1)  # compiled once for the same taps
     def init(key: jax.Array, chosen: tuple[str, ...]):
         size = max(taps[tap] for tap in chosen)
         images = jnp.zeros((1, size, size, 3))
-        return jax.jit(lambda k: module.init(k, preprocess(images), taps=chosen)["params"])(key)
+        return module.init(key, preprocess(images), taps=chosen)["params"]
 
     def apply(tree, images: jax.Array, chosen: tuple[str, ...]) -> dict[str, jax.Array]:
         dtype = jax.tree.leaves(tree)[0].dtype
