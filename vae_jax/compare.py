@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import cli, page
 from vae_jax.compare_tables import COLUMNS, ORIGINALS, RATIO, SHARPNESS, html, results, t_tests
-from vae_jax.config import check_config, differences, flat, read_config
+from vae_jax.config import check_alike, check_config, differences, read_config
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
@@ -31,6 +31,7 @@ from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.latents import interpolate
 from vae_jax.metrics.statistics import paired_t_tests
 from vae_jax.pictures import example_indices
+from vae_jax.report import always
 from vae_jax.rngs import root_key
 from vae_jax.train import train
 from vae_jax.weight_files import check_weights
@@ -143,20 +144,15 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
         if len(players) > 1:
             told = dict.fromkeys(name for record in records for name in record)
             terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
-            moved = [f"updated/{player}" for player in players]
-            names = [*terms, *(name for name in moved if any(record.get(name, 1.0) < 1.0 for record in records))]
+            names = [*terms, *(f"updated/{player}" for player in players)]
+            names = [name for name in names if not always(records, name)]
             pictures[f"Training of {entry.name}"] = figures.curves(records, names)
     return pictures
 
 
 def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     keys = ("data.name", "data.eval", "data.grey", "data.crop", "image_size")
-    for workdir, run in zip(workdirs[1:], runs[1:], strict=True):
-        for key in keys:
-            a, b = (flat(r.config.to_dict())[key] for r in (runs[0], run))
-            if a != b:
-                raise UserError(f"{workdirs[0]} and {workdir} cannot be compared: {key} is {a!r} in one, {b!r} in the "
-                                "other.")  # fmt: skip
+    check_alike(workdirs, [run.config for run in runs], keys, "cannot be compared")
 
 
 def _add(entries: list[Entry], workdir: str, run: Run, per_image: PerImage) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -97,6 +98,18 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         for key in sorted(a.keys() | b.keys())
         if key not in free and a.get(key) != b.get(key)
     ]
+
+
+def check_alike(workdirs: Sequence[str], configs: Sequence[ConfigDict], keys: Sequence[str], otherwise: str) -> None:
+    """UserError where a key of a workdir's config is not as in the first one's; `otherwise` says what follows."""
+    first, *others = (flat(config.to_dict()) for config in configs)
+    for workdir, other in zip(workdirs[1:], others, strict=True):
+        for key in keys:
+            if other[key] != first[key]:
+                raise UserError(
+                    f"{workdirs[0]} and {workdir} {otherwise}: {key} is {first[key]!r} in one, {other[key]!r} in the "
+                    "other."
+                )
 
 
 def flat(tree: dict, prefix: str = "") -> dict:

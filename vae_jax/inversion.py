@@ -22,7 +22,7 @@ from absl import flags
 from PIL import Image
 
 from vae_jax import cli, page
-from vae_jax.config import flat, read_config
+from vae_jax.config import check_alike, read_config
 from vae_jax.errors import UserError
 from vae_jax.evaluate import load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
@@ -172,11 +172,7 @@ def _check_same_features(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     for workdir, run in zip(workdirs, runs, strict=True):
         if run.config.system != "inversion":
             raise UserError(f"{workdir} is a {run.config.system}, not an inversion.")
-        for key in keys:
-            a, b = (flat(r.config.to_dict())[key] for r in (runs[0], run))
-            if a != b:
-                raise UserError(f"{workdirs[0]} and {workdir} invert other things: {key} is {a!r} in one, {b!r} in the "
-                                "other.")  # fmt: skip
+    check_alike(workdirs, [run.config for run in runs], keys, "invert other things")
 
 
 def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping[str, np.ndarray]) -> dict[str, bytes]:

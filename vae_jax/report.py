@@ -53,7 +53,7 @@ def write_report(workdir: str | Path) -> Path:
 
     trained = sorted({name for record in records for name in record if name != "step"})
     for title, names in (
-        ("Training", [n for n in trained if not n.startswith("eval/") and not _always(records, n)]),
+        ("Training", [n for n in trained if not n.startswith("eval/") and not always(records, n)]),
         ("Evaluation", [n for n in trained if n.startswith("eval/")]),
     ):
         if names:
@@ -74,6 +74,6 @@ def write_report(workdir: str | Path) -> Path:
     return target
 
 
-def _always(records: Sequence[Mapping[str, float]], name: str) -> bool:
+def always(records: Sequence[Mapping[str, float]], name: str) -> bool:
     """Whether this says of a player that it was updated at every step, which is no news."""
     return name.startswith("updated/") and all(record.get(name, 1.0) == 1.0 for record in records)
