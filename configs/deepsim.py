@@ -16,17 +16,16 @@ FEATURE = {  # on squared differences, by comparator and tap
     ("alexnet", "relu3"): 0.0042,
     ("alexnet", "pool5"): 0.054,
     ("alexnet", "fc6"): 0.054,
-    ("untrained alexnet", "pool5"): 11.5,  # at 64x64
     ("exemplar_cnn", "relu3"): 0.0105,
     ("caffenet", "pool5"): 0.01 / 2,
     ("videonet", "pool5"): 0.01 / 2,
 }
+UNTRAINED = 11.5  # the same for AlexNet's pool5 at 64x64 where nobody trained it
 
 
 def full_loss(config, comparator: str, tap: str) -> None:
     """Gives a config the three terms, both players and their balance rule, in the paper's form."""
-    config.backbone.name = comparator.removeprefix("untrained ")
-    config.backbone.weights = "random" if comparator.startswith("untrained ") else ""
+    config.backbone.name = comparator
     config.terms.feature = common.term(FEATURE[comparator, tap], taps=(tap,))
     config.terms.l2 = common.term(IMAGE)
     config.terms.adversarial = common.term(ADVERSARIAL * (config.image_size / PUBLISHED_SIZE) ** 2)

@@ -15,7 +15,7 @@ from configs import common, deepsim
 
 COMPARATORS = {
     "alexnet": ("alexnet", "relu3"),
-    "random": ("untrained alexnet", "pool5"),
+    "random": ("alexnet", "pool5"),  # untrained
     "exemplar": ("exemplar_cnn", "relu3"),
     "videonet": ("videonet", "pool5"),
     "caffenet": ("caffenet", "pool5"),
@@ -49,6 +49,9 @@ def get_config(arg: str = ""):
         config.optimizers.generator = common.adam(2e-4, schedule="deepsim")
     else:
         deepsim.full_loss(config, *COMPARATORS[loss])
+    if loss == "random":
+        config.backbone.weights = "random"
+        config.terms.feature.weight = deepsim.UNTRAINED
     if "smoke" in variants:
         config.backbone.weights = "random"
     return common.shrink(config, ",".join(part for part in variants if part != loss), QUICK)
