@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 from conftest import ROOT
 
 from vae_jax.cli import load_config
@@ -81,14 +82,18 @@ def hand_count(size: int, channels: int, scale: float, latents: int) -> float:
     return 2 * (forward + encoders + decoders + discriminators) / 1e9
 
 
-def test_operations_of_a_step():
+@pytest.mark.parametrize(
+    ("name", "size", "channels"), [("vaegan_mnist", 32, 1), ("vaegan_sharp_mnist", 32, 1), ("vaegan_celeba", 64, 3)]
+)
+def test_operations_of_a_step(name, size, channels):
     """What XLA counts in the compiled step against the hand count."""
-    config = load_config(f"{ROOT}/configs/vaegan_sharp_mnist.py")
-    system = make_system(config, (32, 32, 1))
+    config = load_config(f"{ROOT}/configs/{name}.py")
+    system = make_system(config, (size, size, channels))
     optimizers = dict.fromkeys(system.rules, optax.sgd(1.0))
-    batch = {"image": jax.ShapeDtypeStruct((8, 32, 32, 1), "float32")}
+    batch = {"image": jax.ShapeDtypeStruct((8, size, size, channels), "float32")}
     state = jax.eval_shape(lambda b: init_state(system, optimizers, KEY, b, ema=False), batch)
     step = jax.jit(make_train_step(system, optimizers)).lower(state, {}, batch, jax.eval_shape(lambda: KEY))
     counted = step.compile().cost_analysis()["flops"] / 8 / 1e9
-    expected = hand_count(32, 1, config.encoder.scale, config.latents)
-    assert 0.9 * expected < counted < 1.1 * expected, f"{counted:.4f} GFLOP, {expected:.4f} by hand"
+    expected = hand_count(size, channels, config.encoder.scale, config.latents)
+    print(f"{name}: {counted:.3f} GFLOP per image, {expected:.3f} by hand")
+    assert 0.9 * expected < counted < 1.1 * expected
