@@ -1,5 +1,7 @@
 """Every config key with its default. A config file starts from `get_config()` and changes what its paper says."""
 
+from collections.abc import Container
+
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
@@ -73,11 +75,35 @@ def _optimizer(name: str, learning_rate: float, schedule: str, warmup_steps: int
     )
 
 
+SIZES = ("quick", "smoke")
+PIXELS = "a number of pixels"
+
+
+def read_variants(arg: str, *choices: Container[str]) -> list[str]:
+    """What 'a,b,quick' names of each of `choices` ('' where nothing), and last 'quick', 'smoke' or ''.
+
+    A choice is a table or tuple of names that exclude each other, or PIXELS.
+    """
+    choices, parts, chosen = (*choices, SIZES), [part for part in arg.split(",") if part], []
+    for choice in choices:
+        named = [part for part in parts if (part.isdigit() if choice == PIXELS else part in choice)]
+        if len(named) > 1:
+            raise UserError(f"The variants {named[0]!r} and {named[1]!r} exclude each other.")
+        chosen += named or [""]
+        parts = [part for part in parts if part not in named]
+    if parts:
+        known = [f"'{name}'" for choice in choices if choice != PIXELS for name in choice]
+        known += [PIXELS] if PIXELS in choices else []
+        raise UserError(f"Unknown variant {parts[0]!r}: there are {', '.join(known)}, and to leave it out.")
+    return chosen
+
+
 def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
     """The variants of every config: '' as published, 'quick' (minutes, changed by `quick`), 'smoke' (seconds)."""
-    if arg == "quick":
+    (size,) = read_variants(arg)
+    if size == "quick":
         config.update(quick)
-    elif arg == "smoke":
+    elif size == "smoke":
         config.update(
             steps=4,
             batch_size=8,
@@ -90,6 +116,4 @@ def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
         )
         for optimizer in config.optimizers.values():
             optimizer.update(warmup_steps=0, schedule="constant")  # so that a longer run can go on from it
-    elif arg:
-        raise UserError(f"Unknown variant {arg!r}: it is 'quick', 'smoke', or left out.")
     return config

@@ -1,12 +1,15 @@
-"""What the configs of DeePSiM (Dosovitskiy and Brox 2016) share: the loss, the discriminator, the optimisers.
+"""What the configs of DeePSiM (Dosovitskiy and Brox 2016) share: length, the losses, the discriminator, the optimisers.
 
-Published, of the inversion of conv5 (released files, as modified in KamitaniLab/End2EndDeepImageReconstruction): 2e-6
-for pixels and 0.01 for features, both half a sum of squared differences, of colours in 0..255 and of CaffeNet's pool5;
-100 for the adversarial term, a mean over the batch of 64. Not published: the weights of autoencoder and VAE, and of any
-other comparator. Chosen here: the adversarial weight is proportional to the number of pixels, 100 at 227x227, as the
-sums that it stands against are; a feature weight is such that two different training images are as far apart by
-features as by pixels, measured on 200 photographs (fc6 like conv5; caffenet and videonet as published).
+As published: half a million steps of 64 images, Adam at 2e-4. Of the loss weights those of the inversion of conv5 are
+(released files, as modified in KamitaniLab/End2EndDeepImageReconstruction): 2e-6 for pixels and 0.01 for features, both
+half a sum of squared differences, of colours in 0..255 and of CaffeNet's pool5; 100 for the adversarial term, a mean
+over the batch. The weights of autoencoder and VAE, and of any other comparator, are not. Chosen here: the adversarial
+weight is proportional to the number of pixels, 100 at 227x227, as the sums that it stands against are; a feature weight
+is such that two different training images are as far apart by features as by pixels (`vae_jax.scales` measures it; on
+200 photographs; fc6 like conv5; caffenet and videonet as published).
 """
+
+from ml_collections import ConfigDict
 
 from configs import common
 
@@ -21,22 +24,44 @@ FEATURE = {  # on squared differences, by comparator and tap
     ("videonet", "pool5"): 0.01 / 2,
 }
 UNTRAINED = 11.5  # the same for AlexNet's pool5 at 64x64 where nobody trained it
+QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}
 
 
-def full_loss(config, comparator: str, tap: str) -> None:
-    """Gives a config the three terms, both players and their balance rule, in the paper's form."""
+def get_config(name: str, system: str = "deepsim") -> ConfigDict:
+    """A config of the published length, with a generator and no terms yet."""
+    config = common.get_config()
+    config.name = name
+    config.system = system
+    config.batch_size = 64
+    config.steps = 500_000
+    config.log_every = 1_000
+    config.eval_every = 50_000
+    config.checkpoint_every = 10_000
+    config.optimizers.generator = common.adam(2e-4, schedule="deepsim")
+    return config
+
+
+def imagenet(config: ConfigDict, image_size: int) -> None:
+    """Random windows of ImageNet, 227 pixels of 256."""
+    config.image_size = image_size
+    config.data.name = "imagenet2012"
+    config.data.eval = "validation"
+    config.data.random_crop = round(image_size * 256 / 227)
+
+
+def full_loss(config: ConfigDict, comparator: str, tap: str) -> None:
+    """Gives a config the three terms, the discriminator and the balance rule in the paper's form."""
     config.backbone.name = comparator
     config.terms.feature = common.term(FEATURE[comparator, tap], taps=(tap,))
     config.terms.l2 = common.term(IMAGE)
     config.terms.adversarial = common.term(ADVERSARIAL * (config.image_size / PUBLISHED_SIZE) ** 2)
     config.discriminator = {"name": "deepsim", "stride": 4 if config.image_size >= 128 else 2, "scale": 1.0}
     config.gate = {"stop": 0.1, "resume": 0.0, "rest": 0.0}  # as released: 0.1, 0.5, 10.0
-    config.optimizers.generator = common.adam(2e-4, schedule="deepsim")
     config.optimizers.discriminator = common.adam(2e-4, schedule="deepsim")
     config.optimizers.discriminator.weight_decay = 4e-4
 
 
-def without(config, *terms: str) -> None:
+def without(config: ConfigDict, *terms: str) -> None:
     """Takes terms out, and with the adversarial one its player."""
     for term in terms:
         del config.terms[term]

@@ -20,23 +20,16 @@ COMPARATORS = {
     "videonet": ("videonet", "pool5"),
     "caffenet": ("caffenet", "pool5"),
 }
-PIXELS = {"se": "l2", "l1": "l1"}
+PIXELS = {"se": ("l2", deepsim.IMAGE), "l1": ("l1", 1.0)}
 
 
 def get_config(arg: str = ""):
     """Variants, separated by commas: a comparator (alexnet), 'se' or 'l1'; 'quick' (2,000 steps) or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
-    loss = next((part for part in variants if part in (*COMPARATORS, *PIXELS)), "alexnet")
-    config = common.get_config()
-    config.name = f"deepsim_ae_stl10_{loss}"
-    config.system = "deepsim"
+    loss, size = common.read_variants(arg, COMPARATORS | PIXELS)
+    loss = loss or "alexnet"
+    config = deepsim.get_config(f"deepsim_ae_stl10_{loss}")
     config.image_size = 64
     config.latents = 8
-    config.batch_size = 64
-    config.steps = 500_000
-    config.log_every = 1_000
-    config.eval_every = 50_000
-    config.checkpoint_every = 10_000
     config.data.name = "stl10"
     config.data.train = "unlabelled"
     config.data.random_crop = 96
@@ -44,17 +37,13 @@ def get_config(arg: str = ""):
     config.encoder = {"name": "deepsim", "scale": 1.0}
     config.decoder = {"name": "deepsim", "scale": 1.0}
     if loss in PIXELS:
-        weight = deepsim.IMAGE if loss == "se" else 1.0
-        config.terms[PIXELS[loss]] = common.term(weight)
-        config.optimizers.generator = common.adam(2e-4, schedule="deepsim")
+        term, weight = PIXELS[loss]
+        config.terms[term] = common.term(weight)
     else:
         deepsim.full_loss(config, *COMPARATORS[loss])
     if loss == "random":
         config.backbone.weights = "random"
         config.terms.feature.weight = deepsim.UNTRAINED
-    if "smoke" in variants:
+    if size == "smoke":
         config.backbone.weights = "random"
-    return common.shrink(config, ",".join(part for part in variants if part != loss), QUICK)
-
-
-QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}
+    return common.shrink(config, size, deepsim.QUICK)

@@ -23,34 +23,18 @@ LOSSES = {"se": ("feature", "adversarial"), "no_feature": ("feature",), "no_adve
 
 def get_config(arg: str = ""):
     """Variants, by commas: layer (fc6), 'se' or a term left out, 'random_dense', pixels, 'quick' or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
-    layer = next((part for part in variants if part in LAYERS), "fc6")
-    loss = next((part for part in variants if part in LOSSES), "")
-    config = common.get_config()
-    config.name = "_".join(["deepsim_invert_alexnet", *(v for v in variants if v not in ("quick", "smoke"))])
-    config.system = "inversion"
-    config.image_size = 64 if "smoke" in variants else next((int(v) for v in variants if v.isdigit()), 227)
-    config.batch_size = 64
-    config.steps = 500_000
-    config.log_every = 1_000
-    config.eval_every = 50_000
-    config.checkpoint_every = 10_000
-    config.data.name = "imagenet2012"
-    config.data.eval = "validation"
-    config.data.random_crop = round(config.image_size * 256 / 227)
+    layer, loss, dense, pixels, size = common.read_variants(arg, LAYERS, LOSSES, ("random_dense",), common.PIXELS)
+    layer = layer or "fc6"
+    named = [part for part in (layer, loss, dense, pixels) if part]
+    config = deepsim.get_config("_".join(["deepsim_invert_alexnet", *named]), system="inversion")
+    deepsim.imagenet(config, 64 if size == "smoke" else int(pixels or 227))
     config.metrics = ("normalised_error",)
-    config.inverted = {"name": "alexnet", "tap": LAYERS[layer], "weights": ""}
+    config.inverted = {"name": "alexnet", "tap": LAYERS[layer], "weights": dense}
     config.decoder = {"name": "deepsim_conv_generator" if layer == "conv5" else "deepsim_generator", "scale": 1.0}
     deepsim.full_loss(config, "alexnet", "pool5")
     if loss:
         deepsim.without(config, *LOSSES[loss])
-    if "random_dense" in variants:
-        config.inverted.weights = "random_dense"
-    if "smoke" in variants:
+    if size == "smoke":
         config.backbone.weights = config.inverted.weights = "random"
         config.decoder.scale = 1 / 16
-    known = {layer, loss, "random_dense"}
-    return common.shrink(config, ",".join(v for v in variants if v not in known and not v.isdigit()), QUICK)
-
-
-QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}
+    return common.shrink(config, size, deepsim.QUICK)

@@ -26,35 +26,21 @@ COMPARATORS = {
 
 def get_config(arg: str = ""):
     """Variants, separated by commas: a comparator (conv5) or 'se'; pixels; 'quick' (2,000 steps) or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
-    loss = next((part for part in variants if part in (*COMPARATORS, "se")), "conv5")
-    config = common.get_config()
-    config.name = f"deepsim_vae_imagenet_{loss}"
-    config.system = "deepsim"
-    config.image_size = 64 if "smoke" in variants else next((int(v) for v in variants if v.isdigit()), 227)
+    loss, pixels, size = common.read_variants(arg, (*COMPARATORS, "se"), common.PIXELS)
+    loss = loss or "conv5"
+    config = deepsim.get_config(f"deepsim_vae_imagenet_{loss}")
+    deepsim.imagenet(config, 64 if size == "smoke" else int(pixels or 227))
     config.latents = 1024
-    config.batch_size = 64
-    config.steps = 500_000
-    config.log_every = 1_000
-    config.eval_every = 50_000
-    config.checkpoint_every = 10_000
-    config.data.name = "imagenet2012"
-    config.data.eval = "validation"
-    config.data.random_crop = round(config.image_size * 256 / 227)
     config.pretrained = ""  # where the encoder's AlexNet starts from: a weights file, '' (the usual place) or 'random'
     config.encoder = {"name": "alexnet"}
     config.decoder = {"name": "deepsim_generator", "scale": 1.0}
     config.terms.kl = common.term(1.0)
     if loss == "se":
         config.terms.l2 = common.term(deepsim.IMAGE)
-        config.optimizers.generator = common.adam(2e-4, schedule="deepsim")
     else:
         deepsim.full_loss(config, *COMPARATORS[loss])
-    if "smoke" in variants:
+    if size == "smoke":
         config.backbone.weights = config.pretrained = "random"
         config.encoder.update(widths=(4, 12, 24, 16, 16), dense=64)
         config.decoder.scale = 1 / 16
-    return common.shrink(config, ",".join(v for v in variants if v != loss and not v.isdigit()), QUICK)
-
-
-QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}
+    return common.shrink(config, size, deepsim.QUICK)

@@ -24,9 +24,9 @@ TAPS = {"123": ("relu1_1", "relu2_1", "relu3_1"), "345": ("relu3_1", "relu4_1", 
 
 def get_config(arg: str = ""):
     """Variants, separated by commas: '123' (default) or '345'; '128' (pixels); 'quick' or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
-    layers = next((part for part in variants if part in TAPS), "123")
-    config = vae_celeba.get_config(",".join(part for part in variants if part not in TAPS))
+    layers, pixels, size = common.read_variants(arg, TAPS, ("128",))
+    layers = layers or "123"
+    config = vae_celeba.get_config(f"{pixels},{size}")
     config.name = f"dfc_celeba_{layers}"
     config.backbone.name = "vgg19"
     del config.terms.l2

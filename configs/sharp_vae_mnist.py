@@ -23,8 +23,8 @@ WEIGHTS = {"a": 30_000.0, "b": 1.0, "c": 7.0, "d": 1.0}
 
 def get_config(arg: str = ""):
     """Variants, separated by commas: 'naive', 'a', 'b' (default), 'c' or 'd'; 'quick' (mnist_5k) or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
-    loss = next((part for part in variants if part in VARIATIONS), "b")
+    loss, size = common.read_variants(arg, VARIATIONS)
+    loss = loss or "b"
     config = common.get_config()
     config.name = f"sharp_vae_mnist_{loss}"
     config.image_size = 32
@@ -46,7 +46,7 @@ def get_config(arg: str = ""):
         start = config.steps * 3 // 4 if loss == "d" else 0
         config.terms.sharpness = common.term(WEIGHTS[loss], start, variation=VARIATIONS[loss], reduction="sum")
     config.optimizers.vae = common.rmsprop(3e-4, schedule="cosine")
-    return common.shrink(config, ",".join(part for part in variants if part not in VARIATIONS), QUICK)
+    return common.shrink(config, size, QUICK)
 
 
 QUICK = {

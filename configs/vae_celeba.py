@@ -16,10 +16,10 @@ CELEBA_STEPS = 12_715  # 5 epochs of 162,770 images in batches of 64
 
 def get_config(arg: str = ""):
     """Variants: '' (64 pixels), '128', and with either, after a comma, 'quick' (1,000 steps) or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
+    pixels, size = common.read_variants(arg, ("128",))
     config = common.get_config()
     config.name = "vae_celeba"
-    config.image_size = 64
+    config.image_size = 32 if size == "smoke" else int(pixels or 64)
     config.latents = 100
     config.batch_size = 64
     config.steps = CELEBA_STEPS
@@ -33,13 +33,9 @@ def get_config(arg: str = ""):
     config.terms.kl = common.term(1.0)
     config.terms.l2 = common.term(1.0, reduction="sum")
     config.optimizers.vae = common.adam(5e-4, schedule="halving", beta1=0.5)
-    if "128" in variants:
-        variants.remove("128")
-        config.image_size = 128
-    if "smoke" in variants:
-        config.image_size = 32
+    if size == "smoke":
         config.backbone.weights = "random"
-    return common.shrink(config, ",".join(variants), QUICK)
+    return common.shrink(config, size, QUICK)
 
 
 QUICK = {"steps": 1_000, "log_every": 50, "eval_every": 500, "checkpoint_every": 500}

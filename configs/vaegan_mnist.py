@@ -20,8 +20,8 @@ W = 0.01  # the decoder's weight of what compares with the image, against the di
 
 def get_config(arg: str = ""):
     """Variants, separated by commas: 'letter'; 'quick' (the 4,000 of mnist_5k) or 'smoke'."""
-    variants = arg.split(",")
-    config = sharp_vae_mnist.get_config(",".join(["naive", *(part for part in variants if part != "letter")]))
+    letter, size = common.read_variants(arg, ("letter",))
+    config = sharp_vae_mnist.get_config(f"naive,{size}")
     config.name = "vaegan_mnist"
     config.system = "vae_gan"
     config.discriminator = {"name": "larsen", "scale": 0.25}
@@ -33,7 +33,7 @@ def get_config(arg: str = ""):
     del config.optimizers.vae
     for player in ("encoder", "decoder", "discriminator"):
         config.optimizers[player] = optimizer.copy_and_resolve_references()
-    if "letter" in variants:
+    if letter:
         config.name = "vaegan_mnist_letter"
         config.terms.similarity.decoder_weight = 1.0
         config.terms.gan.update(decoder_weight=1.0, saturating=True)

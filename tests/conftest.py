@@ -81,6 +81,15 @@ def value_and_gradient(function, *arguments):
     return np.asarray(values), np.asarray(gradient)
 
 
+def assert_gradients(ours, expected, rtol: float, atol: float) -> None:
+    """Two trees of a player's gradients in float64 are equal to rtol, or to atol of the largest entry."""
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    assert largest > 1e-4, "hardly any gradient to compare"
+    for (path, leaf), theirs in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(expected), strict=True):
+        assert leaf.dtype == "float64"
+        np.testing.assert_allclose(leaf, theirs, rtol=rtol, atol=atol * largest, err_msg=str(path))
+
+
 def find_convolutions(jaxpr, shapes):
     """Convolutions that see or make an array of one of these shapes, in all nested programs."""
     for equation in jaxpr.eqns:

@@ -1,6 +1,7 @@
 """Folds, the SVM on codes, and the command that judges codes by it, from untrained workdirs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,7 +190,9 @@ def test_codes_may_be_maps(workdir, tmp_path, monkeypatch):
     assert record["folds"] == {"file": str(file), "sizes": [20, 40]}
     assert [row["accuracies"] for row in record["rows"]] == [[1.0, 1.0]] * 2
     table = (tmp_path / "out" / "classify.md").read_text()
-    assert "2 folds of 20 to 40 of" in table and table.count(f"| {workdir} | 100.00 ± 0.00 | 10 |") == 2
+    assert "2 folds of 20 to 40 of" in table
+    for name in ("vae_mnist", Path(workdir).name):
+        assert f"| {name} | 100.00 ± 0.00 | 10 |" in table
 
 
 def write_folder(folder, classes, size=(30, 20)):

@@ -21,14 +21,12 @@ from vae_jax.train import train
 
 
 def test_total_variation_by_hand():
-    """[0 3; 4 9] beside [0 0; 0 0]: 3 to the right and 4 below make 25, to the power of beta / 2."""
+    """[0 3; 4 9] beside [0 0; 0 0]: 3 to the right and 4 below make 25."""
     image = np.zeros((2, 2, 2, 2), np.float32)
     image[0, :, :, 0] = [[0, 3], [4, 9]]
     np.testing.assert_allclose(total_variation(image), [25, 0])
-    np.testing.assert_allclose(total_variation(image, beta=1.0), [5, 0], atol=1e-5)
-    value, gradient = value_and_gradient(lambda x: total_variation(x), image)
+    _, gradient = value_and_gradient(total_variation, image)
     np.testing.assert_allclose(gradient[0, :, :, 0], [[-14, 6], [8, 0]])
-    assert np.isfinite(value_and_gradient(lambda x: total_variation(x, beta=1.0), image)[1]).all()
 
 
 def test_total_variation_by_numpy(images):

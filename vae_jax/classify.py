@@ -22,6 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from vae_jax import cli, page
+from vae_jax.config import row_name
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import padded_indices
@@ -114,7 +115,8 @@ def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds:
             )
         print(f"encoding the images with {workdir} ({number} of {len(runs)})", flush=True)
         z_train, z_test = (encode_dataset(model, dataset).reshape(dataset.size, -1) for dataset in datasets)
-        row = {"name": run.config.name or run.config.system, "workdir": str(workdir), "step": int(run.state.step)}
+        name = row_name(run.config, workdir, [row["name"] for row in rows])
+        row = {"name": name, "workdir": str(workdir), "step": int(run.state.step)}
         result = judge_codes(z_train, labels[0], z_test, labels[1], drawn)
         rows.append(row | {"code_size": z_train.shape[1]} | result)
     return _write(Path(output), names[0], source, folds, drawn, labels, rows)
@@ -180,12 +182,10 @@ def _lead(record: dict[str, Any]) -> str:
 
 def _table(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """One line per workdir, and one for chance."""
-    names = [row["name"] for row in record["rows"]]
     rows = []
     for row in record["rows"]:
-        name = row["name"] if names.count(row["name"]) == 1 else row["workdir"]
         spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
-        rows.append([name, f"{100 * row['mean']:.2f}{spread}", f"{row['code_size']:,}", f"{row['C']:g}"])
+        rows.append([row["name"], f"{100 * row['mean']:.2f}{spread}", f"{row['code_size']:,}", f"{row['C']:g}"])
     return ["", "accuracy %", "size of the code", "C"], [*rows, ["chance", f"{100 * record['chance']:.2f}", "", ""]]
 
 

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import cli, page
 from vae_jax.compare_tables import COLUMNS, ORIGINALS, RATIO, SHARPNESS, html, results, t_tests
-from vae_jax.config import check_alike, check_config, differences, read_config
+from vae_jax.config import check_alike, check_config, differences, read_config, row_name
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
@@ -40,7 +40,6 @@ from vae_jax.workdir import read_lines, write_text
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
 SAMPLES = 10
-LARGE = 48  # pixels
 ODD_CLASS = 1  # the article sets ones apart: they have few edges
 
 
@@ -112,7 +111,7 @@ def _pictures(
     """The figures of the article by title, as PNG."""
     from vae_jax import figures  # matplotlib: only where it is used
 
-    chosen = _examples(labels, dataset)
+    chosen = _examples(labels, dataset, figures.columns(1 + len(models), dataset.image_shape[0]))
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
     rows = [(ORIGINALS, examples)] + [(name, model.reconstruct(examples)) for name, model in models.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
@@ -167,10 +166,7 @@ def _add(entries: list[Entry], workdir: str, run: Run, per_image: PerImage) -> N
             entry.per_image.append(per_image)
             return
     taken = {ORIGINALS, *(entry.name for entry in entries)}
-    parts = Path(workdir).parts
-    names = [run.config.name or run.config.system] + ["/".join(parts[-n:]) for n in range(1, len(parts) + 1)]
-    name = next((name for name in names if name not in taken), f"{workdir} ({len(entries) + 1})")
-    entries.append(Entry(name, [run], [workdir], [per_image]))
+    entries.append(Entry(row_name(run.config, workdir, taken), [run], [workdir], [per_image]))
 
 
 def _subsets(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
@@ -180,11 +176,11 @@ def _subsets(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
     return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
 
 
-def _examples(labels: np.ndarray | None, dataset: Dataset) -> np.ndarray:
-    """The article's ten digits where these are MNIST's test images, else `example_indices`, of large images fewer."""
+def _examples(labels: np.ndarray | None, dataset: Dataset, count: int) -> np.ndarray:
+    """The article's ten digits where these are MNIST's test images, else `example_indices`."""
     if labels is not None and dataset.size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
         return ARTICLE_DIGITS
-    return example_indices(labels, dataset.size, 10 if dataset.image_shape[0] < LARGE else 8)
+    return example_indices(labels, dataset.size, count)
 
 
 def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:

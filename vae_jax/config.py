@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -110,6 +110,13 @@ def check_alike(workdirs: Sequence[str], configs: Sequence[ConfigDict], keys: Se
                     f"{workdirs[0]} and {workdir} {otherwise}: {key} is {first[key]!r} in one, {other[key]!r} in the "
                     "other."
                 )
+
+
+def row_name(config: ConfigDict, workdir: str | Path, taken: Collection[str]) -> str:
+    """What a table calls a run: its config's name, or as much of the end of its workdir as nobody has yet."""
+    parts = Path(workdir).parts
+    names = [config.name or config.system] + ["/".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+    return next((name for name in names if name not in taken), f"{workdir} ({len(taken) + 1})")
 
 
 def flat(tree: dict, prefix: str = "") -> dict:

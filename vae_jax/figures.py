@@ -31,10 +31,24 @@ def _png(figure) -> bytes:
     return buffer.getvalue()
 
 
+def side_of(pixels: int) -> float:
+    """What an image of so many pixels takes in a picture, in inches."""
+    return float(np.clip(pixels / 100, 0.72, 1.3))
+
+
+def columns(rows: int, pixels: int) -> int:
+    """How many images of so many pixels to show in each of `rows` rows: 10, or of photographs 3 to 8, so that a
+    picture of them is small enough to be kept with the results (300 kB, at 1.6 bytes a pixel)."""
+    if pixels < 48:
+        return 10
+    row_bytes = rows * 1.6 * (100 * side_of(pixels)) ** 2
+    return int(np.clip(300_000 // row_bytes, 3, 8))
+
+
 def image_rows(rows: Sequence[tuple[str, np.ndarray]], headings: Sequence[str] = ()) -> bytes:
     """Labelled rows of images: (label, [n, H, W, C] in [0, 1]), with equal n; `headings` [n] go above the columns."""
     count, pixels = len(rows[0][1]), rows[0][1].shape[2]
-    side = float(np.clip(pixels / 100, 0.72, 1.3))  # inches
+    side = side_of(pixels)
     interpolation = "nearest" if pixels < 56 else "auto"
     with plt.rc_context(STYLE):
         margin = 0.3 + 0.08 * max(len(line) for label, _ in rows for line in label.split("\n"))

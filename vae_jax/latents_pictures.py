@@ -42,12 +42,17 @@ def interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
     """Between the first examples of two classes each, or between neighbours where there are no classes."""
     labels = dataset.arrays.get("label") if dataset.arrays else None
     images = _read(dataset, example_indices(labels, dataset.size, 2 * IMAGES))
+    return {"Interpolation": interpolations_between(model, images)} if len(images) > 1 else {}
+
+
+def interpolations_between(model: Model, images: np.ndarray) -> bytes:
+    """From the first of images [N, H, W, C] to the second, from the third to the fourth and so on, as PNG."""
     rows = [
         ("", np.concatenate([first[None], interpolate(model, first, last), last[None]]))
         for first, last in zip(images[::2], images[1::2], strict=False)
     ]
-    shares = [f"{share:g}" for share in np.linspace(0, 1, INTERPOLATION_STEPS + 1)]
-    return {"Interpolation": figures.image_rows(rows, ["image", *shares, "image"])} if rows else {}
+    shares = [f"{share:g}" for share in np.linspace(0, 1, INTERPOLATION_STEPS + 1).round(2)]
+    return figures.image_rows(rows, ["image", *shares, "image"])
 
 
 def prior_samples(model: Model, temperature: float) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from vae_jax.errors import UserError, call_with_options
 from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
+from vae_jax.models.deepsim import AlexNetEncoder
 from vae_jax.systems.contract import System, Weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
 from vae_jax.systems.networks import code_of, draw, init_networks, make_network, posterior, run
@@ -61,6 +62,11 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     'random'.
     """
     encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+    starts_from = config.get("pretrained", RANDOM)
+    if starts_from != RANDOM and not isinstance(encoder, AlexNetEncoder):
+        raise UserError(
+            f"pretrained is {starts_from!r}: the encoder {config.encoder.name} has no AlexNet to start from."
+        )
 
     def encode_at_random(params, stats, frozen, images):
         return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
@@ -77,9 +83,9 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return code, {}, stats
 
     def pretrained():
-        if config.get("pretrained", RANDOM) == RANDOM:
+        if starts_from == RANDOM:
             return {}
-        return {"generator": {"encoder": {"alexnet": load_backbone("alexnet", config.pretrained, ("fc6",))}}}
+        return {"generator": {"encoder": {"alexnet": load_backbone("alexnet", starts_from, ("fc6",))}}}
 
     def untrained(images):
         return jax.tree.leaves(encoder.init_with_output(jax.random.key(0), images)[0])[0]
