@@ -89,10 +89,10 @@ def test_a_trained_inversion(workdirs):
 
 
 def test_the_command(workdirs, tmp_path):
-    record = inversion.invert(workdirs, tmp_path, count=9, steps=2)
+    record = inversion.invert(workdirs, tmp_path, count=10, steps=2)
     assert record == json.loads((tmp_path / "inversion.json").read_text())
     names = ["deepsim_invert_alexnet_conv5", "deepsim_invert_alexnet_conv5_se", "gradient descent"]
-    assert [row["name"] for row in record["rows"]] == names and record["images"] == 9
+    assert [row["name"] for row in record["rows"]] == names and record["images"] == 10
     assert all(0 < row["image_error"] < 500 and 0 < row["feature_error"] < 500 for row in record["rows"])
     assert "| gradient descent |" in (tmp_path / "inversion.md").read_text()
     pictures = {path.stem for path in tmp_path.glob("*.png")}
@@ -103,7 +103,7 @@ def test_the_command(workdirs, tmp_path):
 
 
 def test_mistakes(workdirs, tmp_path):
-    with pytest.raises(UserError, match="--images is 3; the pictures show 8"):
+    with pytest.raises(UserError, match="--images is 3; expected at least 10"):
         inversion.invert(workdirs, tmp_path, count=3)
     runs = [SimpleNamespace(config=read_config(workdir)) for workdir in workdirs]
     runs[1].config.unlock().inverted.tap = "relu5"

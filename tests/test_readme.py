@@ -3,9 +3,10 @@
 import json
 import re
 
+import pytest
 from conftest import ROOT
 
-from vae_jax import compare_tables, latents_report, page
+from vae_jax import classify, compare_tables, inversion, latents_report, page
 
 README = (ROOT / "README.md").read_text()
 
@@ -37,7 +38,7 @@ def test_the_first_two_commands():
     assert "tests/requirements.txt" in second and "pytest" in second
 
 
-SHOWN = ("mnist", "photos", "sharpness")  # folders of docs/results whose tables the README shows
+SHOWN = ("mnist", "photos", "sharpness", "deepsim_ae")  # folders of docs/results whose tables the README shows
 
 
 def test_the_results_are_the_printed_ones():
@@ -48,6 +49,13 @@ def test_the_results_are_the_printed_ones():
         table = page.markdown_table(*compare_tables.results(json.loads((folder / "compare.json").read_text()))).strip()
         assert table in (folder / "compare.md").read_text(), folder
         assert folder.name not in SHOWN or table in README, folder
+
+
+@pytest.mark.parametrize(("module", "path"), [(classify, "deepsim_ae/classify"), (inversion, "inversion/inversion")])
+def test_deepsims_tables_are_the_printed_ones(module, path):
+    path = ROOT / "docs" / "results" / path
+    table = page.markdown_table(*module._table(json.loads(path.with_suffix(".json").read_text()))).strip()
+    assert table in path.with_suffix(".md").read_text() and table in README
 
 
 def test_the_predictions_are_the_printed_ones():

@@ -33,15 +33,15 @@ def _png(figure) -> bytes:
 
 def side_of(pixels: int) -> float:
     """What an image of so many pixels takes in a picture, in inches."""
-    return float(np.clip(pixels / 100, 0.72, 1.3))
+    return float(np.clip(pixels / 133, 0.72, 1.3))
 
 
 def columns(rows: int, pixels: int) -> int:
     """How many images of so many pixels to show in each of `rows` rows: 10, or of photographs 3 to 8, so that a
-    picture of them is small enough to be kept with the results (300 kB, at 1.6 bytes a pixel)."""
+    picture of them is small enough to be kept with the results (300 kB, at 1.5 bytes a pixel)."""
     if pixels < 48:
         return 10
-    row_bytes = rows * 1.6 * (100 * side_of(pixels)) ** 2
+    row_bytes = rows * 1.5 * (100 * side_of(pixels)) ** 2
     return int(np.clip(300_000 // row_bytes, 3, 8))
 
 

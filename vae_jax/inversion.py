@@ -35,9 +35,9 @@ from vae_jax.workdir import write_text
 
 DESCENT = "gradient descent"
 ITERATIONS = (1, 2, 4, 6, 8, 12, 16, 20)  # of encoding and inverting again, as in figures 15 and 16
-SHOWN = 8
 TV_WEIGHT = 20.0  # of 1, 5, 20, 50, 100, 200 and 500 that of the smallest feature error on ten training photographs
 RATE = 0.03
+FEWEST = 10  # images
 BATCH = 50
 
 
@@ -94,8 +94,8 @@ def invert(
     workdirs: Sequence[str], output: str | Path, data_dir: str | None = None, count: int = 100, steps: int = 500
 ) -> dict[str, Any]:
     """Judges all workdirs on the same `count` images and writes the comparison into `output`; returns its table."""
-    if count < SHOWN:
-        raise UserError(f"--images is {count}; the pictures show {SHOWN}, and errors need as many.")
+    if count < FEWEST:
+        raise UserError(f"--images is {count}; expected at least {FEWEST}, which pictures and errors need.")
     for workdir in workdirs:
         check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
@@ -171,7 +171,8 @@ def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping
     from vae_jax import figures  # matplotlib: only where it is used
     from vae_jax.latents_pictures import interpolations_between
 
-    shown = np.linspace(0, len(images) - 1, SHOWN).astype(int)
+    count = figures.columns(1 + max(len(inverted), len(ITERATIONS)), images.shape[1])
+    shown = np.linspace(0, len(images) - 1, count).astype(int)
     originals = images[shown]
     rows = [("images", originals)] + [(name, made[shown]) for name, made in inverted.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
@@ -198,13 +199,15 @@ def _write(output: Path, record: Mapping[str, Any], pictures: Mapping[str, bytes
         f"Normalised errors of {record['images']:,} images of {record['data']}, split {record['split']}, made from "
         f"{layer}: 100 % is the mean distance of two of the images, or of their features."
     )
-    table = (["", "image error %", "feature error %"], [
-        [row["name"], f"{row['image_error']:.1f}", f"{row['feature_error']:.1f}"] for row in record["rows"]
-    ])  # fmt: skip
-    write_text(output / "inversion.md", f"{lead}\n\n{page.markdown_table(*table)}")
-    sections = [page.section("Numbers", page.table(*table))]
+    write_text(output / "inversion.md", f"{lead}\n\n{page.markdown_table(*_table(record))}")
+    sections = [page.section("Numbers", page.table(*_table(record)))]
     sections += [page.section(title, page.picture(png, title)) for title, png in pictures.items()]
     write_text(output / "inversion.html", page.page(f"Inversion of {layer}", lead, *sections))
+
+
+def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    rows = [[row["name"], f"{row['image_error']:.1f}", f"{row['feature_error']:.1f}"] for row in record["rows"]]
+    return ["", "image error %", "feature error %"], rows
 
 
 def main() -> None:
