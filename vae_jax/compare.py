@@ -12,7 +12,7 @@ a row of the table, mean ± standard deviation; pictures and tests are of the fi
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from vae_jax.compare_tables import COLUMNS, ORIGINALS, RATIO, SHARPNESS, html, r
 from vae_jax.config import check_alike, check_config, differences, read_config, row_name
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
-from vae_jax.evaluate import PerImage, evaluate_run, load_eval_dataset
+from vae_jax.evaluate import PerImage, baseline_metrics, evaluate_run, load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.latents import interpolate
 from vae_jax.metrics.statistics import paired_t_tests
@@ -78,7 +78,8 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     numbers = _numbers(entries, subsets)
     tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
 
-    pictures = _pictures(models, dataset, labels, variances, subsets, root_key(runs[0].config.seed, "sample"))
+    key = root_key(runs[0].config.seed, "sample")
+    pictures = _pictures(models, _baselines(runs), dataset, labels, variances, subsets, key)
     pictures |= _balances(entries)
 
     # ---- write ---------------------------------------------------------------------------------------------------
@@ -102,6 +103,7 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
 
 def _pictures(
     models: Mapping[str, Model],
+    baselines: Mapping[str, Callable],
     dataset: Dataset,
     labels: np.ndarray | None,
     variances: Mapping[str, np.ndarray],
@@ -113,7 +115,9 @@ def _pictures(
 
     chosen = _examples(labels, dataset, figures.columns(1 + len(models), dataset.image_shape[0]))
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
-    rows = [(ORIGINALS, examples)] + [(name, model.reconstruct(examples)) for name, model in models.items()]
+    rows = [(ORIGINALS, examples)]
+    rows += [(name, baseline({"image": examples})) for name, baseline in baselines.items()]
+    rows += [(name, model.reconstruct(examples)) for name, model in models.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
     if labels is not None:
         pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS)
@@ -130,6 +134,11 @@ def _pictures(
         for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
     ]
     return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {})
+
+
+def _baselines(runs: Sequence[Run]) -> dict[str, Callable]:
+    """What any of the runs is judged beside, by name."""
+    return {name: call for run in runs for name, call in run.experiment.system.baselines.items()}
 
 
 def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
@@ -152,6 +161,9 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
 def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     keys = ("data.name", "data.eval", "data.grey", "data.crop", "image_size")
     check_alike(workdirs, [run.config for run in runs], keys, "cannot be compared")
+    larger = [(workdir, run.config) for workdir, run in zip(workdirs, runs, strict=True) if "factor" in run.config]
+    if larger:
+        check_alike(*zip(*larger, strict=True), ("factor", "sigma"), "cannot be compared")
 
 
 def _add(entries: list[Entry], workdir: str, run: Run, per_image: PerImage) -> None:
@@ -188,15 +200,20 @@ def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dic
     first = entries[0].per_image[0]
     target = first["target_laplacian_variance"]
     judged = [name for name in COLUMNS if all(name in p for entry in entries for p in entry.per_image)]
-    rows = []
-    for entry in entries:
-        values = {name: [float(p[name].mean(dtype=np.float64)) for p in entry.per_image] for name in judged}
-        sharpness = [p["laplacian_variance"].mean(dtype=np.float64) for p in entry.per_image]
+
+    def values_of(judgements: Sequence[PerImage]) -> dict[str, list[float]]:
+        values = {n: [float(p[n].mean(dtype=np.float64)) for p in judgements] for n in judged if n in judgements[0]}
+        sharpness = [p["laplacian_variance"].mean(dtype=np.float64) for p in judgements]
         values[RATIO] = [float(value / target.mean(dtype=np.float64)) for value in sharpness]
         for title, mask in subsets.items():
             values[f"{SHARPNESS}, {title}"] = [
-                float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in entry.per_image
+                float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in judgements
             ]
+        return values
+
+    rows = []
+    for entry in entries:
+        values = values_of(entry.per_image)
         rows.append({
             "name": entry.name,
             "workdirs": entry.workdirs,
@@ -212,7 +229,15 @@ def _numbers(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dic
     originals |= {RATIO: 1.0} | {
         f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()
     }
-    return {ORIGINALS: originals, "rows": rows}
+    numbers = {ORIGINALS: originals, "rows": rows}
+    baselines = {name: p for entry in entries for name, p in baseline_metrics(entry.per_image[0]).items()}
+    if baselines:
+        numbers["baselines"] = [
+            {"name": name, "seeds": [], "mean": {metric: value for metric, (value,) in values_of([p]).items()},
+             "std": dict.fromkeys(values_of([p]))}
+            for name, p in baselines.items()
+        ]  # fmt: skip
+    return numbers
 
 
 def train_all(configs: Sequence[ConfigDict], output: str | Path) -> list[str]:

@@ -5,12 +5,22 @@ from typing import Any
 
 from vae_jax import page
 from vae_jax.metrics.statistics import PairedTest
+from vae_jax.metrics.upscaling import UPSCALING
 
 ORIGINALS = "originals"
+
+
+def _title(upscaling: str) -> str:
+    """'psnr_y_x2' -> 'PSNR Y x2 dB'."""
+    metric, colours, factor = upscaling.split("_")
+    return f"{metric.upper()} {colours.upper()} {factor}" + (" dB" if metric == "psnr" else "")
+
+
 COLUMNS = {
     "mse": ("MSE", ".5f"),
     "psnr": ("PSNR dB", ".2f"),
     "ssim": ("SSIM", ".4f"),
+    **{name: (_title(name), ".2f" if name.startswith("psnr") else ".4f") for name in UPSCALING},
     "bce": ("BCE nats", ".2f"),
     "kl": ("KL nats", ".2f"),
     "blur_percent": ("blur %", ".2f"),
@@ -24,11 +34,13 @@ SHARPNESS = "Laplacian variance"
 
 
 def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table of compare.json: header and rows, the originals first."""
+    """The table of compare.json: header and rows, first the originals, then baselines."""
     names = numbers["rows"][0]["mean"]
     formats = {name: COLUMNS.get(name, (name, ".3f" if name == RATIO else ".4f")) for name in names}
 
     def cell(row: Mapping, name: str) -> str:
+        if name not in row["mean"]:
+            return ""
         spec, std = formats[name][1], row["std"][name]
         return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
 
@@ -36,7 +48,10 @@ def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     originals = [ORIGINALS, ""] + [
         f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
     ]  # fmt: skip
-    rows = [[row["name"], str(len(row["seeds"]))] + [cell(row, name) for name in formats] for row in numbers["rows"]]
+    rows = [
+        [row["name"], str(len(row["seeds"]) or "")] + [cell(row, name) for name in formats]
+        for row in (*numbers.get("baselines", ()), *numbers["rows"])
+    ]
     return header, [originals, *rows]
 
 

@@ -33,13 +33,13 @@ from vae_jax.train_step import to_float
 from vae_jax.weight_files import check_weights
 from vae_jax.workdir import write_text
 
-PerImage = dict[str, np.ndarray]  # metric -> [N] float32, 'label' -> [N] int32 where there are labels
+PerImage = dict[str, np.ndarray]  # metric or baseline/metric -> [N] float32, 'label' -> [N] int32 where there are any
 
 
 def make_evaluate(
     system: System, dataset: Dataset, mesh: Mesh, batch_size: int, metrics: Sequence[str]
 ) -> Callable[[State, Any], PerImage]:
-    """(state, frozen) -> every one of `metrics` of every example of `dataset`, in its order.
+    """(state, frozen) -> every one of `metrics` of every example of `dataset`, in its order, of baselines too.
 
     The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
     """
@@ -51,16 +51,25 @@ def make_evaluate(
     def step(params, stats, frozen, weights, batches):
         batch = to_float(jax.tree.map(lambda leaf: leaf[0], batches))
         recon, values = system.evaluate(params, stats, frozen, batch)
-        if recon is not None:
-            values = values | measure(metrics, weights, batch["image"], recon, batch.get("label"))
+        judged = {"": recon} if recon is not None else {}
+        judged |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
+        for prefix, images in judged.items():
+            measured = measure(metrics, weights, batch["image"], images, batch.get("label"))
+            values = values | {prefix + name: value for name, value in measured.items()}
         return values | ({"label": batch["label"]} if "label" in batch else {})
 
     step = jax.jit(step, out_shardings=replicated(mesh))
+    baselines = [*system.baselines]
+
+    def place(name: str) -> int:  # jit sorts what it returns by name
+        return baselines.index(name.partition("/")[0]) if "/" in name else -1
 
     def evaluate(state: State, frozen) -> PerImage:
         parts = [step(eval_params(state), state.stats, frozen, weights, feed(index[None])) for index in indices]
         parts = jax.device_get(parts)
-        return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in parts[0]}
+        return {
+            name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in sorted(parts[0], key=place)
+        }
 
     return evaluate
 
@@ -71,17 +80,32 @@ def judged_by(config: ConfigDict) -> tuple[str, ...]:
 
 
 def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Means over all examples in float64, and means per class where there are labels."""
-    labels = per_image.get("label")
-    metrics = {name: values.astype(np.float64) for name, values in per_image.items() if name != "label"}
+    """Means over all examples in float64, of baselines too, and means per class where there are labels."""
+    labels, baselines = per_image.get("label"), baseline_metrics(per_image)
+    metrics = {n: values.astype(np.float64) for n, values in per_image.items() if n != "label" and "/" not in n}
     summary: dict[str, Any] = {"examples": len(next(iter(metrics.values())))}
     summary |= {name: float(values.mean()) for name, values in metrics.items()}
+    if baselines:
+        summary["baselines"] = {
+            name: {metric: float(values.mean(dtype=np.float64)) for metric, values in judged.items()}
+            for name, judged in baselines.items()
+        }
     if labels is not None:
         summary["per_class"] = {
             name: {str(c): float(values[labels == c].mean()) for c in np.unique(labels)}
             for name, values in metrics.items()
         }
     return summary
+
+
+def baseline_metrics(per_image: Mapping[str, np.ndarray]) -> dict[str, PerImage]:
+    """What of it is of each baseline, by its name."""
+    baselines: dict[str, PerImage] = {}
+    for name, values in per_image.items():
+        baseline, slash, metric = name.partition("/")
+        if slash:
+            baselines.setdefault(baseline, {})[metric] = values
+    return baselines
 
 
 def make_judge(
@@ -146,9 +170,11 @@ def main() -> None:
     result, _ = make_judge(run.config, run.experiment, dataset, run.mesh, workdir, METRICS_FLAG.value)(
         run.state, frozen
     )
+    baselines = result.get("baselines", {})
     for name, value in result.items():
         if isinstance(value, float):
-            print(f"{name:30} {value:.6g}")
+            beside = [f"  {baseline} {judged[name]:.6g}" for baseline, judged in baselines.items() if name in judged]
+            print(f"{name:30} {value:.6g}" + "".join(beside))
     print(f"wrote {workdir / 'eval' / 'metrics.json'} and {write_report(workdir)}")
 
 

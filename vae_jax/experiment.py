@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax.data.augment import make_augmentation
-from vae_jax.errors import UserError, nearest
-from vae_jax.metrics import METRICS, FrozenMetric, measure
+from vae_jax.errors import UserError, look_up, nearest
+from vae_jax.metrics import METRICS, FrozenMetric, default_metrics, measure
 from vae_jax.optim import make_optimizer
 from vae_jax.rngs import root_key
 from vae_jax.sharding import replicated
@@ -60,7 +60,8 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
 def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
     """Follows the shapes of a train step and of an evaluation, without computing: UserError where they do not fit."""
     step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
-    metrics = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric)]
+    judged = (*default_metrics(config.image_size), *config.get("metrics", ()))
+    metrics = [name for name in judged if not isinstance(look_up(METRICS, name, "metric"), FrozenMetric)]
 
     def evaluate(state, batch):
         batch = to_float(batch)

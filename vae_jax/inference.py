@@ -38,7 +38,10 @@ def load_workdir(workdir: str | Path) -> Run:
 
 
 class Model:
-    """A trained autoencoder. Images are [N, H, W, C] in [0, 1] (floats, or uint8 in 0..255), z [N, *latent_shape]."""
+    """A trained autoencoder. Images are [N, H, W, C] in [0, 1] (floats, or uint8 in 0..255), z [N, *latent_shape].
+
+    Those that are encoded are what the system observes of an image: for super_resolution the low resolution of it.
+    """
 
     def __init__(self, run: Run):
         system, state = run.experiment.system, run.state
@@ -46,26 +49,44 @@ class Model:
             raise UserError(f"A {run.config.system} does not encode and decode images.")
         self.config = run.config
         self._shape = image_shape(run.config)
+        low = jax.eval_shape(system.observe, jax.ShapeDtypeStruct((1, *self._shape), jnp.float32)).shape[1:]
+        self._encoded_shape = (None, None, low[2]) if system.any_size else low
+        self._factor = system.factor
         params, stats = eval_params(state), state.stats
         self.latent_shape, self.has_prior = system.latent_shape, system.prior
+        self._latent_shape = (None, None, *self.latent_shape[2:]) if system.any_size else self.latent_shape
+        self._observe = jax.jit(system.observe)
         self._encode = jax.jit(system.encode), params, stats, system.encoder_frozen()
         self._decode = jax.jit(system.decode), params, stats
+
+    def observe(self, images: Any) -> jax.Array:
+        """What `encode` takes of images [N, H, W, C]: themselves, or for super_resolution their low resolution."""
+        return self._observe(_checked(images, self._shape))
 
     def encode(self, images: Any) -> tuple[jax.Array, jax.Array]:
         """Mean and log-variance of q(z | x), [N, *latent_shape] each; -inf where encoding is not random."""
         function, *weights = self._encode
-        return function(*weights, self._check(images))
+        return function(*weights, _checked(images, self._encoded_shape))
 
     def decode(self, z: Any) -> jax.Array:
         """Images of latents [N, *latent_shape]."""
         z = jnp.asarray(z, jnp.float32)
-        if z.shape[1:] != self.latent_shape:
-            raise UserError(f"decode takes latents [N, {', '.join(map(str, self.latent_shape))}], not {z.shape}.")
+        if not _fits(z.shape, self._latent_shape):
+            raise UserError(f"decode takes latents {_written(self._latent_shape)}, not {z.shape}.")
         function, *weights = self._decode
         return function(*weights, z)
 
     def reconstruct(self, images: Any) -> jax.Array:
-        """Images decoded from the mean of q(z | x)."""
+        """Images decoded from the mean of q(z | x), x being what the system observes of `images`."""
+        return self.decode(self.encode(self.observe(images))[0])
+
+    def upscale(self, images: Any) -> jax.Array:
+        """Low-resolution images [N, h, w, C] made larger: [N, factor h, factor w, C] in [0, 1].
+
+        Any h and w with spatial latents, those of the training otherwise. UserError where a system upscales nothing.
+        """
+        if self._factor == 1:
+            raise UserError(f"A {self.config.system} does not upscale images; super_resolution does.")
         return self.decode(self.encode(images)[0])
 
     def sample(self, key: jax.Array, n: int, temperature: float = 1.0) -> jax.Array:
@@ -74,18 +95,29 @@ class Model:
             raise UserError(f"A {self.config.system} has no prior to sample from.")
         return self.decode(temperature * jax.random.normal(key, (n, *self.latent_shape)))
 
-    def _check(self, images: Any) -> jax.Array:
-        images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self._shape:
-            expected = ", ".join(map(str, self._shape))
-            raise UserError(f"This model takes images [N, {expected}], not {images.shape}.")
-        if images.dtype == np.uint8:
-            return jnp.asarray(images, jnp.float32) / 255
-        if not np.all((images >= 0) & (images <= 1)):  # NaN lies nowhere
-            raise UserError(
-                f"Images must lie in [0, 1], or be uint8; these lie in [{images.min():g}, {images.max():g}]."
-            )
-        return jnp.asarray(images, jnp.float32)
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether a batch [N, ...] has this shape, in which None is any positive length."""
+    return len(shape) == 1 + len(expected) and all(
+        e in (None, n) and n for n, e in zip(shape[1:], expected, strict=True)
+    )
+
+
+def _written(expected: tuple[int | None, ...]) -> str:
+    names = iter("hw")
+    return f"[N, {', '.join(next(names) if n is None else str(n) for n in expected)}]"
+
+
+def _checked(images: Any, expected: tuple[int | None, ...]) -> jax.Array:
+    """Images as float32 in [0, 1]; UserError unless they are, and have this shape."""
+    images = np.asarray(images)
+    if not _fits(images.shape, expected):
+        raise UserError(f"This model takes images {_written(expected)}, not {images.shape}.")
+    if images.dtype == np.uint8:
+        return jnp.asarray(images, jnp.float32) / 255
+    if not np.all((images >= 0) & (images <= 1)):  # NaN lies nowhere
+        raise UserError(f"Images must lie in [0, 1], or be uint8; these lie in [{images.min():g}, {images.max():g}].")
+    return jnp.asarray(images, jnp.float32)
 
 
 def load_model(workdir: str | Path) -> Model:

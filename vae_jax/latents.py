@@ -52,7 +52,7 @@ def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
     indices, mask = padded_indices(dataset.size, batch_size)
     parts = []
     for number, index in enumerate(indices):
-        parts.append(np.asarray(model.encode(dataset.read(index)["image"])[0]))
+        parts.append(np.asarray(model.encode(model.observe(dataset.read(index)["image"]))[0]))
         done = min((number + 1) * batch_size, dataset.size)
         if number * batch_size // PROGRESS < done // PROGRESS:
             print(f"encoded {done:,} of {dataset.size:,} images", flush=True)
@@ -114,7 +114,7 @@ def walk(model: Model, z: np.ndarray, vector: np.ndarray, steps: Sequence[float]
 
 def interpolate(model: Model, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """11 images along the straight line between the means of two images [H, W, C]."""
-    start, stop = np.asarray(model.encode(np.stack([first, last]))[0])
+    start, stop = np.asarray(model.encode(model.observe(np.stack([first, last])))[0])
     return walk(model, start[None], stop - start, np.linspace(0, 1, INTERPOLATION_STEPS + 1))[0]
 
 

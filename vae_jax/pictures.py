@@ -47,7 +47,8 @@ def save_png(path: Path, picture: np.ndarray) -> None:
 
 
 def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: int):
-    """(state, frozen) -> {name: picture}: targets above reconstructions, and samples of the prior, where it has them.
+    """(state, frozen) -> {name: picture}: targets above reconstructions (where there are baselines, these, then the
+    reconstructions, then the targets), and samples of the prior, where it has them.
 
     The examples and the latents are the same at every step, so that the pictures show the training and nothing else.
     """
@@ -60,17 +61,19 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
     def draw(params, stats, frozen, examples):
         batch = to_float(examples)
         recon, _ = system.evaluate(params, stats, frozen, batch)
+        baselines = [baseline(batch) for baseline in system.baselines.values()]
+        rows = [*baselines, recon, batch["image"]] if baselines else [batch["image"], recon]
         if not system.prior:
-            return batch["image"], recon, None
+            return rows, None
         z = jax.random.normal(root_key(seed, "sample"), (SAMPLES * SAMPLES, *system.latent_shape))
-        return batch["image"], recon, system.decode(params, stats, z)
+        return rows, system.decode(params, stats, z)
 
     def pictures(state: State, frozen) -> dict[str, np.ndarray]:
         inputs = jax.device_put(examples, replicated(mesh))
-        target, recon, samples = jax.device_get(draw(eval_params(state), state.stats, frozen, inputs))
+        rows, samples = jax.device_get(draw(eval_params(state), state.stats, frozen, inputs))
         drawn = {}
-        if recon is not None:
-            drawn["reconstructions"] = tile([target, recon], scale)
+        if all(row is not None for row in rows):
+            drawn["reconstructions"] = tile(rows, scale)
         if samples is not None:
             drawn["samples"] = tile(np.split(samples, SAMPLES), scale)
         return drawn

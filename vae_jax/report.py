@@ -8,6 +8,7 @@ import numpy as np
 
 from vae_jax import page
 from vae_jax.config import flat
+from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.workdir import read_lines, write_text
 
 UNITS = {
@@ -17,6 +18,7 @@ UNITS = {
     "cross_entropy": "nats",
     "blur_percent": "%",
     "normalised_error": "%",
+    **{name: "dB" for name in UPSCALING if name.startswith("psnr")},
 }
 
 
@@ -31,19 +33,25 @@ def write_report(workdir: str | Path) -> Path:
     records = read_lines(workdir / "scalars.jsonl")
     runs = read_lines(workdir / "runs.jsonl")
 
+    baselines = metrics.get("baselines", {})
     rows = [
-        (name.replace("_", " "), f"{value:.5g}", UNITS.get(name, ""))
+        (name.replace("_", " "), f"{value:.5g}", *_cells(baselines, name), UNITS.get(name, ""))
         for name, value in metrics.items()
         if isinstance(value, float)
     ]
     judged = f"{metrics['examples']:,} images of {config['data']['name']}, split {metrics['split']}"
-    sections = [page.section("Numbers", page.text(f"Means over {judged}."), page.table(("metric", "mean", ""), rows))]
+    sections = [
+        page.section(
+            "Numbers", page.text(f"Means over {judged}."), page.table(("metric", "mean", *baselines, ""), rows)
+        )
+    ]
 
     for name in ("reconstructions", "samples"):
         newest = max((workdir / "pictures").glob(f"{name}_*.png"), default=None)
         if newest is not None:
-            caption = {"reconstructions": "Above the images, below what the mean of q(z | x) decodes to.",
-                       "samples": "Decoded from z drawn from the prior."}[name]  # fmt: skip
+            above = f"From the top: {', '.join(baselines)}, what the mean of q(z | x) decodes to, the images."
+            caption = {"reconstructions": above if baselines else "Above the images, below what the mean of q(z | x) "
+                       "decodes to.", "samples": "Decoded from z drawn from the prior."}[name]  # fmt: skip
             sections.append(page.section(name.title(), page.text(caption), page.picture(newest.read_bytes(), name)))
 
     if {"laplacian_variance", "target_laplacian_variance", "label"} <= set(per_image):
@@ -72,6 +80,11 @@ def write_report(workdir: str | Path) -> Path:
     target = workdir / "report.html"
     write_text(target, page.page(config["name"] or config["system"], lead, *sections))
     return target
+
+
+def _cells(baselines: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
+    """What the baselines have of a metric."""
+    return [f"{judged[name]:.5g}" if name in judged else "" for judged in baselines.values()]
 
 
 def always(records: Sequence[Mapping[str, float]], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Fewer and more pixels of images [B, H, W, C], on the device: every way is one matrix for the rows, one for the columns.
+"""Fewer and more pixels of images [B, H, W, C], on the device: each way is one matrix for rows, one for columns.
 
 Bicubic resampling is Pillow's (`Image.resize` with BICUBIC, of floats): the kernel of Keys 1981 with a = -1/2, widened
 by the factor where an image becomes smaller, pixels outside left out and the other weights scaled to sum to 1. The

@@ -20,6 +20,7 @@ from vae_jax.metrics.normalised import normalised_error
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
 from vae_jax.metrics.ssim import ssim
+from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.weight_files import has_weights
 
 METRICS = {
@@ -36,12 +37,14 @@ METRICS = {
     "lpips_vgg": lpips_vgg,
     "digit_accuracy": digit_accuracy,  # of MNIST's digits, which need labels
     "target_digit_accuracy": target_digit_accuracy,
+    **UPSCALING,  # psnr_y_x2 and its like: of images that were made larger
 }
 
 
 def default_metrics(image_size: int) -> tuple[str, ...]:
-    """What is judged unless somebody asks for more: all that needs no loading, and lpips_alex where its weights are."""
-    names = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric)]
+    """What is judged unless somebody asks for more: all that fits any images without loading, and lpips_alex where its
+    weights are."""
+    names = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric) and name not in UPSCALING]
     if image_size >= lpips_alex.min_size and all(map(has_weights, lpips_alex.files)):
         names.append("lpips_alex")
     return tuple(names)

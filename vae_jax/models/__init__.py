@@ -1,11 +1,11 @@
 """Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], or to a code of any shape where encoding is
 not random; a decoder maps latents to images, a discriminator images to its layers by name, `logits` [B] among them, a
-classifier likewise, with `logits` [B, classes].
+classifier likewise, with `logits` [B, classes]. An upscaler is the decoder of a code of images `factor` times smaller.
 
 All are called with `train`, which normalisation layers need (batch statistics while training, running ones after) and
 dropout does, for which they are given a key. A new network is one file and one line here. They are made as
-`ENCODERS[name](latents, **options)`, `DECODERS[name](image_shape, **options)`, `DISCRIMINATORS[name](**options)` and
-`CLASSIFIERS[name](classes, **options)`.
+`ENCODERS[name](latents, **options)`, `DECODERS[name](image_shape, **options)`, `UPSCALERS[name](image_shape, factor,
+**options)`, `DISCRIMINATORS[name](**options)` and `CLASSIFIERS[name](classes, **options)`.
 """
 
 from vae_jax.models.celeba import CelebaDecoder, CelebaEncoder
@@ -21,6 +21,7 @@ from vae_jax.models.exemplar import ExemplarCnn
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
 from vae_jax.models.mnist import MnistClassifier, MnistDecoder, MnistEncoder
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
+from vae_jax.models.super_resolution import SpatialEncoder, SpatialUpscaler, VectorEncoder, VectorUpscaler
 
 ENCODERS = {
     "mnist": MnistEncoder,
@@ -29,6 +30,8 @@ ENCODERS = {
     "larsen": LarsenEncoder,
     "deepsim": DeepsimEncoder,
     "alexnet": AlexNetEncoder,
+    "sr_vector": VectorEncoder,
+    "sr_spatial": SpatialEncoder,
 }
 DECODERS = {
     "mnist": MnistDecoder,
@@ -39,5 +42,6 @@ DECODERS = {
     "deepsim_generator": DeepsimGenerator,
     "deepsim_conv_generator": DeepsimConvGenerator,
 }
+UPSCALERS = {"sr_vector": VectorUpscaler, "sr_spatial": SpatialUpscaler}
 DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator}
 CLASSIFIERS = {"mnist": MnistClassifier, "exemplar": ExemplarCnn}

@@ -9,6 +9,7 @@ from vae_jax.errors import look_up
 from vae_jax.systems.classifier import classifier
 from vae_jax.systems.contract import System
 from vae_jax.systems.deepsim import deepsim, inversion
+from vae_jax.systems.super_resolution import super_resolution
 from vae_jax.systems.vae import vae
 from vae_jax.systems.vae_gan import vae_gan
 
@@ -17,6 +18,7 @@ SYSTEMS = {
     "vae_gan": vae_gan,
     "deepsim": deepsim,
     "inversion": inversion,
+    "super_resolution": super_resolution,
     "classifier": classifier,
 }
 

@@ -26,6 +26,10 @@ class System(NamedTuple):
     prior: whether z ~ N(0, 1) decodes to images like those learnt from.
     gate: (scalars, gate state) -> ({player: whether it is updated}, new gate state); a player it does not name
       always is. init_gate: () -> the first gate state.
+    observe: (images) -> what encode takes of them: the images themselves, or lower resolutions, of which decoded images
+      have `factor` times the height and width. any_size: whether encode and decode take other sizes than those learnt
+      from.
+    baselines: {name: (batch) -> recon}, what is judged beside the system's own reconstructions.
     """
 
     rules: Mapping[str, Mapping[str, Weight]]
@@ -41,6 +45,10 @@ class System(NamedTuple):
     pretrained: Callable[[], Any] = dict
     gate: Callable[..., tuple[dict[str, jax.Array], Any]] = lambda scalars, state: ({}, state)
     init_gate: Callable[[], Any] = dict
+    observe: Callable[[jax.Array], jax.Array] = lambda images: images
+    factor: int = 1
+    any_size: bool = False
+    baselines: Mapping[str, Callable[[Mapping[str, jax.Array]], jax.Array]] = {}
 
 
 def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:

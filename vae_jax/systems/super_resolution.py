@@ -1,0 +1,96 @@
+"""The super-resolution VAE: the low-resolution image goes in, the high-resolution one comes out.
+
+The image of a batch is the high-resolution target; the low-resolution one is made from it on the device (`observe`).
+The encoder sees nothing but the latter, losses and metrics compare with nothing but the target, and afterwards the mean
+of q(z | low) is decoded. One player, `vae`: kl and any image terms, as in section 3 of the document *Perceptual Loss in
+(Variational) Autoencoder*, with the standard deviation exp(logvar / 2).
+
+Where the latents are a map over the low-resolution image, the code carries that image as well, in its last channels:
+the part that is not random (log-variance -inf), onto which the upscaler adds. KL is of the random part alone.
+"""
+
+import flax.errors
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from vae_jax.data.degrade import bicubic, degrade, nearest
+from vae_jax.errors import UserError
+from vae_jax.losses import kl
+from vae_jax.models import ENCODERS, UPSCALERS
+from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.image_terms import make_image_terms
+from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+
+
+def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """Images of `image_shape` from images `config.factor` times smaller, blurred by `config.sigma` pixels before."""
+    factor, sigma = config.factor, config.sigma
+    _check_degradation(config)
+    image_terms = make_image_terms(config, own=("kl",))
+    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+    upscaler = make_network(UPSCALERS, "decoder", config.decoder, image_shape, factor)
+
+    def observe(images):
+        return degrade(images, factor, sigma)
+
+    def whole(mean, logvar, low):
+        if mean.ndim == 2:
+            return mean, logvar
+        return jnp.concatenate([mean, low], -1), jnp.concatenate([logvar, jnp.full_like(low, -jnp.inf)], -1)
+
+    def init(key, batch):
+        z = jnp.zeros((batch["image"].shape[0], *latent_shape))
+        params, stats = init_networks(key, encoder=(encoder, observe(batch["image"])), decoder=(upscaler, z))
+        return {"vae": params}, stats
+
+    def encode(params, stats, frozen, low):
+        return whole(*posterior(encoder, params["vae"]["encoder"], stats, low, train=False)[:2], low)
+
+    def decode(params, stats, z):
+        return jnp.clip(run(upscaler, "decoder", params["vae"]["decoder"], stats, z, train=False)[0], 0, 1)
+
+    def terms(params, stats, frozen, batch, key, step):
+        target, networks = batch["image"], params["vae"]
+        low = observe(target)
+        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, low, train=True)
+        z = draw(key, *whole(mean, logvar, low))
+        recon, stats = run(upscaler, "decoder", networks["decoder"], stats, z, train=True)
+        values = image_terms.values(frozen, target, recon)
+        if "kl" in config.terms:
+            values["kl"] = kl(mean, logvar)
+        return {name: jnp.mean(value) for name, value in values.items()}, stats
+
+    def evaluate(params, stats, frozen, batch):
+        mean, logvar = encode(params, stats, frozen, observe(batch["image"]))
+        recon = decode(params, stats, mean)
+        random = mean[..., : config.latents], logvar[..., : config.latents]
+        return recon, {"kl": kl(*random)} | image_terms.feature(frozen, batch["image"], recon)
+
+    baselines = {
+        "nearest": lambda batch: nearest(observe(batch["image"]), factor),
+        "bicubic": lambda batch: jnp.clip(bicubic(observe(batch["image"]), factor), 0, 1),
+    }
+
+    def code_of_nothing():
+        low = observe(jnp.zeros((1, *image_shape)))
+        return whole(*encoder.init_with_output(jax.random.key(0), low)[0], low)[0]
+
+    try:
+        latent_shape = jax.eval_shape(code_of_nothing).shape[1:]
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
+    rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
+    spatial = len(latent_shape) == 3
+    system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape)
+    return system._replace(prior=not spatial, factor=factor, observe=observe, any_size=spatial, baselines=baselines)
+
+
+def _check_degradation(config: ConfigDict) -> None:
+    if config.factor < 2 or config.image_size % config.factor:
+        raise UserError(
+            f"factor is {config.factor}; it must be at least 2 and divide image_size ({config.image_size}), the size "
+            "of the high-resolution images."
+        )
+    if not config.sigma > 0:
+        raise UserError(f"sigma is {config.sigma}; the blur before downsampling must be positive, in pixels.")
