@@ -50,11 +50,11 @@ class Model:
         self.config = run.config
         self._shape = image_shape(run.config)
         low = jax.eval_shape(system.observe, jax.ShapeDtypeStruct((1, *self._shape), jnp.float32)).shape[1:]
-        self._encoded_shape = (None, None, low[2]) if system.any_size else low
-        self._factor = system.factor
+        self._encoded_shape = low if system.reach is None else (None, None, low[2])
+        self.factor, self.reach = system.factor, system.reach
         params, stats = eval_params(state), state.stats
         self.latent_shape, self.has_prior = system.latent_shape, system.prior
-        self._latent_shape = (None, None, *self.latent_shape[2:]) if system.any_size else self.latent_shape
+        self._latent_shape = self.latent_shape if system.reach is None else (None, None, *self.latent_shape[2:])
         self._observe = jax.jit(system.observe)
         self._encode = jax.jit(system.encode), params, stats, system.encoder_frozen()
         self._decode = jax.jit(system.decode), params, stats
@@ -85,7 +85,7 @@ class Model:
 
         Any h and w with spatial latents, those of the training otherwise. UserError where a system upscales nothing.
         """
-        if self._factor == 1:
+        if self.factor == 1:
             raise UserError(f"A {self.config.system} does not upscale images; super_resolution does.")
         return self.decode(self.encode(images)[0])
 

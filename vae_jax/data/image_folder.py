@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,13 +21,13 @@ EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 THREADS = 4
 
 
-def read_image(path: Path, config: ConfigDict) -> np.ndarray | str:
-    """The file as uint8 of `held_shape`, or in words why it cannot be read."""
+def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
+    """What `convert` makes of the file, or in words why it cannot be read."""
     try:
         with Image.open(path) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 return f"{image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
-            return to_uint8(image, config)
+            return convert(image)
     except UserError as error:
         return str(error)
     except Exception as error:  # decoders of broken files raise whatever they like; the file is named, the run goes on
@@ -68,7 +68,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     pool = ThreadPoolExecutor(THREADS)
 
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        rows = list(pool.map(lambda i: read_image(kept[i], config), indices))
+        rows = list(pool.map(lambda i: read_image(kept[i], functools.partial(to_uint8, config=config)), indices))
         for i, row in zip(indices, rows, strict=True):
             if isinstance(row, str):
                 raise UserError(f"{kept[i]} could be read when the run began and cannot be any more: {row}")
@@ -76,6 +76,11 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         return batch if labels is None else {**batch, "label": labels[indices]}
 
     return Dataset(len(kept), shape, read, None, notes, attributes)
+
+
+def walk(folder: Path) -> list[Path]:
+    """All files below a folder, in the order of their paths."""
+    return sorted(Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
 
 
 def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
@@ -89,8 +94,7 @@ def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
         there = [p.name for p in root.iterdir() if p.is_dir()]
         hint = nearest(split, there) if there else "It has no folders at all."
         raise UserError(f"{root} (data.dir) has no folder {split!r}; expected {folder}/.../*.jpg or *.png. {hint}")
-    walked = (Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
-    files = sorted(path for path in walked if path.suffix.lower() in EXTENSIONS)
+    files = [path for path in walk(folder) if path.suffix.lower() in EXTENSIONS]
     if not files:
         raise UserError(f"No images in {folder}: expected files that end in {', '.join(sorted(EXTENSIONS))}.")
     return folder, files
@@ -99,7 +103,9 @@ def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
 def _read_all(files: Sequence[Path], config: ConfigDict):
     """Reads in threads, in order, with a line of progress where it takes long."""
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, image in enumerate(pool.map(lambda path: read_image(path, config), files), 1):
+        for done, image in enumerate(
+            pool.map(lambda path: read_image(path, functools.partial(to_uint8, config=config)), files), 1
+        ):
             if done % 5000 == 0 or (done == len(files) and done > 5000):
                 print(f"read {done:,} of {len(files):,} images", file=sys.stderr)
             yield image

@@ -22,8 +22,8 @@ def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | 
     return left, top, left + box_width, top + box_height
 
 
-def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
-    """A picture as uint8 of `held_shape`, upright, cropped, resized with anti-aliasing; or padded."""
+def in_colours(image: Image.Image, grey: bool) -> Image.Image:
+    """A picture of any kind, upright, as 8 bits of grey or of red, green and blue, on white where it is transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or floats
         values, high = np.asarray(image, np.float32), 1.0 if image.mode == "F" else 65535.0
@@ -33,15 +33,25 @@ def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
     elif image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:  # transparent pixels become white
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if config.data.grey else "RGB")
+    return image.convert("L" if grey else "RGB")
+
+
+def to_array(image: Image.Image) -> np.ndarray:
+    """uint8 [h, w, 1 or 3] of a picture of `in_colours`."""
+    array = np.asarray(image)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
+    """A picture as uint8 of `held_shape`, upright, cropped, resized with anti-aliasing; or padded."""
+    image = in_colours(image, config.data.grey)
     size = held_shape(config)[:2]
     if config.data.crop == "pad":
         image = _pad(image, size)
     box = crop_box(config.data.crop, *image.size)
     if image.size != size or box not in (None, (0, 0, *image.size)):
         image = image.resize(size, Image.Resampling.BICUBIC, box=box)
-    array = np.asarray(image)
-    return array[:, :, None] if array.ndim == 2 else array
+    return to_array(image)
 
 
 def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -70,6 +70,11 @@ class SpatialEncoder(nn.Module):
         x = nn.swish(x)
         return nn.Conv(self.latents, (3, 3), name="mean")(x), nn.Conv(self.latents, (3, 3), name="logvar")(x)
 
+    @property
+    def reach(self) -> int:
+        """How many pixels away from its own a latent sees: one per convolution."""
+        return 2 + 2 * self.blocks
+
 
 class SpatialUpscaler(nn.Module):
     """z [B, h, w, latents + C], the low-resolution image last -> [B, factor h, factor w, C], not cut to [0, 1].
@@ -91,6 +96,11 @@ class SpatialUpscaler(nn.Module):
             x = ResidualBlock(name=f"block{i + 1}")(x)
         sub_pixels = nn.Conv(self.factor**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, name="sub_pixels")
         return bicubic(low, self.factor) + depth_to_space(sub_pixels(nn.swish(x)), self.factor)
+
+    @property
+    def reach(self) -> int:
+        """How many low-resolution pixels away from its own a sub-pixel sees."""
+        return 2 + 2 * self.blocks
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:

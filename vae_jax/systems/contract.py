@@ -27,8 +27,8 @@ class System(NamedTuple):
     gate: (scalars, gate state) -> ({player: whether it is updated}, new gate state); a player it does not name
       always is. init_gate: () -> the first gate state.
     observe: (images) -> what encode takes of them: the images themselves, or lower resolutions, of which decoded images
-      have `factor` times the height and width. any_size: whether encode and decode take other sizes than those learnt
-      from.
+      have `factor` times the height and width. reach: how many pixels away encode and decode see of these, where they
+      take images of any size; None where they take none but those learnt from.
     baselines: {name: (batch) -> recon}, what is judged beside the system's own reconstructions.
     """
 
@@ -47,7 +47,7 @@ class System(NamedTuple):
     init_gate: Callable[[], Any] = dict
     observe: Callable[[jax.Array], jax.Array] = lambda images: images
     factor: int = 1
-    any_size: bool = False
+    reach: int | None = None
     baselines: Mapping[str, Callable[[Mapping[str, jax.Array]], jax.Array]] = {}
 
 

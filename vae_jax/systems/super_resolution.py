@@ -81,9 +81,9 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
     rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
-    spatial = len(latent_shape) == 3
+    reach = encoder.reach + upscaler.reach if len(latent_shape) == 3 else None
     system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape)
-    return system._replace(prior=not spatial, factor=factor, observe=observe, any_size=spatial, baselines=baselines)
+    return system._replace(prior=reach is None, factor=factor, observe=observe, reach=reach, baselines=baselines)
 
 
 def _check_degradation(config: ConfigDict) -> None:
