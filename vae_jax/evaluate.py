@@ -48,28 +48,31 @@ def make_evaluate(
     indices, mask = padded_indices(dataset.size, batch_size)
     feed = Feed(dataset, mesh)
 
-    def step(params, stats, frozen, weights, batches):
+    def reconstruct(params, stats, frozen, batches):
         batch = to_float(jax.tree.map(lambda leaf: leaf[0], batches))
         recon, values = system.evaluate(params, stats, frozen, batch)
-        judged = {"": recon} if recon is not None else {}
-        judged |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
-        for prefix, images in judged.items():
-            measured = measure(metrics, weights, batch["image"], images, batch.get("label"))
+        recons = {"": recon} if recon is not None else {}
+        recons |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
+        return batch, recons, values | ({"label": batch["label"]} if "label" in batch else {})
+
+    def judge(weights, batch, recon):
+        return measure(metrics, weights, batch["image"], recon, batch.get("label"))
+
+    reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
+    judge = jax.jit(judge, out_shardings=replicated(mesh))  # apart, so that it is compiled once for all of them
+
+    def step(state: State, frozen, index: np.ndarray) -> PerImage:
+        batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]))
+        for prefix, recon in recons.items():
+            measured = judge(weights, batch, recon)
             values = values | {prefix + name: value for name, value in measured.items()}
-        return values | ({"label": batch["label"]} if "label" in batch else {})
-
-    step = jax.jit(step, out_shardings=replicated(mesh))
-    baselines = [*system.baselines]
-
-    def place(name: str) -> int:  # jit sorts what it returns by name
-        return baselines.index(name.partition("/")[0]) if "/" in name else -1
+        return values
 
     def evaluate(state: State, frozen) -> PerImage:
-        parts = [step(eval_params(state), state.stats, frozen, weights, feed(index[None])) for index in indices]
-        parts = jax.device_get(parts)
-        return {
-            name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in sorted(parts[0], key=place)
-        }
+        parts = jax.device_get([step(state, frozen, index) for index in indices])
+        order = ["", *system.baselines]  # jax sorts what it returns by name
+        names = sorted(parts[0], key=lambda name: order.index(name.rpartition("/")[0]))
+        return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in names}
 
     return evaluate
 
