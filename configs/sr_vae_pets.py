@@ -28,10 +28,10 @@ KL_WEIGHT = 1e-7
 
 def get_config(arg: str = ""):
     """Variants, by commas: 'x2' (default) or 'x4'; 'document'; 'pixel'; 'quick' (1,000 steps) or 'smoke'."""
-    variants = [part for part in arg.split(",") if part]
-    factor = 4 if "x4" in variants else 2
+    factor, document, pixel, size = common.read_variants(arg, ("x2", "x4"), ("document",), ("pixel",))
+    factor = int((factor or "x2")[1:])
     config = common.get_config()
-    config.name = "_".join(["sr_vae_pets", f"x{factor}", *(v for v in variants if v in ("document", "pixel"))])
+    config.name = "_".join(["sr_vae_pets", f"x{factor}", *filter(None, (document, pixel))])
     config.system = "super_resolution"
     config.factor = factor  # of the height and width of a high-resolution image, which is image_size
     config.sigma = 1.0  # of the blur before downsampling, in pixels
@@ -45,7 +45,7 @@ def get_config(arg: str = ""):
     config.data.random_crop = 96
     config.metrics = tuple(f"{metric}_{on}_x{factor}" for metric in ("psnr", "ssim") for on in ("rgb", "y"))
     config.terms.l2 = common.term(0.001, reduction="sum")
-    if "document" in variants:
+    if document:
         config.steps = 6_250
         config.latents = 256
         config.encoder = {"name": "sr_vector"}
@@ -58,14 +58,13 @@ def get_config(arg: str = ""):
         config.decoder = {"name": "sr_spatial", "width": 32, "blocks": 4}
         config.terms.kl = common.term(KL_WEIGHT)
         config.optimizers.vae = common.adam(1e-3, schedule="cosine", warmup_steps=100)
-    if "pixel" not in variants:
+    if not pixel:
         config.backbone.name = "vgg16"
         config.terms.feature = common.term(0.8, taps=("relu3_3",), reduction="mean")
-    if "smoke" in variants:
+    if size == "smoke":
         config.backbone.weights = "random"
         config.data.random_crop = 72
-    known = ("x2", "x4", "document", "pixel")
-    return common.shrink(config, ",".join(v for v in variants if v not in known), QUICK)
+    return common.shrink(config, size, QUICK)
 
 
 QUICK = {"steps": 1_000, "log_every": 50, "eval_every": 500, "checkpoint_every": 500}

@@ -113,7 +113,7 @@ def _pictures(
     """The figures of the article by title, as PNG."""
     from vae_jax import figures  # matplotlib: only where it is used
 
-    chosen = _examples(labels, dataset, figures.columns(1 + len(models), dataset.image_shape[0]))
+    chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape[0]))
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
     rows = [(ORIGINALS, examples)]
     rows += [(name, baseline({"image": examples})) for name, baseline in baselines.items()]
