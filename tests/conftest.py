@@ -16,6 +16,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 import jax
 import numpy as np
 import pytest
+from golden.formula import uniform
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -103,3 +104,14 @@ def find_convolutions(jaxpr, shapes):
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
                     yield from find_convolutions(inner, shapes)
+
+
+def assert_golden(name, function, arguments, rtol=1e-5):
+    """Values [B] and gradient of their sum with respect to the last argument, as in golden/rival_losses.npz."""
+    with np.load(ROOT / "tests" / "golden" / "rival_losses.npz") as golden:
+        values, expected = golden[name], golden[f"{name}/gradient"]
+    np.testing.assert_allclose(function(*arguments), values, rtol=rtol)
+    gradient = jax.grad(lambda last: function(*arguments[:-1], last).sum())(arguments[-1])
+    if gradient.shape != expected.shape:
+        gradient = np.asarray(gradient).ravel()[(uniform("gradient", expected.shape) * gradient.size).astype(int)]
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=rtol * np.abs(expected).max())

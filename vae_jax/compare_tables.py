@@ -20,6 +20,7 @@ COLUMNS = {
     "mse": ("MSE", ".5f"),
     "psnr": ("PSNR dB", ".2f"),
     "ssim": ("SSIM", ".4f"),
+    "ms_ssim": ("MS-SSIM", ".4f"),
     **{name: (_title(name), ".2f" if name.startswith("psnr") else ".4f") for name in UPSCALING},
     "bce": ("BCE nats", ".2f"),
     "kl": ("KL nats", ".2f"),

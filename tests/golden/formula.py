@@ -30,3 +30,11 @@ def lpips_images() -> tuple[np.ndarray, np.ndarray]:
     second[1] = first[1]
     second[1, 10:20, 15:30] = 1.0
     return first, second
+
+
+def rival_images(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Two batches of images [2, H, W, 3] in [0, 1]; the second are darker, with a little and with much noise."""
+    first, noise = (uniform(f"rival {i}", (2, *size, 3)) for i in (0, 1))
+    amount = np.array([0.2, 0.7]).reshape(2, 1, 1, 1)
+    second = (1 - amount) * 0.9 * first + amount * noise
+    return first.astype(np.float32), second.astype(np.float32)

@@ -10,6 +10,15 @@ from vae_jax.losses.kl import kl
 from vae_jax.losses.lpips import lpips
 from vae_jax.losses.pixel import bce, l1, l2
 from vae_jax.losses.sharpness import sharpness
+from vae_jax.losses.ssim import ms_ssim, ssim
 
-IMAGE_TERMS = {"bce": bce, "l1": l1, "l2": l2, "lpips": lpips, "sharpness": sharpness}
+IMAGE_TERMS = {
+    "bce": bce,
+    "l1": l1,
+    "l2": l2,
+    "lpips": lpips,
+    "sharpness": sharpness,
+    "ssim": ssim,
+    "ms_ssim": ms_ssim,
+}
 TERMS = {"kl": kl, "feature": feature, "cross_entropy": cross_entropy, **IMAGE_TERMS}

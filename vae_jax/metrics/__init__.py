@@ -12,6 +12,7 @@ import numpy as np
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
+from vae_jax.losses.ssim import multiscale_structural_similarity, structural_similarity
 from vae_jax.metrics.blur import blur_percent
 from vae_jax.metrics.digits import digit_accuracy, target_digit_accuracy
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
@@ -19,14 +20,14 @@ from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplaci
 from vae_jax.metrics.normalised import normalised_error
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
-from vae_jax.metrics.ssim import ssim
 from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.weight_files import has_weights
 
 METRICS = {
     "mse": mse,
     "psnr": psnr,
-    "ssim": ssim,
+    "ssim": structural_similarity,
+    "ms_ssim": multiscale_structural_similarity,
     "bce": bce,
     "laplacian_variance": recon_laplacian_variance,
     "target_laplacian_variance": target_laplacian_variance,

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.checks import equal_shapes
+from vae_jax.losses.ssim import structural_similarity
 from vae_jax.metrics.pixel import psnr
-from vae_jax.metrics.ssim import ssim
 
 Metric = Callable[[jax.Array, jax.Array], jax.Array]
 BT601 = (65.481, 128.553, 24.966)  # of R, G, B in [0, 1]
@@ -48,5 +48,5 @@ UPSCALING = {
     f"{name}_{colours}_x{factor}": upscaling_metric(metric, factor, colours == "y")
     for factor in (2, 4)
     for colours in ("rgb", "y")
-    for name, metric in (("psnr", psnr), ("ssim", ssim))
+    for name, metric in (("psnr", psnr), ("ssim", structural_similarity))
 }

@@ -1,0 +1,41 @@
+"""Makes rival_losses.npz: what published packages say of the losses that perceptual ones are compared with.
+
+    python tests/golden/make_rival_losses.py
+
+Made with torch 2.13.0 on CPU, in float64, and pytorch-msssim 1.0.0. Images in [0, 1] come from formula.py. Of every
+loss: its value of each image; of gradients of the values' sum with respect to the second images, where they are large,
+the elements at 500 places that the test draws too.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytorch_msssim
+import torch
+from formula import rival_images, uniform
+
+HERE = Path(__file__).parent
+arrays = {}
+
+
+def record(name: str, loss, size: tuple[int, int]) -> None:
+    """Values and gradient of loss(target, recon) -> [B] of NCHW tensors."""
+    target, recon = (torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2) for x in rival_images(size))
+    recon.requires_grad_()
+    values = loss(target, recon)
+    values.sum().backward()
+    gradient = recon.grad.permute(0, 2, 3, 1).numpy()
+    if gradient.size > 3000:
+        gradient = gradient.ravel()[(uniform("gradient", (500,)) * gradient.size).astype(int)]
+    arrays[name] = values.detach().numpy()
+    arrays[f"{name}/gradient"] = gradient
+
+
+# The package's own window is float32, which its differences of squares magnify: the same window in float64.
+WINDOW = torch.exp(-0.5 * ((torch.arange(11, dtype=torch.float64) - 5) / 1.5) ** 2)
+WINDOW = (WINDOW / WINDOW.sum()).repeat(3, 1, 1, 1)
+SSIM = {"data_range": 1.0, "size_average": False, "win": WINDOW}
+record("ssim", lambda x, y: 1 - pytorch_msssim.ssim(x, y, **SSIM), (20, 26))
+record("ms_ssim", lambda x, y: 1 - pytorch_msssim.ms_ssim(x, y, **SSIM), (176, 192))
+
+np.savez_compressed(HERE / "rival_losses.npz", **arrays)
