@@ -2,7 +2,8 @@
 
     python tests/golden/make_rival_losses.py
 
-Made with torch 2.13.0 on CPU, in float64, and pytorch-msssim 1.0.0. Images in [0, 1] come from formula.py. Of every
+Made with torch 2.13.0 on CPU, in float64, with pytorch-msssim 1.0.0 and
+focal-frequency-loss 0.3.0. Images in [0, 1] come from formula.py. Of every
 loss: its value of each image; of gradients of the values' sum with respect to the second images, where they are large,
 the elements at 500 places that the test draws too.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_msssim
 import torch
+from focal_frequency_loss import FocalFrequencyLoss
 from formula import rival_images, uniform
 
 HERE = Path(__file__).parent
@@ -37,5 +39,13 @@ WINDOW = (WINDOW / WINDOW.sum()).repeat(3, 1, 1, 1)
 SSIM = {"data_range": 1.0, "size_average": False, "win": WINDOW}
 record("ssim", lambda x, y: 1 - pytorch_msssim.ssim(x, y, **SSIM), (20, 26))
 record("ms_ssim", lambda x, y: 1 - pytorch_msssim.ms_ssim(x, y, **SSIM), (176, 192))
+
+for name, options in (
+    ("focal_frequency", {}),
+    ("focal_frequency_patches", {"patch_factor": 2, "alpha": 0.5}),
+    ("focal_frequency_log", {"log_matrix": True, "alpha": 2.0}),
+):
+    package = FocalFrequencyLoss(**options)  # a mean over the batch: one image at a time
+    record(name, lambda x, y, f=package: torch.stack([f(y[i : i + 1], x[i : i + 1]) for i in range(2)]), (12, 18))
 
 np.savez_compressed(HERE / "rival_losses.npz", **arrays)

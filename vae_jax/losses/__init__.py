@@ -6,6 +6,7 @@ name in its config, are called `term(target, recon, **options)`. A new loss is o
 
 from vae_jax.losses.classification import cross_entropy
 from vae_jax.losses.feature import feature
+from vae_jax.losses.focal_frequency import focal_frequency
 from vae_jax.losses.kl import kl
 from vae_jax.losses.lpips import lpips
 from vae_jax.losses.pixel import bce, l1, l2
@@ -20,5 +21,6 @@ IMAGE_TERMS = {
     "sharpness": sharpness,
     "ssim": ssim,
     "ms_ssim": ms_ssim,
+    "focal_frequency": focal_frequency,
 }
 TERMS = {"kl": kl, "feature": feature, "cross_entropy": cross_entropy, **IMAGE_TERMS}
