@@ -2,8 +2,8 @@
 
     python tests/golden/make_rival_losses.py
 
-Made with torch 2.13.0 on CPU, in float64, with pytorch-msssim 1.0.0 and
-focal-frequency-loss 0.3.0. Images in [0, 1] come from formula.py. Of every
+Made with torch 2.13.0 on CPU, in float64, with pytorch-msssim 1.0.0,
+focal-frequency-loss 0.3.0 and PyWavelets 1.9.0. Images in [0, 1] come from formula.py. Of every
 loss: its value of each image; of gradients of the values' sum with respect to the second images, where they are large,
 the elements at 500 places that the test draws too.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytorch_msssim
+import pywt
 import torch
 from focal_frequency_loss import FocalFrequencyLoss
 from formula import rival_images, uniform
@@ -47,5 +48,25 @@ for name, options in (
 ):
     package = FocalFrequencyLoss(**options)  # a mean over the batch: one image at a time
     record(name, lambda x, y, f=package: torch.stack([f(y[i : i + 1], x[i : i + 1]) for i in range(2)]), (12, 18))
+
+
+def bior44(images: np.ndarray, levels: int) -> np.ndarray:
+    """CDF 9/7 coefficients of [B, H, W, C] in place: low frequencies first, of which the next level is made.
+
+    PyWavelets extends its lines by what lies beyond their ends and gives the coefficients of that too: those from the
+    third on belong to the line. Its high frequencies have the other sign.
+    """
+    result = images.astype(np.float64)
+    height, width = images.shape[1:3]
+    for _ in range(levels):
+        for axis, length in ((1, height), (2, width)):
+            low, high = pywt.dwt(result[:, :height, :width], "bior4.4", "reflect", axis=axis)
+            low, high = (x.take(range(2, 2 + n), axis=axis) for x, n in ((low, (length + 1) // 2), (high, length // 2)))
+            result[:, :height, :width] = np.concatenate([low, -high], axis=axis)
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return result
+
+
+arrays["wavelet"] = bior44(rival_images((13, 22))[0], 4)
 
 np.savez_compressed(HERE / "rival_losses.npz", **arrays)

@@ -10,6 +10,7 @@ from vae_jax.losses.focal_frequency import focal_frequency
 from vae_jax.losses.kl import kl
 from vae_jax.losses.lpips import lpips
 from vae_jax.losses.pixel import bce, l1, l2
+from vae_jax.losses.robust import robust
 from vae_jax.losses.sharpness import sharpness
 from vae_jax.losses.ssim import ms_ssim, ssim
 
@@ -22,5 +23,6 @@ IMAGE_TERMS = {
     "ssim": ssim,
     "ms_ssim": ms_ssim,
     "focal_frequency": focal_frequency,
+    "robust": robust,
 }
 TERMS = {"kl": kl, "feature": feature, "cross_entropy": cross_entropy, **IMAGE_TERMS}
