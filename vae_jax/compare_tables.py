@@ -24,7 +24,10 @@ COLUMNS = {
     **{name: (_title(name), ".2f" if name.startswith("psnr") else ".4f") for name in UPSCALING},
     "bce": ("BCE nats", ".2f"),
     "kl": ("KL nats", ".2f"),
+    "elbo": ("ELBO nats", ".1f"),
+    "bits_per_dimension": ("bits/dim", ".3f"),
     "blur_percent": ("blur %", ".2f"),
+    "blur_error": ("blur error", ".5f"),
     "normalised_error": ("normalised error %", ".2f"),  # this and the next two where they were judged
     "lpips_alex": ("LPIPS-alex", ".4f"),
     "digit_accuracy": ("digit accuracy", ".4f"),

@@ -15,7 +15,7 @@ from vae_jax.losses.reduction import per_example
 from vae_jax.losses.representations import REPRESENTATIONS
 
 ALPHA_RANGE = (0.001, 1.999)
-SMALLEST_SCALE, FIRST_SCALE = 1e-5, 1.0
+SMALLEST_SCALE = 1e-5
 STEP, STEPS = 0.25, 64  # of the quadrature of Z: log Z is exact to 3e-6
 
 
@@ -68,6 +68,7 @@ def adaptive_nll(
     latent_alpha: jax.Array,
     latent_scale: jax.Array,
     representation: str = "wavelet",
+    first_scale: float = 1.0,
 ) -> jax.Array:
     """-log p(target | recon) = sum rho + log c + log Z(alpha) - log |det| over all coefficients in nats, [B].
 
@@ -75,6 +76,7 @@ def adaptive_nll(
       target, recon: images [B, H, W, C] in [0, 1].
       latent_alpha, latent_scale: [H, W, C], learnt beside the images, from `init_adaptive`; alpha and c of each
         coefficient are `shape_and_scale` of them.
+      first_scale: c where latent_scale is 0.
       representation: of the residual, one of `REPRESENTATIONS`, whose log |det| makes it a density of pixels.
     Source: equation (16) and appendix D; the article's VAEs.
     """
@@ -83,22 +85,24 @@ def adaptive_nll(
         if latent.shape != target.shape[1:]:
             raise ValueError(f"adaptive_nll: {name} {latent.shape} must be of the images' shape {target.shape[1:]}")
     transform, log_det = look_up(REPRESENTATIONS, representation, "representation")
-    alpha, c = shape_and_scale(latent_alpha, latent_scale)
+    alpha, c = shape_and_scale(latent_alpha, latent_scale, first_scale)
     values = per_example(rho(transform(recon - target), alpha[None], c[None]), "sum")
     return values + jnp.sum(jnp.log(c) + log_partition(alpha)) - log_det(*target.shape[1:])
 
 
 def init_adaptive(image_shape: tuple[int, int, int]) -> dict[str, jax.Array]:
-    """The latents of `adaptive_nll` by name, zeros [H, W, C]: alpha 1 and c 1 everywhere."""
+    """The latents of `adaptive_nll` by name, zeros [H, W, C]: alpha 1 and the first scale everywhere."""
     return {"latent_alpha": jnp.zeros(image_shape), "latent_scale": jnp.zeros(image_shape)}
 
 
-def shape_and_scale(latent_alpha: jax.Array, latent_scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """alpha in (0.001, 1.999) by a sigmoid, c above 1e-5 by a softplus that is 1 at 0. Source: appendix."""
+def shape_and_scale(
+    latent_alpha: jax.Array, latent_scale: jax.Array, first_scale: float = 1.0
+) -> tuple[jax.Array, jax.Array]:
+    """alpha in (0.001, 1.999) by a sigmoid, c above 1e-5 by a softplus, `first_scale` at 0. Source: appendix."""
     low, high = ALPHA_RANGE
     alpha = low + (high - low) * jax.nn.sigmoid(latent_alpha)
     shift = math.log(math.expm1(1.0))  # softplus(shift) = 1
-    return alpha, SMALLEST_SCALE + (FIRST_SCALE - SMALLEST_SCALE) * jax.nn.softplus(latent_scale + shift)
+    return alpha, SMALLEST_SCALE + (first_scale - SMALLEST_SCALE) * jax.nn.softplus(latent_scale + shift)
 
 
 def log_partition(alpha: jax.Array) -> jax.Array:

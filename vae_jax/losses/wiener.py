@@ -30,7 +30,7 @@ def wiener_nll(
     *,
     epsilon: float,
     C: float = 0.025,
-    sigma: float | None = None,
+    sigma: jax.Array | float | None = None,
 ) -> jax.Array:
     """-log N(target; recon, (A / sigma^2)^-1) in nats, [B], over all pixels and channels.
 
@@ -44,7 +44,7 @@ def wiener_nll(
         Then it is a bound on all fixed sigmas and no density of its own.
     """
     equal_shapes("wiener_nll", target, recon)
-    if sigma is not None and not sigma > 0:
+    if isinstance(sigma, float | int) and not sigma > 0:
         raise UserError(f"sigma of the Wiener likelihood is {sigma}; it is a standard deviation above 0.")
     gain = wiener_gain(kernel, target.shape[1:3], C=C, epsilon=epsilon)
     _, height, width, channels = target.shape
@@ -94,6 +94,13 @@ def column_weights(width: int) -> np.ndarray:
     """How often each column of a real transform is in the full one: twice but for the first, and the last if even."""
     columns = np.arange(width // 2 + 1)
     return np.where((columns == 0) | (2 * columns == width), 1, 2).astype(np.float32)
+
+
+def blur(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Images [B, H, W, C] convolved with a kernel [B, k, k] each, wrapping around at their edges."""
+    height, width = images.shape[1:3]
+    transfer = jnp.fft.rfft2(centred(kernel, (height, width)))[..., None]
+    return jnp.fft.irfft2(transfer * jnp.fft.rfft2(images, axes=(1, 2)), s=(height, width), axes=(1, 2))
 
 
 def gaussian_kernel(size: int, sigma: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
 from vae_jax.losses.ssim import multiscale_structural_similarity, structural_similarity
-from vae_jax.metrics.blur import blur_percent
+from vae_jax.metrics.blur import blur_error, blur_percent
 from vae_jax.metrics.digits import digit_accuracy, target_digit_accuracy
 from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
 from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplacian_variance, target_laplacian_variance
@@ -33,6 +33,7 @@ METRICS = {
     "target_laplacian_variance": target_laplacian_variance,
     "residual_laplacian_variance": residual_laplacian_variance,
     "blur_percent": blur_percent,
+    "blur_error": blur_error,
     "normalised_error": normalised_error,  # relative to the whole data set that is judged
     "lpips_alex": lpips_alex,  # version 0.1
     "lpips_vgg": lpips_vgg,

@@ -5,9 +5,11 @@ classifier likewise, with `logits` [B, classes]. An upscaler is the decoder of a
 All are called with `train`, which normalisation layers need (batch statistics while training, running ones after) and
 dropout does, for which they are given a key. A new network is one file and one line here. They are made as
 `ENCODERS[name](latents, **options)`, `DECODERS[name](image_shape, **options)`, `UPSCALERS[name](image_shape, factor,
-**options)`, `DISCRIMINATORS[name](**options)` and `CLASSIFIERS[name](classes, **options)`.
+**options)`, `DISCRIMINATORS[name](**options)`, `CLASSIFIERS[name](classes, **options)` and, for the blur kernels of
+latents, `KERNELS[name](**options)`.
 """
 
+from vae_jax.models.blur_kernel import BlurKernel
 from vae_jax.models.celeba import CelebaDecoder, CelebaEncoder
 from vae_jax.models.deepsim import (
     AlexNetEncoder,
@@ -45,3 +47,4 @@ DECODERS = {
 UPSCALERS = {"sr_vector": VectorUpscaler, "sr_spatial": SpatialUpscaler}
 DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator}
 CLASSIFIERS = {"mnist": MnistClassifier, "exemplar": ExemplarCnn}
+KERNELS = {"dense": BlurKernel}

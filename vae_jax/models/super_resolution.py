@@ -16,6 +16,7 @@ from vae_jax.models.layers import ConvHalf, ConvTranspose2x
 from vae_jax.models.residual import ResidualBlock, he
 
 WIDTHS = (16, 32, 64)  # of the vector encoder's halvings
+NARROW = -6.0  # log-variance that a spatial posterior starts from: from 0 on its noise drowns what features say
 
 
 class VectorEncoder(nn.Module):
@@ -68,7 +69,8 @@ class SpatialEncoder(nn.Module):
         for i in range(self.blocks):
             x = ResidualBlock(name=f"block{i + 1}")(x)
         x = nn.swish(x)
-        return nn.Conv(self.latents, (3, 3), name="mean")(x), nn.Conv(self.latents, (3, 3), name="logvar")(x)
+        logvar = nn.Conv(self.latents, (3, 3), bias_init=nn.initializers.constant(NARROW), name="logvar")
+        return nn.Conv(self.latents, (3, 3), name="mean")(x), logvar(x)
 
     @property
     def reach(self) -> int:

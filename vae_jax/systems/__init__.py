@@ -6,6 +6,7 @@
 from ml_collections import ConfigDict
 
 from vae_jax.errors import look_up
+from vae_jax.systems.blur_vae import blur_vae
 from vae_jax.systems.classifier import classifier
 from vae_jax.systems.contract import System
 from vae_jax.systems.deepsim import deepsim, inversion
@@ -15,6 +16,7 @@ from vae_jax.systems.vae_gan import vae_gan
 
 SYSTEMS = {
     "vae": vae,
+    "blur_vae": blur_vae,
     "vae_gan": vae_gan,
     "deepsim": deepsim,
     "inversion": inversion,

@@ -1,9 +1,11 @@
 """The variational autoencoder: one player, any reconstruction terms.
 
 With a pixel term (bce, l1, l2) it is the plain VAE; with the feature term it is the DFC-VAE, with lpips the LPIPS-VAE,
-with a pixel term and sharpness the sharpness VAE.
+with a pixel term and sharpness the sharpness VAE, with the term adaptive Barron's. Where the loss is an ELBO
+(`likelihoods.py`) it is judged by it, with one z drawn for each image.
 """
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -11,19 +13,22 @@ from vae_jax.losses import kl
 from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, weight_schedule
 from vae_jax.systems.image_terms import make_image_terms
+from vae_jax.systems.likelihoods import LEARNT_TERMS, elbo, make_likelihoods
 from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
 
 
 def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """-ELBO with the reconstruction terms that the config names: kl and any of feature and the image terms."""
-    image_terms = make_image_terms(config, own=("kl",))
+    """The reconstruction terms that the config names, any of feature, the image terms and LEARNT_TERMS, and kl."""
+    image_terms = make_image_terms(config, own=("kl", *LEARNT_TERMS))
+    likelihoods = make_likelihoods(config)
     encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
     decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], config.latents))
         params, stats = init_networks(key, encoder=(encoder, batch["image"]), decoder=(decoder, z))
-        return {"vae": params}, stats
+        learnt = likelihoods.init(image_shape)
+        return {"vae": params | ({"likelihood": learnt} if learnt else {})}, stats
 
     def encode(params, stats, frozen, images):
         return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
@@ -36,14 +41,21 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
         recon, stats = run(decoder, "decoder", networks["decoder"], stats, draw(key, mean, logvar), train=True)
         values = image_terms.values(frozen, images, recon)
+        values |= likelihoods.values(networks.get("likelihood"), images, recon)
         if "kl" in config.terms:
             values["kl"] = kl(mean, logvar)
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
-        mean, logvar = encode(params, stats, frozen, batch["image"])
+        images, learnt = batch["image"], params["vae"].get("likelihood")
+        mean, logvar = encode(params, stats, frozen, images)
         recon = decode(params, stats, mean)
-        return recon, {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch["image"], recon)
+        values = {"kl": kl(mean, logvar)} | image_terms.feature(frozen, images, recon)
+        values |= likelihoods.values(learnt, images, recon)
+        if likelihoods.nll is not None:
+            drawn = decode(params, stats, draw(jax.random.key(0), mean, logvar))
+            values |= elbo(likelihoods.nll(learnt, images, drawn), values["kl"], image_shape)
+        return recon, values
 
     rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
     latent_shape = (config.latents,)

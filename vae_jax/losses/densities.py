@@ -1,0 +1,41 @@
+"""Densities of images given their reconstruction: -log p(target | recon) in nats, [B], normalised.
+
+Images are [B, H, W, C] in [0, 1]; a Gaussian and a Laplace density spread over all numbers, the continuous Bernoulli
+over [0, 1] alone.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.losses.pixel import BCE_EPSILON, l1, l2
+from vae_jax.losses.reduction import per_example
+
+SERIES_BELOW = 0.02  # where the closed form cancels; the series is then exact to 1e-12
+
+
+def gaussian_nll(target: jax.Array, recon: jax.Array, variance: jax.Array | float) -> jax.Array:
+    """Of N(recon, variance I): sum (x - xhat)^2 / (2 variance) + D / 2 log(2 pi variance), [B]."""
+    dimensions = math.prod(target.shape[1:])
+    return l2(target, recon) / (2 * variance) + dimensions / 2 * jnp.log(2 * jnp.pi * variance)
+
+
+def laplace_nll(target: jax.Array, recon: jax.Array, scale: jax.Array | float) -> jax.Array:
+    """Of independent Laplace densities around recon: sum |x - xhat| / scale + D log(2 scale), [B]."""
+    return l1(target, recon) / scale + math.prod(target.shape[1:]) * jnp.log(2 * scale)
+
+
+def continuous_bernoulli_nll(target: jax.Array, recon: jax.Array, ratio: float = 1.0) -> jax.Array:
+    """Of the density on [0, 1] that is proportional to exp(-ratio bce(target, recon)), [B].
+
+    With eta = ratio logit(recon): sum log((exp(eta) - 1) / eta) - eta x. `recon` is clipped as in `bce`.
+    Source: Loaiza-Ganem and Cunningham, "The continuous Bernoulli", NeurIPS 2019, equations 5 and 6 (ratio 1).
+    """
+    p = jnp.clip(recon, BCE_EPSILON, 1 - BCE_EPSILON)
+    eta = ratio * (jnp.log(p) - jnp.log1p(-p))
+    size = jnp.abs(eta)
+    safe = jnp.maximum(size, SERIES_BELOW)
+    closed, series = jnp.log(-jnp.expm1(-safe) / safe), -size / 2 + jnp.square(size) / 24
+    log_normaliser = jnp.maximum(eta, 0) + jnp.where(size < SERIES_BELOW, series, closed)
+    return per_example(log_normaliser - eta * target, "sum")

@@ -1,0 +1,24 @@
+"""The network that says of a latent what blur its image will suffer."""
+
+import flax.linen as nn
+import jax
+
+
+class BlurKernel(nn.Module):
+    """z [B, latents] -> blur kernels [B, size, size], not negative, that sum to 1.
+
+    Dense layers of `hidden` units with ReLU, then a softmax over the kernel's pixels (Bredell et al. 2023; W-DIP by the
+    same authors has the softmax).
+    """
+
+    size: int = 11
+    hidden: int = 1000
+    layers: int = 2
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
+        x = z
+        for i in range(self.layers):
+            x = nn.relu(nn.Dense(self.hidden, name=f"dense{i + 1}")(x))
+        x = nn.softmax(nn.Dense(self.size**2, name="pixels")(x))
+        return x.reshape(-1, self.size, self.size)

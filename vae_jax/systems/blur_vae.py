@@ -1,0 +1,120 @@
+"""The VAE that minimises the blur error: a Gaussian likelihood whose precision undoes a blur.
+
+Bredell et al. 2023. p(x | z) = N(x; xhat(z), Sigma_k) with the Wiener weight of a blur kernel k (losses/wiener.py), one
+kernel for each image, which a network makes of its latents, or a fixed one for all. Two players from one forward pass:
+
+    vae       kl + wiener, which is -log p(x | z) with its log-determinant: the loss is -ELBO
+    kernel    regression: ||xhat - x * k(z)||^2, the blur that makes the target like the reconstruction; or wiener
+
+Each descends with the other held. `config.kernel_loss` says on what the kernel network does; a `config.kernel` called
+gaussian is fixed, and then there is one player. sigma, the noise of the likelihood, is a number or learnt by `vae`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax.errors import UserError, call_with_options
+from vae_jax.losses import kl
+from vae_jax.losses.wiener import blur, gaussian_kernel, wiener_nll
+from vae_jax.models import DECODERS, ENCODERS, KERNELS
+from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.image_terms import loss_options
+from vae_jax.systems.likelihoods import elbo
+from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+
+KERNEL_LOSSES = ("regression", "wiener")
+FIXED = "gaussian"
+
+
+def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """The terms are kl and wiener, whose options are C, epsilon and sigma (0: learnt, from `first_sigma`)."""
+    options = _wiener_options(config)
+    sigma, first_sigma = options.pop("sigma"), options.pop("first_sigma")
+    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
+    fixed = config.kernel.name == FIXED
+    if fixed:
+        shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}
+        constant = call_with_options(gaussian_kernel, "The fixed kernel", **shape_of_blur)
+    else:
+        network = make_network(KERNELS, "kernel", config.kernel)
+
+    def init(key, batch):
+        z = jnp.zeros((batch["image"].shape[0], config.latents))
+        networks = {} if fixed else {"kernel": (network, z)}
+        params, stats = init_networks(key, encoder=(encoder, batch["image"]), decoder=(decoder, z), **networks)
+        players = {} if fixed else {"kernel": params.pop("kernel")}
+        learnt = {} if sigma else {"log_sigma": jnp.full((), np.log(first_sigma))}
+        return {"vae": params | learnt} | players, stats
+
+    def kernels(params, z):
+        """[B, k, k]; what a kernel says of the image does not come back to z."""
+        if fixed:
+            return jnp.broadcast_to(constant, (z.shape[0], *constant.shape))
+        return network.apply({"params": params["kernel"]}, jax.lax.stop_gradient(z))
+
+    def nll(params, target, recon, kernel):
+        noise = sigma or jnp.exp(params["vae"]["log_sigma"])
+        return wiener_nll(target, recon, kernel, sigma=noise, **options)
+
+    def encode(params, stats, frozen, images):
+        return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
+
+    def decode(params, stats, z):
+        return jnp.clip(run(decoder, "decoder", params["vae"]["decoder"], stats, z, train=False)[0], 0, 1)
+
+    def terms(params, stats, frozen, batch, key, step):
+        images, networks = batch["image"], params["vae"]
+        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
+        z = draw(key, mean, logvar)
+        recon, stats = run(decoder, "decoder", networks["decoder"], stats, z, train=True)
+        kernel = kernels(params, z)
+        values = {"kl": kl(mean, logvar), "wiener": nll(params, images, recon, kernel)}
+        if not fixed:
+            values["regression"] = jnp.sum(jnp.square(blur(images, kernel) - recon), axis=(1, 2, 3))
+        return {name: jnp.mean(value) for name, value in values.items()}, stats
+
+    def evaluate(params, stats, frozen, batch):
+        images = batch["image"]
+        mean, logvar = encode(params, stats, frozen, images)
+        z = draw(jax.random.key(0), mean, logvar)
+        cost, divergence = nll(params, images, decode(params, stats, z), kernels(params, z)), kl(mean, logvar)
+        values = {"kl": divergence, "wiener": cost} | elbo(cost, divergence, image_shape)
+        return decode(params, stats, mean), values
+
+    rules = {"vae": {name: weight_schedule(t.weight, t.start, t.warmup) for name, t in config.terms.items()}}
+    rules |= {} if fixed else {"kernel": {config.kernel_loss: 1.0}}
+    latent_shape = (config.latents,)
+    system = System(rules, dict, init, terms, evaluate, encode, decode, latent_shape, prior=True)
+    if not config.alternate or fixed:
+        return system
+    gate, init_gate = turns(config.alternate)
+    return system._replace(gate=gate, init_gate=init_gate)
+
+
+def turns(steps: int):
+    """(gate, init_gate): `vae` moves for so many steps, then `kernel` for as many, and so on."""
+
+    def gate(scalars, done):
+        vae = done % (2 * steps) < steps
+        return {"vae": vae, "kernel": ~vae}, done + 1
+
+    return gate, lambda: jnp.zeros((), jnp.int32)
+
+
+def _wiener_options(config: ConfigDict) -> dict:
+    if set(config.terms) != {"kl", "wiener"}:
+        raise UserError(f"A blur_vae has the terms kl and wiener, not {', '.join(config.terms)}.")
+    if config.kernel_loss not in KERNEL_LOSSES:
+        raise UserError(f"kernel_loss is {config.kernel_loss!r}; expected one of {', '.join(KERNEL_LOSSES)}.")
+    if config.alternate < 0:
+        raise UserError(f"alternate is {config.alternate}; it is a number of steps, 0: both players in every step.")
+    options = {"C": 0.025, "sigma": 0.0, "first_sigma": 0.1} | loss_options(config.terms.wiener)
+    unknown = set(options) - {"C", "epsilon", "sigma", "first_sigma"}
+    if unknown or "epsilon" not in options:
+        raise UserError(f"The term wiener takes C, epsilon, sigma and first_sigma, not {', '.join(unknown) or 'none'}.")
+    if options["sigma"] < 0 or options["first_sigma"] <= 0:
+        raise UserError("terms.wiener.sigma must be above 0, or 0 to learn it from a first_sigma above 0.")
+    return options
