@@ -1,6 +1,7 @@
 """Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], or to a code of any shape where encoding is
-not random; a decoder maps latents to images, a discriminator images to its layers by name, `logits` [B] among them, a
-classifier likewise, with `logits` [B, classes]. An upscaler is the decoder of a code of images `factor` times smaller.
+not random; a decoder maps latents to images, a discriminator images to its layers by name, among them `logits` [B] or
+a map of them, [B, h, w], a classifier likewise, with `logits` [B, classes]. An upscaler is the decoder of a code of
+images `factor` times smaller.
 
 All are called with `train`, which normalisation layers need (batch statistics while training, running ones after) and
 dropout does, for which they are given a key. A new network is one file and one line here. They are made as
@@ -22,6 +23,7 @@ from vae_jax.models.deepsim import (
 from vae_jax.models.exemplar import ExemplarCnn
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
 from vae_jax.models.mnist import MnistClassifier, MnistDecoder, MnistEncoder
+from vae_jax.models.patchgan import PatchDiscriminator
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
 from vae_jax.models.super_resolution import SpatialEncoder, SpatialUpscaler, VectorEncoder, VectorUpscaler
 
@@ -45,6 +47,6 @@ DECODERS = {
     "deepsim_conv_generator": DeepsimConvGenerator,
 }
 UPSCALERS = {"sr_vector": VectorUpscaler, "sr_spatial": SpatialUpscaler}
-DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator}
+DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator, "patchgan": PatchDiscriminator}
 CLASSIFIERS = {"mnist": MnistClassifier, "exemplar": ExemplarCnn}
 KERNELS = {"dense": BlurKernel}
