@@ -13,6 +13,7 @@ from vae_jax.losses.pixel import bce, l1, l2
 from vae_jax.losses.robust import robust
 from vae_jax.losses.sharpness import sharpness
 from vae_jax.losses.ssim import ms_ssim, ssim
+from vae_jax.losses.watson import watson
 
 IMAGE_TERMS = {
     "bce": bce,
@@ -24,5 +25,6 @@ IMAGE_TERMS = {
     "ms_ssim": ms_ssim,
     "focal_frequency": focal_frequency,
     "robust": robust,
+    "watson": watson,
 }
 TERMS = {"kl": kl, "feature": feature, "cross_entropy": cross_entropy, **IMAGE_TERMS}

@@ -1,0 +1,186 @@
+"""Watson's perceptual distance, differentiable (Czolbe, Krause, Cox, Igel, "A Loss Function for Generative Neural
+Networks Based on Watson's Perceptual Model", NeurIPS 2020).
+
+Images are compared in blocks of 8x8 pixels by their cosine (`dct`) or Fourier coefficients (`dft`), each difference
+relative to how large it may be before somebody sees it, which brightness and contrast of the target raise.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.backbones.weights import load_weights
+from vae_jax.checks import equal_shapes
+from vae_jax.errors import UserError, look_up
+
+BLOCK = 8
+MARGIN = BLOCK // 2  # what a shifted image is extended by
+EPSILON = 1e-10
+ARCCOS = 1e-7  # keeps the arc cosine's slope finite
+PHASE_FLOOR = 1e-6  # of amplitudes: rounding errors have no phase. The authors have 1e-10, where slopes reach 1e10
+
+# Sensitivities of the human eye by cosine frequency (Watson 1993, table 1, after Ahumada and Peterson 1992)
+SENSITIVITIES = (
+    (1.40, 1.01, 1.16, 1.66, 2.40, 3.43, 4.79, 6.56),
+    (1.01, 1.45, 1.32, 1.52, 2.00, 2.71, 3.67, 4.93),
+    (1.16, 1.32, 2.24, 2.59, 2.98, 3.64, 4.60, 5.88),
+    (1.66, 1.52, 2.59, 3.77, 4.55, 5.30, 6.28, 7.60),
+    (2.40, 2.00, 2.98, 4.55, 6.15, 7.46, 8.71, 10.17),
+    (3.43, 2.71, 3.64, 5.30, 7.46, 9.62, 11.58, 13.51),
+    (4.79, 3.67, 4.60, 6.28, 8.71, 11.58, 14.50, 17.29),
+    (6.56, 4.93, 5.88, 7.60, 10.17, 13.51, 17.29, 21.15),
+)
+RGB_TO_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
+CHROMA_OFFSET = np.array([0, 0.5, 0.5], np.float32)
+
+
+def watson(
+    target: jax.Array,
+    recon: jax.Array,
+    *,
+    transform: str = "dft",
+    weights: str | Mapping[str, Any] | None = None,
+    shift: tuple[int, int] | None = None,
+) -> jax.Array:
+    """The sum over Y, Cb and Cr of channel weight times distance, [B]; a grey image has one channel.
+
+    Per channel: masked = (sum (|c_0 - c_1| / s + e)^beta + e)^(1 / beta) over blocks and coefficients c, with s from
+    `slacks`; `dft` compares amplitudes so, and adds the sum of phase weights times angles between phases.
+
+    Args:
+      target, recon: images [B, H, W, 1 or 3] in [0, 1]. Sides that are no multiples of 8 are extended by their edges.
+      transform: `dct` or `dft`.
+      weights: as `initial_weights` describes them, or a weights file that holds them; None or '': those initial ones,
+        from which the authors learn theirs from people's judgements.
+      shift: (rows, columns) in 0 .. 7 from where on blocks are cut of the image extended by four pixels of its edges;
+        None: (4, 4), the image's own corner. The authors draw it for every batch, which is for those who have a key.
+    Source: section 3. Its mean brightness is the image's; the authors' code takes the batch's, which would make a
+    distance depend on the other images.
+    """
+    equal_shapes("watson", target, recon)
+    distance = look_up(DISTANCES, transform, "terms.watson.transform")
+    channels = target.shape[-1]
+    if channels not in (1, 3):
+        raise UserError(f"watson compares images of one or three channels, not {channels}.")
+    if not weights:
+        weights = initial_weights(transform, channels)
+    elif isinstance(weights, str):
+        weights = load_weights(weights, initial_weights(transform, channels))
+    blocks = (to_blocks(shifted(to_ycbcr(images), shift)) for images in (target, recon))
+    return jnp.sum(distance(*blocks, weights) * weights["channel"][None], axis=1)
+
+
+def initial_weights(transform: str, channels: int) -> dict[str, np.ndarray]:
+    """The authors' initial weights of a metric for so many channels, the last axis of each array.
+
+    sensitivity: t [8, 8, channels], or [8, 5, channels] of a real Fourier transform; luminance: alpha, contrast: w in
+    (0, 1), pooling: beta, each [channels]; phase: [8, 5, channels], `dft` only; channel: [channels], that sum to 1. Of
+    the authors' own files t and phase are exp, w is the sigmoid and channel the softmax of what ends in `_tild`.
+    """
+    sensitivity, alpha, w, beta = INITIAL[transform]
+    tree = {
+        "sensitivity": np.repeat(sensitivity[..., None], channels, axis=-1),
+        "luminance": np.full(channels, alpha),
+        "contrast": np.full(channels, w),
+        "pooling": np.full(channels, beta),
+        "channel": np.full(channels, 1 / channels),
+    }
+    if transform == "dft":
+        tree["phase"] = np.full(tree["sensitivity"].shape, math.exp(-2))
+    return {name: array.astype(np.float32) for name, array in tree.items()}
+
+
+def to_ycbcr(images: jax.Array) -> jax.Array:
+    """RGB in [0, 1] -> YCbCr in [0, 1]; grey images as they are."""
+    if images.shape[-1] == 1:
+        return images
+    ycbcr = jnp.einsum("bhwc,yc->bhwy", images, RGB_TO_YCBCR, precision=jax.lax.Precision.HIGHEST)
+    return ycbcr + CHROMA_OFFSET.reshape(1, 1, 1, 3)
+
+
+def shifted(images: jax.Array, shift: tuple[int, int] | None) -> jax.Array:
+    """The window of the same size at `shift` in the images extended by four pixels of their edges; None: (4, 4)."""
+    if shift is None:
+        return images
+    if any(isinstance(start, int) and not 0 <= start < BLOCK for start in shift):
+        raise UserError(f"terms.watson.shift is {tuple(shift)}; expected rows and columns of 0 to {BLOCK - 1}.")
+    padded = jnp.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), mode="edge")
+    return jax.lax.dynamic_slice(padded, (0, *shift, 0), images.shape)
+
+
+def to_blocks(images: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, blocks, 8, 8, C]."""
+    batch, height, width, channels = images.shape
+    images = jnp.pad(images, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK), (0, 0)), mode="edge")
+    blocks = images.reshape(batch, -(-height // BLOCK), BLOCK, -(-width // BLOCK), BLOCK, channels).swapaxes(2, 3)
+    return blocks.reshape(batch, -1, BLOCK, BLOCK, channels)
+
+
+def slacks(brightness: jax.Array, amplitude: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
+    """s: how far off each coefficient of the target may be, [B, blocks, h, w, C].
+
+    t_L = t ((c_00 + e) / (mean of c_00 + e))^alpha, s = smax(t_L, (|c| + e)^w t_L^(1 - w)) with the smooth maximum
+    smax(a, b) = (a e^a + b e^b) / (e^a + e^b). `brightness` is c_00 [B, blocks, C], `amplitude` |c|.
+    """
+    alpha, w = (weights[name][None, None] for name in ("luminance", "contrast"))
+    mean = jnp.mean(brightness, axis=1, keepdims=True)
+    luminance = ((brightness + EPSILON) / (mean + EPSILON)) ** alpha  # [B, blocks, C]
+    t = weights["sensitivity"][None, None] * luminance[:, :, None, None]
+    w = w[:, :, None, None]
+    contrast = (amplitude + EPSILON) ** w * t ** (1 - w)
+    return t + (contrast - t) * jax.nn.sigmoid(contrast - t)
+
+
+def pooled(difference: jax.Array, slack: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
+    """(sum ((|difference| / s + e)^beta + e))^(1 / beta) over blocks and coefficients, [B, C]."""
+    beta = weights["pooling"]
+    values = (jnp.abs(difference) / slack + EPSILON) ** beta.reshape(1, 1, 1, 1, -1) + EPSILON
+    return jnp.sum(values, axis=(1, 2, 3)) ** (1 / beta[None])
+
+
+def dct_distance(target: jax.Array, recon: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
+    """Of blocks [B, blocks, 8, 8, C], by their orthonormal cosine transforms, [B, C]."""
+    n, k = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK))
+    cosines = np.cos(np.pi * (2 * n + 1) * k / (2 * BLOCK)) * np.sqrt(np.where(k == 0, 1, 2) / BLOCK)
+    cosines, highest = cosines.astype(np.float32), jax.lax.Precision.HIGHEST
+    c0, c1 = (jnp.einsum("ph,bkhwc,qw->bkpqc", cosines, x, cosines, precision=highest) for x in (target, recon))
+    brightness = jnp.maximum(c0[:, :, 0, 0], 0)  # of images in [0, 1] it is, but for rounding
+    return pooled(c0 - c1, slacks(brightness, jnp.abs(c0), weights), weights)
+
+
+def dft_distance(target: jax.Array, recon: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
+    """Of blocks [B, blocks, 8, 8, C], by amplitudes and phases of their Fourier transforms over 64, [B, C]."""
+    c0, c1 = (jnp.fft.rfft2(x, axes=(2, 3)) / BLOCK**2 for x in (target, recon))
+    a0, a1 = amplitude(c0), amplitude(c1)
+    has_phase = np.ones((BLOCK, BLOCK // 2 + 1, 1), np.float32)
+    has_phase[np.ix_((0, BLOCK // 2), (0, BLOCK // 2))] = 0  # these four are real
+    phases = jnp.sum(has_phase[None, None] * weights["phase"][None, None] * angle(c0, c1), axis=(1, 2, 3))
+    return pooled(a0 - a1, slacks(a0[:, :, 0, 0], a0, weights), weights) + phases
+
+
+def amplitude(c: jax.Array, floor: float = EPSILON) -> jax.Array:
+    """sqrt(|c|^2 + floor^2), whose gradient is 0 at 0."""
+    return jnp.sqrt(jnp.square(c.real) + jnp.square(c.imag) + floor**2)
+
+
+def angle(c0: jax.Array, c1: jax.Array) -> jax.Array:
+    """arccos((1 - 1e-7) cos(difference of the phases)) of complex c + 1e-6, in (0, pi).
+
+    As the arc tangent of sine and cosine, (1 - d)^2 cos^2 + (sin^2 + (2 d - d^2) cos^2) = 1: an arc cosine close to 1
+    has no digits left in float32.
+    """
+    c0, c1 = c0 + PHASE_FLOOR, c1 + PHASE_FLOOR
+    product = c0 / amplitude(c0) * jnp.conj(c1 / amplitude(c1))
+    sine = jnp.sqrt(jnp.square(product.imag) + (2 * ARCCOS - ARCCOS**2) * jnp.square(product.real))
+    return jnp.arctan2(sine, (1 - ARCCOS) * product.real)
+
+
+DISTANCES = {"dct": dct_distance, "dft": dft_distance}
+INITIAL = {  # t, alpha, w, beta: Watson's, and what the authors' code starts from
+    "dct": (np.array(SENSITIVITIES), 0.649, 0.7, 4.0),
+    "dft": (np.ones((BLOCK, BLOCK // 2 + 1)), 0.1, 0.2, 1.0),
+}
