@@ -13,7 +13,7 @@ from vae_jax.data.augment import held_shape
 from vae_jax.experiment import make_experiment
 from vae_jax.train_step import make_train_step
 
-SHARED = ("__init__", "common", "deepsim")  # by several configs
+SHARED = ("__init__", "common", "deepsim", "losses")  # by several configs
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in SHARED)
 COMMON_KEYS = ("seed", "steps", "batch_size", "image_size", "steps_per_call", "data.name", "data.dir", "backbone.name",
             "system", "latents")  # fmt: skip

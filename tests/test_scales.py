@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from vae_jax.config import image_shape
 from vae_jax.data import load_dataset
 from vae_jax.errors import UserError
 from vae_jax.scales import _partners, scales
@@ -24,6 +26,11 @@ def test_means_over_different_images(smoke):
     np.testing.assert_allclose(found["l1"].like_l2, 0.5 * squared / absolute, rtol=1e-5)
     assert found["l1"].weight == 2.0
     np.testing.assert_allclose([found["l2"].distance, found["l2"].like_l2], [squared, 0.5], rtol=1e-5)
+    images = np.float32(x).reshape(6, *image_shape(config))
+    blurred = np.stack([gaussian_filter(image, (2, 2, 0)) for image in images])
+    absolute, squared = np.abs(images - blurred).sum() / 6, np.square(images - blurred).sum() / 6
+    np.testing.assert_allclose([found["l1"].blur, found["l2"].blur], [absolute, squared], rtol=1e-5)
+    np.testing.assert_allclose(found["l1"].blur_like_l2, 0.5 * squared / absolute, rtol=1e-5)
 
 
 def test_nobody_is_his_own_partner():

@@ -1,17 +1,19 @@
-"""How large the image terms of a config are: their means between different training images.
+"""How large the image terms of a config are: between different training images, and between images and their blur.
 
     python -m vae_jax.scales --config=configs/NAME.py[:variant] [--images=200] [--config.KEY=VALUE ...]
 
-prints them beside the weights, and for each term the weight with which two different images are as far apart by it as
-by squared errors with theirs (1, where the config has no term l2): a first weight for a loss whose paper gives none.
+prints them beside the weights, and for each term the weight with which it is as large as squared errors with theirs (1,
+where the config has no term l2): a first weight for a loss whose paper gives none. A Gaussian blur of two pixels is
+about what a VAE with a vector of latents makes of a photograph.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
+from scipy.ndimage import gaussian_filter
 
 from vae_jax import cli, page
 from vae_jax.config import image_shape
@@ -23,19 +25,22 @@ from vae_jax.weight_files import check_weights
 
 PARTNERS = 5  # other images that each image is compared with
 BATCH = 25
+BLUR = 2.0  # pixels
 
 
 class Scale(NamedTuple):
     """One term.
 
-    distance: its unweighted mean over pairs of different images. weight: the config's. like_l2: the weight with which
-    that mean would be as large as that of the weighted squared errors.
+    weight: the config's. distance, blur: its unweighted means over pairs of different images, and over images and
+    their blur. like_l2, blur_like_l2: the weights with which these would be as large as weighted squared errors.
     """
 
     term: str
-    distance: float
     weight: float
+    distance: float
     like_l2: float
+    blur: float
+    blur_like_l2: float
 
 
 def scales(config: ConfigDict, count: int = 200) -> list[Scale]:
@@ -51,16 +56,23 @@ def scales(config: ConfigDict, count: int = 200) -> list[Scale]:
     def distances(frozen, target: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
         return {"": l2(target, other)} | image_terms.values(frozen, target, other)
 
-    frozen, measured = image_terms.frozen(), []
-    for other in _partners(count):
-        for part in np.array_split(np.arange(count), -(-count // BATCH)):
-            measured.append(jax.device_get(distances(frozen, images[part], images[other[part]])))
-    mean: dict[str, Any] = {
-        name: float(np.concatenate([values[name] for values in measured]).mean(dtype=np.float64))
-        for name in measured[0]
-    }
+    def mean(others: list[np.ndarray]) -> dict[str, float]:
+        measured = [
+            jax.device_get(distances(frozen, images[part], other[part]))
+            for other in others
+            for part in np.array_split(np.arange(count), -(-count // BATCH))
+        ]
+        return {k: float(np.concatenate([m[k] for m in measured]).mean(dtype=np.float64)) for k in measured[0]}
+
+    frozen = image_terms.frozen()
+    different = mean([images[partners] for partners in _partners(count)])
+    blurred = mean([gaussian_filter(images, (0, BLUR, BLUR, 0))])
+
+    def like_l2(name: str, means: dict[str, float]) -> tuple[float, float]:
+        return means[name], reference * means[""] / means[name]
+
     return [
-        Scale(name, mean[name], config.terms[name].weight, reference * mean[""] / mean[name])
+        Scale(name, config.terms[name].weight, *like_l2(name, different), *like_l2(name, blurred))
         for name in image_terms.names
     ]
 
@@ -80,8 +92,8 @@ def main() -> None:
     check_weights(config)
     height, width, _ = image_shape(config)
     print(f"{IMAGES.value} images of {config.data.name}, split {config.data.train}, {height}x{width}\n")
-    header = ["term", "between different images", "weight", "weight like l2's"]
-    rows = [[s.term, f"{s.distance:.5g}", f"{s.weight:.5g}", f"{s.like_l2:.3g}"] for s in scales(config, IMAGES.value)]
+    header = ["term", "weight", "between images", "weight like l2's", "from their blur", "weight like l2's"]
+    rows = [[scale.term, *(f"{value:.4g}" for value in scale[1:])] for scale in scales(config, IMAGES.value)]
     print(page.markdown_table(header, rows), end="")
 
 

@@ -1,0 +1,44 @@
+"""The VAE of configs/vae_celeba.py with each of the rival losses in turn, everything else alike: a fair comparison.
+
+    losses=configs/losses_celeba.py
+    python -m vae_jax.compare --configs=$losses:l2,quick,$losses:ssim,quick,$losses:wiener,quick --workdir=runs/losses
+    python -m vae_jax.main --config=configs/losses_celeba.py:ssim --workdir=runs/ssim          one of them
+    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square    any folder of images
+
+Squared errors (l2), gaussian (with a variance that is learnt), l1, bce, ssim, ms_ssim, focal_frequency, watson, robust
+(Barron's general loss), adaptive (his adaptive likelihood), feature (VGG16, relu1_1 to relu3_1 as VAE-123), lpips
+(VGG16), sharpness, wiener (the blur-error VAE). Networks and optimiser as in configs/vae_celeba.py, the rate along a
+cosine; weights by the rule of configs/losses.py, measured on photographs. The VAE-GAN (`vae_gan`) has the
+discriminator, the balance and the weights of configs/vaegan_celeba.py, and this file's encoder and decoder.
+"""
+
+from configs import common, losses, vae_celeba, vaegan_celeba
+
+WEIGHTS = {
+    "l1": 2.0,
+    "robust": 0.58,
+    "ssim": 3_200.0,
+    "ms_ssim": 7_200.0,
+    "focal_frequency": 5.6e5,
+    "watson": 2.4,
+    "feature": 0.0012,
+    "lpips": 2_600.0,
+    "sharpness": 13.0,
+}
+TAPS = ("relu1_1", "relu2_1", "relu3_1")
+LOSSES = ("l2", *losses.LIKELIHOODS, *WEIGHTS, "wiener", "vae_gan")
+
+
+def get_config(arg: str = ""):
+    """Variants, separated by commas: a loss (l2); '128' (pixels); 'quick' or 'smoke'."""
+    loss, pixels, size = common.read_variants(arg, LOSSES, ("128",))
+    config = vae_celeba.get_config(f"{pixels},{size}")
+    config.optimizers.vae.schedule = "constant" if size == "smoke" else "cosine"
+    if loss != "vae_gan":
+        return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS)
+    gan = vaegan_celeba.get_config(size)
+    gan.name, gan.latents, gan.metrics = "losses_celeba_vae_gan", config.latents, ("ms_ssim", "blur_error")
+    gan.encoder, gan.decoder = config.encoder, config.decoder
+    for key in ("image_size", "steps", "log_every", "eval_every", "checkpoint_every"):
+        gan[key] = config[key]
+    return gan
