@@ -3,10 +3,15 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from conftest import ROOT
 
+from configs import losses_celeba, losses_mnist
 from configs.common import term
+from vae_jax.cli import load_config
+from vae_jax.config import image_shape
 from vae_jax.errors import UserError
 from vae_jax.experiment import check_shapes, make_experiment
+from vae_jax.systems import make_system
 from vae_jax.systems.image_terms import make_image_terms
 
 TERMS = {
@@ -36,3 +41,20 @@ def test_options_that_it_does_not_have(smoke):
     experiment = make_experiment(config, (config.image_size, config.image_size, 3), labelled=False)
     with pytest.raises(UserError, match="ssim.* unexpected keyword argument 'sigma'"):
         check_shapes(config, experiment, {})
+
+
+LOSSES = [("losses_celeba", loss) for loss in losses_celeba.LOSSES] + [
+    ("losses_mnist", loss) for loss in losses_mnist.LOSSES
+]
+
+
+@pytest.mark.parametrize(("name", "loss"), LOSSES)
+def test_the_comparison_of_losses(name, loss):
+    """Each is a config of its own name; KL counts once, and networks, data and length are those of squared errors."""
+    config, plain = (load_config(f"{ROOT}/configs/{name}.py:{loss_},smoke") for loss_ in (loss, "l2"))
+    assert config.name == f"{name}_{loss}" and config.terms.kl.weight == 1
+    for key in ("encoder", "decoder", "data", "image_size", "latents", "steps", "batch_size", "metrics"):
+        assert config[key] == plain[key], key
+    config.backbone.weights = "random" if config.backbone.name == "vgg16" else ""
+    system = make_system(config, image_shape(config))
+    assert set(system.rules) == set(config.optimizers)
