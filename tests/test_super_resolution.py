@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from scipy import ndimage
-from sklearn.datasets import load_sample_images
+from upscaling import SIZE, config_of, drawn, judged_by_scikit_image, low_by_hand, photographs, resized
 
 from vae_jax import compare, figures
 from vae_jax.cli import load_config
@@ -20,110 +18,12 @@ from vae_jax.data.contract import in_memory
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_evaluate, summarise
 from vae_jax.experiment import check_shapes, make_experiment
-from vae_jax.inference import Model, Run, load_model
-from vae_jax.metrics import METRICS, default_metrics
-from vae_jax.metrics.upscaling import UPSCALING, luma
+from vae_jax.inference import Model, load_model
+from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.models.super_resolution import VectorEncoder, VectorUpscaler, depth_to_space
-from vae_jax.sharding import make_mesh
 from vae_jax.state import flatten
 from vae_jax.systems import make_system
 from vae_jax.train import train
-
-SIZE = 32
-SMALL = {"image_size": SIZE, "data": {"random_crop": 0}}
-FEW = {"width": 8, "blocks": 1}
-
-
-def photographs(height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    """Six windows of the photographs that come with scikit-learn: uint8 [6, height, width, 3]."""
-    windows = [
-        image[top : top + height, left : left + width]
-        for image in load_sample_images().images
-        for top, left in ((120, 200), (40, 320), (250, 90))
-    ]
-    return np.stack(windows)
-
-
-def config_of(variants: str, **changes):
-    config = load_config(f"{ROOT}/configs/sr_vae_pets.py:{variants},smoke")
-    config.update(SMALL)
-    config.backbone.weights = "random"
-    if config.encoder.name == "sr_spatial":
-        config.update(encoder=FEW, decoder=FEW, latents=2)
-    config.update(changes)
-    return config
-
-
-def drawn(config) -> Run:
-    """A run of random weights, none of them zero, so that what a network adds to bicubic upsampling is large."""
-    experiment = make_experiment(config, (config.image_size, config.image_size, 3), labelled=False)
-    rng, state = np.random.default_rng(0), jax.eval_shape(experiment.init)
-    params = jax.tree.map(lambda leaf: rng.normal(0, 0.15, leaf.shape).astype(np.float32), state.params)
-    return Run(config, experiment, make_mesh(4), state._replace(params=params, ema={}, stats={}))
-
-
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w, C] float32 -> [*size, C] by Pillow's bicubic resampling of floats."""
-    planes = [Image.fromarray(p).resize(size[::-1], Image.Resampling.BICUBIC) for p in np.moveaxis(image, -1, 0)]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
-
-
-def low_by_hand(images: np.ndarray, factor: int) -> np.ndarray:
-    blurred = ndimage.gaussian_filter(images.astype(np.float64), (0, 1, 1, 0)).astype(np.float32)
-    size = images.shape[1] // factor, images.shape[2] // factor
-    return np.stack([resized(image, size) for image in blurred]).clip(0, 1)
-
-
-def judged_by_scikit_image(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    """One of `UPSCALING` for two images [H, W, 3]: skimage's colours, PSNR and SSIM with Wang's settings."""
-    color, metrics = pytest.importorskip("skimage.color"), pytest.importorskip("skimage.metrics")
-    metric, colours, factor = name.split("_")
-    border = int(factor[1:])
-
-    def judge(target: np.ndarray, recon: np.ndarray) -> float:
-        pair = [image.astype(np.float64)[border:-border, border:-border] for image in (target, recon)]
-        if colours == "y":
-            pair = [color.rgb2ycbcr(image)[..., :1] / 255 for image in pair]
-        if metric == "psnr":
-            return metrics.peak_signal_noise_ratio(*pair, data_range=1.0)
-        wang = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-        similarity = metrics.structural_similarity(*pair, channel_axis=2, data_range=1.0, full=True, **wang)[1]
-        return similarity[5:-5, 5:-5].mean()
-
-    return judge
-
-
-# ---- the metrics -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", UPSCALING)
-def test_the_protocol_is_scikit_images(name):
-    """On photographs that are not square, and what bicubic resampling leaves of them."""
-    target = photographs(44, 60).astype(np.float32) / 255
-    recon = np.stack([resized(low, (44, 60)) for low in low_by_hand(target, 4)]).clip(0, 1)
-    expected = [judged_by_scikit_image(name)(t, r) for t, r in zip(target, recon, strict=True)]
-    values = METRICS[name](target, recon)
-    assert values.shape == (6,)
-    np.testing.assert_allclose(values, expected, rtol=2e-5)
-    assert np.isfinite(METRICS[name](target, target)).all()
-    with pytest.raises(ValueError, match="equal shapes"):
-        METRICS[name](target, recon[:, :-1])
-
-
-def test_the_border_and_colours_do_not_count():
-    """The same luma and another border is nothing to psnr_y; black and white are 16 and 235."""
-    target = np.random.default_rng(0).uniform(0.2, 0.8, (2, 20, 24, 3)).astype(np.float32)
-    other = target + np.float32(0.1) * np.array([24.966, 0, -65.481], np.float32) / np.float32(65.481)
-    other[:, :2] = other[:, -2:] = other[:, :, :2] = other[:, :, -2:] = 0
-    np.testing.assert_allclose(METRICS["psnr_y_x2"](target, other), 100, atol=1e-3)
-    assert np.all(METRICS["psnr_rgb_x2"](target, other) < 30)
-    for colours in (3, 1):
-        ends = np.stack([np.zeros((1, 1, colours)), np.ones((1, 1, colours))]).astype(np.float32)
-        np.testing.assert_allclose(255 * luma(ends).ravel(), [16, 235], rtol=1e-6)
-    assert not set(UPSCALING) & set(default_metrics(64))
-
-
-# ---- the system ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variants", ["x2", "x4,pixel", "x2,document", "x4,document"])

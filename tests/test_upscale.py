@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from test_super_resolution import config_of, drawn, photographs
+from upscaling import config_of, drawn, photographs
 
 from vae_jax import upscale
 from vae_jax.errors import UserError
