@@ -110,8 +110,8 @@ def assert_golden(name, function, arguments, rtol=1e-5):
     """Values [B] and gradient of their sum with respect to the last argument, as in golden/rival_losses.npz."""
     with np.load(ROOT / "tests" / "golden" / "rival_losses.npz") as golden:
         values, expected = golden[name], golden[f"{name}/gradient"]
-    np.testing.assert_allclose(function(*arguments), values, rtol=rtol)
-    gradient = jax.grad(lambda last: function(*arguments[:-1], last).sum())(arguments[-1])
+    np.testing.assert_allclose(jax.jit(function)(*arguments), values, rtol=rtol)
+    gradient = jax.jit(jax.grad(lambda last: function(*arguments[:-1], last).sum()))(arguments[-1])
     if gradient.shape != expected.shape:
         gradient = np.asarray(gradient).ravel()[(uniform("gradient", expected.shape) * gradient.size).astype(int)]
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=rtol * np.abs(expected).max())

@@ -58,7 +58,7 @@ def by_hand(target, recon, kernel, sigma):
 @pytest.mark.parametrize("size", SIZES)
 def test_equal_to_the_explicit_matrix(size, sigma):
     target, recon, kernel = example(*size)
-    loss = lambda x, y: nll(x, y, kernel, C=C, epsilon=EPSILON, sigma=sigma)  # noqa: E731
+    loss = jax.jit(lambda x, y: nll(x, y, kernel, C=C, epsilon=EPSILON, sigma=sigma))
     expected, gradient = by_hand(target, recon, kernel, sigma)
     ours, our_gradient = value_and_gradient(loss, target, recon)
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
@@ -81,7 +81,7 @@ def test_both_pieces(size):
 def test_gradient_of_the_kernel(sigma):
     """By central differences of the dense float64 formula: the likelihood can teach the kernel."""
     target, recon, kernel = example(4, 6)
-    gradient = jax.grad(lambda k: nll(target, recon, k, C=C, epsilon=EPSILON, sigma=sigma).sum())(kernel)
+    gradient = jax.jit(jax.grad(lambda k: nll(target, recon, k, C=C, epsilon=EPSILON, sigma=sigma).sum()))(kernel)
     numeric = np.zeros(kernel.shape)
     for index in np.ndindex(kernel.shape):
         up, down = (kernel.astype(np.float64) for _ in range(2))
@@ -101,7 +101,7 @@ def test_density_of_two_pixels_integrates_to_one():
     np.testing.assert_allclose(total, 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES[1:])
 def test_density_integrates_to_one(size):
     """exp(-nll) = exp(-nll(0)) exp(-1/2 r^T P r), whose integral is (2 pi)^(D/2) / sqrt(det P); P is the loss's own
     Hessian, so that no formula of the determinant comes in."""
@@ -109,7 +109,7 @@ def test_density_integrates_to_one(size):
     recon, kernel = recon[:1, :, :, :2], kernel[:1]
     loss = lambda r: nll(recon - r.reshape(recon.shape), recon, kernel, epsilon=EPSILON, sigma=0.3)[0]  # noqa: E731
     zero = jnp.zeros(recon.size)
-    hessian = np.asarray(jax.hessian(loss)(zero), np.float64)
+    hessian = np.asarray(jax.jit(jax.hessian(loss))(zero), np.float64)
     log_integral = -float(loss(zero)) + recon.size / 2 * np.log(2 * np.pi) - np.linalg.slogdet(hessian)[1] / 2
     np.testing.assert_allclose(log_integral, 0, atol=1e-3)
 
@@ -118,7 +118,7 @@ def test_most_likely_sigma():
     """The value of the best of many fixed ones, which are all worse."""
     target, recon, kernel = example(4, 6)
     free = np.asarray(nll(target, recon, kernel, epsilon=EPSILON))
-    fixed = np.array([nll(target, recon, kernel, epsilon=EPSILON, sigma=s) for s in np.geomspace(0.05, 5, 400)])
+    fixed = np.array([by_hand(target, recon, kernel, sigma)[0] for sigma in np.geomspace(0.05, 5, 400)])
     assert (fixed >= free - 1e-4).all()
     np.testing.assert_allclose(fixed.min(0), free, atol=1e-2)
 
@@ -148,14 +148,12 @@ def test_degenerate_points(kernel_sigma, sigma):
     """Equal and constant images, also for a kernel that lets almost nothing through: finite."""
     kernel = jnp.repeat(gaussian_kernel(11, kernel_sigma)[None], 2, axis=0)
     zeros, ones = jnp.zeros((2, 12, 15, 3)), jnp.ones((2, 12, 15, 3))
+    loss = jax.jit(jax.value_and_grad(lambda y, k, x: nll(x, y, k, epsilon=EPSILON, sigma=sigma).sum(), argnums=(0, 1)))
     for target, recon in ((zeros, zeros), (ones, ones), (ones, zeros)):
-        loss = lambda x, y: nll(x, y, kernel, epsilon=EPSILON, sigma=sigma)  # noqa: E731
-        values, gradient = value_and_gradient(loss, target, recon)
-        assert np.isfinite(values).all() and np.isfinite(gradient).all()
+        value, (gradient, kernel_gradient) = loss(recon, kernel, target)
+        assert np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(kernel_gradient).all()
         if target is recon:
             assert not gradient.any()
-        kernel_gradient = jax.grad(lambda k: nll(target, recon, k, epsilon=EPSILON, sigma=sigma).sum())(kernel)  # noqa: B023
-        assert np.isfinite(kernel_gradient).all()
 
 
 def test_what_does_not_fit():
