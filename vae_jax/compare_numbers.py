@@ -1,0 +1,101 @@
+"""The numbers of a comparison: which runs share a row, and the means over images and seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae_jax.compare_tables import COLUMNS, ORIGINALS, RATIO, SHARPNESS
+from vae_jax.config import differences, row_name
+from vae_jax.evaluate import PerImage, baseline_metrics
+from vae_jax.inference import Model, Run
+
+ODD_CLASS = 1  # the article sets ones apart: they have few edges
+
+
+class Judged(NamedTuple):
+    """A trained workdir and what was found of it."""
+
+    workdir: str
+    run: Run
+    model: Model
+    per_image: PerImage
+
+
+class Entry(NamedTuple):
+    """One row of the table: runs that differ in nothing but their seed."""
+
+    name: str
+    judged: list[Judged]
+
+
+def rows_of(judged: Sequence[Judged]) -> list[Entry]:
+    """Each run with those that differ from it in nothing but the seed, else in an entry of its own."""
+    entries: list[Entry] = []
+    for one in judged:
+        same = next((entry for entry in entries if _shares_row(entry, one.run)), None)
+        if same:
+            same.judged.append(one)
+        else:
+            taken = {ORIGINALS, *(entry.name for entry in entries)}
+            entries.append(Entry(row_name(one.run.config, one.workdir, taken), [one]))
+    return entries
+
+
+def _shares_row(entry: Entry, run: Run) -> bool:
+    first = entry.judged[0].run
+    same = all(line.startswith("  seed:") for line in differences(first.config, run.config))
+    as_long = (first.config.steps, int(first.state.step)) == (run.config.steps, int(run.state.step))
+    return same and as_long and all(other.run.config.seed != run.config.seed for other in entry.judged)
+
+
+def subsets_of(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
+    """The images that are looked at apart, as masks [N] by title, of their labels [N], where there are any."""
+    if labels is None or ODD_CLASS not in labels or len(np.unique(labels)) < 2:
+        return {"all": np.ones(size, bool)}
+    return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
+
+
+def numbers_of(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Per row: means over the images, then mean and standard deviation over the runs."""
+    first = entries[0].judged[0].per_image
+    target = first["target_laplacian_variance"]
+    judged = [name for name in COLUMNS if all(name in one.per_image for entry in entries for one in entry.judged)]
+
+    def values_of(judgements: Sequence[PerImage]) -> dict[str, list[float]]:
+        values = {n: [float(p[n].mean(dtype=np.float64)) for p in judgements] for n in judged if n in judgements[0]}
+        sharpness = [p["laplacian_variance"].mean(dtype=np.float64) for p in judgements]
+        values[RATIO] = [float(value / target.mean(dtype=np.float64)) for value in sharpness]
+        for title, mask in subsets.items():
+            values[f"{SHARPNESS}, {title}"] = [
+                float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in judgements
+            ]
+        return values
+
+    rows = []
+    for entry in entries:
+        values = values_of([one.per_image for one in entry.judged])
+        rows.append({
+            "name": entry.name,
+            "workdirs": [one.workdir for one in entry.judged],
+            "seeds": [one.run.config.seed for one in entry.judged],
+            "step": int(entry.judged[0].run.state.step),
+            "mean": {name: float(np.mean(v)) for name, v in values.items()},
+            "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
+            "runs": values,
+        })  # fmt: skip
+    originals = {
+        name: float(first[f"target_{name}"].mean(dtype=np.float64)) for name in judged if f"target_{name}" in first
+    }
+    originals |= {RATIO: 1.0} | {
+        f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()
+    }
+    numbers = {ORIGINALS: originals, "rows": rows}
+    baselines = {name: p for entry in entries for name, p in baseline_metrics(entry.judged[0].per_image).items()}
+    if baselines:
+        numbers["baselines"] = [
+            {"name": name, "seeds": [], "mean": {metric: value for metric, (value,) in values_of([p]).items()},
+             "std": dict.fromkeys(values_of([p]))}
+            for name, p in baselines.items()
+        ]  # fmt: skip
+    return numbers

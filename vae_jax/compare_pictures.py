@@ -1,0 +1,78 @@
+"""The pictures of a comparison, as PNG by title."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vae_jax import figures
+from vae_jax.compare_numbers import Entry
+from vae_jax.compare_tables import ORIGINALS, SHARPNESS
+from vae_jax.data.contract import Dataset
+from vae_jax.latents import interpolate
+from vae_jax.pictures import example_indices
+from vae_jax.report import always
+from vae_jax.workdir import read_lines
+
+ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
+INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
+SAMPLES = 10
+
+
+def pictures_of(
+    entries: Sequence[Entry], dataset: Dataset, subsets: Mapping[str, np.ndarray], key: jax.Array
+) -> dict[str, bytes]:
+    """The figures of the article, of the first run of each entry; `subsets` {title: mask [N]} are looked at apart."""
+    judged = {entry.name: entry.judged[0] for entry in entries}
+    models = {name: run.model for name, run in judged.items()}
+    baselines = {name: call for run in judged.values() for name, call in run.run.experiment.system.baselines.items()}
+    first = entries[0].judged[0].per_image
+    labels = first.get("label")
+    variances = {ORIGINALS: first["target_laplacian_variance"]}
+    variances |= {name: run.per_image["laplacian_variance"] for name, run in judged.items()}
+
+    chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape[0]))
+    examples = dataset.read(chosen)["image"].astype(np.float32) / 255
+    rows = [(ORIGINALS, examples)]
+    rows += [(name, baseline({"image": examples})) for name, baseline in baselines.items()]
+    rows += [(name, model.reconstruct(examples)) for name, model in models.items()]
+    pictures = {"Reconstructions": figures.image_rows(rows)}
+    if labels is not None:
+        pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS)
+    pictures[SHARPNESS] = figures.histograms(variances, subsets, SHARPNESS)
+    for a, b in INTERPOLATIONS if labels is not None else ():
+        if {a, b} <= set(labels[chosen]):
+            ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
+            rows = [(name, interpolate(model, *ends)) for name, model in models.items()]
+            pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
+    rows = [
+        (name if line == 0 else "", images)
+        for name, model in models.items()
+        if model.has_prior
+        for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
+    ]
+    return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {}) | _balances(entries)
+
+
+def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
+    """What the players of a run with more than one paid while it was trained."""
+    pictures = {}
+    for entry in entries:
+        judged = entry.judged[0]
+        players = judged.run.experiment.system.rules
+        records = read_lines(Path(judged.workdir) / "scalars.jsonl")
+        if len(players) > 1:
+            told = dict.fromkeys(name for record in records for name in record)
+            terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
+            names = [*terms, *(f"updated/{player}" for player in players)]
+            names = [name for name in names if not always(records, name)]
+            pictures[f"Training of {entry.name}"] = figures.curves(records, names)
+    return pictures
+
+
+def _examples(labels: np.ndarray | None, dataset: Dataset, count: int) -> np.ndarray:
+    """The article's ten digits where these are MNIST's test images, else `example_indices`."""
+    if labels is not None and dataset.size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
+        return ARTICLE_DIGITS
+    return example_indices(labels, dataset.size, count)
