@@ -1,13 +1,15 @@
 """The comparison page from real workdirs."""
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-from vae_jax import cli
+from vae_jax import cli, figures
 from vae_jax.compare import compare, train_all
 from vae_jax.errors import UserError
 from vae_jax.train import train
@@ -85,6 +87,27 @@ def test_other_data_cannot_be_compared(runs, tmp_path):
         compare([str(runs / "vae_mnist_0"), str(tmp_path / "other")], tmp_path / "out")
 
 
+def test_pictures_of_many_rows_are_small():
+    """Twelve models of photographs at 64x64, each a little blurred, as reconstructions are; long names."""
+    photograph = pytest.importorskip("skimage.data").astronaut().astype(np.float32) / 255
+    crops = photograph.reshape(8, 64, 8, 64, 3).swapaxes(1, 2).reshape(64, 64, 64, 3)
+    blurred = gaussian_filter(crops, (0, 0.7, 0.7, 0))
+    for models in (4, 12, 20):
+        count = figures.columns(1 + models, 64)
+        rows = [("originals", crops[:count])]
+        rows += [(f"the_celeba_loss_{i}", blurred[np.arange(i, i + count)]) for i in range(models)]
+        png = figures.image_rows(rows)
+        with Image.open(io.BytesIO(png)) as picture:
+            assert picture.width > 64 * count and picture.height > 64 * len(rows)
+        assert count >= 2 and len(png) < 300_000, (models, count, len(png))
+    rng = np.random.default_rng(0)
+    variances, labels = {name: rng.gamma(2, 0.1, 60) for name, _ in rows[:13]}, np.arange(60) % 10
+    everything = {"all": np.ones(60, bool)}
+    for png in (figures.box_plot(variances, labels, "x"), figures.histograms(variances, everything, "x")):
+        with Image.open(io.BytesIO(png)) as picture:
+            assert 300 < picture.width < 950  # which a legend in one line would make 2,000
+
+
 def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
     """One after another, each where it was stopped; --config.KEY=VALUE holds for all."""
     from conftest import ROOT
@@ -108,4 +131,5 @@ def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
     workdirs = train_all(configs, tmp_path)
     told = capsys.readouterr().out
     assert "training dfc_mnist (2 of 2)" in told and "going on from step 2" in told
+    assert told.count("compiling the train step") == 2  # what was finished is judged again, not trained
     assert [row["name"] for row in compare(workdirs, tmp_path)["rows"]] == ["vae_mnist", "dfc_mnist"]

@@ -10,6 +10,7 @@ from vae_jax import figures
 from vae_jax.compare_numbers import Entry
 from vae_jax.compare_tables import ORIGINALS, SHARPNESS
 from vae_jax.data.contract import Dataset
+from vae_jax.inference import Model
 from vae_jax.latents import interpolate
 from vae_jax.pictures import example_indices
 from vae_jax.report import always
@@ -17,7 +18,7 @@ from vae_jax.workdir import read_lines
 
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
-SAMPLES = 10
+MODELS = 8  # of more than these there is one row of samples each
 
 
 def pictures_of(
@@ -44,15 +45,28 @@ def pictures_of(
     for a, b in INTERPOLATIONS if labels is not None else ():
         if {a, b} <= set(labels[chosen]):
             ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
-            rows = [(name, interpolate(model, *ends)) for name, model in models.items()]
+            rows = [(name, _some(interpolate(model, *ends), len(models))) for name, model in models.items()]
             pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
-    rows = [
+    rows = _samples({name: model for name, model in models.items() if model.has_prior}, dataset.image_shape[0], key)
+    return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {}) | _balances(entries)
+
+
+def _some(images: np.ndarray, rows: int) -> np.ndarray:
+    """As many of images [n, H, W, C], first and last among them, as such a picture has room for."""
+    small = images.shape[1] < figures.PHOTOGRAPH
+    count = len(images) if small else min(len(images), figures.columns(rows, images.shape[1]))
+    return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
+
+
+def _samples(models: Mapping[str, Model], pixels: int, key: jax.Array) -> list[tuple[str, np.ndarray]]:
+    """Samples of each prior by name, of small images in two rows each unless the models are many."""
+    lines = 2 if pixels < figures.PHOTOGRAPH and len(models) <= MODELS else 1
+    columns = figures.columns(lines * len(models), pixels)
+    return [
         (name if line == 0 else "", images)
         for name, model in models.items()
-        if model.has_prior
-        for line, images in enumerate(np.split(np.asarray(model.sample(key, 2 * SAMPLES)), 2))
+        for line, images in enumerate(np.split(np.asarray(model.sample(key, lines * columns)), lines))
     ]
-    return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {}) | _balances(entries)
 
 
 def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:

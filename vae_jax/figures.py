@@ -10,7 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = ("#64748b", "#d97706", "#2563eb", "#059669", "#be185d", "#7c3aed", "#0891b2", "#65a30d")
+COLOURS = (
+    "#64748b", "#d97706", "#2563eb", "#059669", "#be185d", "#7c3aed", "#0891b2", "#65a30d", "#dc2626", "#1e3a8a",
+    "#f472b6", "#854d0e", "#14b8a6", "#000000",
+)  # fmt: skip
+FEW = 8  # entries whose filled histograms can be told apart
+PHOTOGRAPH = 48  # pixels from which on images are shown as photographs are
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -37,12 +42,12 @@ def side_of(pixels: int) -> float:
 
 
 def columns(rows: int, pixels: int) -> int:
-    """How many images of so many pixels to show in each of `rows` rows: 10, or of photographs 3 to 8, so that a
-    picture of them is small enough to be kept with the results (300 kB, at 1.5 bytes a pixel)."""
-    if pixels < 48:
+    """How many images of so many pixels to show in each of `rows` rows: 10, or of photographs 2 to 8, so that a
+    picture of them is small enough to be kept with the results (300 kB, at 1.45 bytes a pixel)."""
+    if pixels < PHOTOGRAPH:
         return 10
-    row_bytes = rows * 1.5 * (100 * side_of(pixels)) ** 2
-    return int(np.clip(300_000 // row_bytes, 3, 8))
+    row_bytes = rows * 1.45 * (100 * side_of(pixels)) ** 2
+    return int(np.clip(300_000 // row_bytes, 2, 8))
 
 
 def image_rows(rows: Sequence[tuple[str, np.ndarray]], headings: Sequence[str] = ()) -> bytes:
@@ -87,7 +92,9 @@ def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str
         axis.set_xticks(range(len(classes)), classes)
         axis.set_xlabel("class")
         axis.set_ylabel(quantity)
-        axis.legend(frameon=False, ncols=len(values), loc="lower right", bbox_to_anchor=(1, 1))  # above the data
+        names = max(1, 120 // (8 + max(map(len, values))))  # in one line, so that it is not wider than the figure
+        above = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+        axis.legend(frameon=False, ncols=min(len(values), names), **above)
         return _png(figure)
 
 
@@ -99,12 +106,16 @@ def histograms(values: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarra
             bins = np.linspace(0, max(np.quantile(column[mask], 0.999) for column in values.values()), 60)
             for i, (name, column) in enumerate(values.items()):
                 colour = COLOURS[i % len(COLOURS)]
-                axis.hist(np.clip(column[mask], 0, bins[-1]), bins, color=colour, alpha=0.55, label=name)
+                filled = {"alpha": 0.55} if len(values) <= FEW else {"histtype": "step"}
+                axis.hist(np.clip(column[mask], 0, bins[-1]), bins, color=colour, label=name, **filled)
                 axis.axvline(column[mask].mean(), color=colour, linewidth=1.2, linestyle="--")
             axis.set_title(f"{title}, {mask.sum():,} images (dashed: mean)")
             axis.set_xlabel(quantity)
             axis.set_ylabel("images")
-        axes[0][0].legend(frameon=False)
+        if len(values) <= FEW:
+            axes[0][0].legend(frameon=False)
+        else:
+            axes[0][-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # beside the data
         return _png(figure)
 
 

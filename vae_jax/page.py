@@ -16,7 +16,7 @@ img { max-width: 100%; height: auto; display: block; margin: .6rem auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; margin: .6rem 0; }
 th, td { text-align: right; padding: .32rem .7rem; border-bottom: 1px solid #e2e8f0; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { color: #64748b; font-weight: 600; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: white; } thead th { color: #64748b; font-weight: 600; }
 pre { background: #f1f5f9; border-radius: 6px; padding: .8rem; overflow-x: auto; font-size: .8rem; }
 """.strip()  # noqa: E501
 
