@@ -2,12 +2,16 @@
 
     python -m vae_jax.compare --workdirs=runs/vae_mnist,runs/dfc_mnist --workdir=runs/compare [--data_dir=DIR]
     python -m vae_jax.compare --configs=configs/vae_mnist.py,configs/dfc_mnist.py --workdir=runs/compare
-                              [--config.KEY=VALUE ...]
+                              [--config.KEY=VALUE ...] [--metrics=lpips_vgg,...] [--frechet=vgg16/relu5_3]
 
 The second form trains every config first, into WORKDIR/NAME, one after another, and goes on where it was stopped. It
 writes compare.md and compare.json (the table, the t-tests), compare.html (everything, self-contained), compare.png
 (every figure on one sheet) and each figure as a PNG of its own. Workdirs that differ in nothing but their seed share
 a row of the table, mean ± standard deviation; pictures and tests are of the first.
+
+Both forms take --metrics, judged beside the usual ones, and --frechet, the network and the tap that the Fréchet
+distances of reconstructions and of samples look at: by default alexnet/relu5, where its weights are there and the
+images fit.
 """
 
 import json
@@ -19,12 +23,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from vae_jax import cli, page
-from vae_jax.compare_numbers import Judged, numbers_of, rows_of, subsets_of
-from vae_jax.compare_tables import ORIGINALS, SHARPNESS, html, results, t_tests
+from vae_jax.compare_distances import make_distances
+from vae_jax.compare_numbers import Judged, numbers_of, rows_of, subsets_of, training_speed
+from vae_jax.compare_tables import ORIGINALS, SHARPNESS, SPEED, html, results, t_tests
 from vae_jax.config import check_alike, check_config, read_config
 from vae_jax.errors import UserError
-from vae_jax.evaluate import evaluate_run, load_eval_dataset
+from vae_jax.evaluate import evaluate_run, judged_by, load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
+from vae_jax.metrics import METRICS, check_metrics
+from vae_jax.metrics.frechet import Features, read_features
 from vae_jax.metrics.statistics import paired_t_tests
 from vae_jax.rngs import root_key
 from vae_jax.train import train
@@ -32,8 +39,18 @@ from vae_jax.weight_files import check_weights
 from vae_jax.workdir import write_text
 
 
-def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = None) -> dict[str, Any]:
-    """Judges all workdirs on the same images and writes the comparison into `output`; returns compare.json."""
+def compare(
+    workdirs: Sequence[str],
+    output: str | Path,
+    data_dir: str | None = None,
+    metrics: Sequence[str] = (),
+    features: Features | None = None,
+) -> dict[str, Any]:
+    """Judges all workdirs on the same images and writes the comparison into `output`; returns compare.json.
+
+    `metrics` are judged beside those of each run. `features` are what the Fréchet distances look at: where they are
+    None, AlexNet's, or no distance is taken if that cannot be.
+    """
     from vae_jax import compare_pictures, figures  # matplotlib: only where it is used
 
     # ---- judge ---------------------------------------------------------------------------------------------------
@@ -42,10 +59,13 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     runs = [load_workdir(workdir) for workdir in workdirs]
     _check_same_data(workdirs, runs)
     dataset = load_eval_dataset(runs[0], data_dir)
+    distances, notes = make_distances(features, dataset)
     judged: list[Judged] = []
     for number, (workdir, run) in enumerate(zip(workdirs, runs, strict=True), 1):
         print(f"judging {workdir} ({number} of {len(runs)}) on {dataset.size:,} images", flush=True)
-        judged.append(Judged(workdir, run, Model(run), evaluate_run(run, dataset)))
+        model, names = Model(run), dict.fromkeys((*judged_by(run.config), *metrics))
+        per_image = evaluate_run(run, dataset, tuple(names))
+        judged.append(Judged(workdir, run, model, per_image, distances(run, model), training_speed(workdir)))
 
     # ---- numbers and pictures ------------------------------------------------------------------------------------
     entries = rows_of(judged)
@@ -53,7 +73,7 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     subsets = subsets_of(first.get("label"), dataset.size)
     variances = {ORIGINALS: first["target_laplacian_variance"]}
     variances |= {entry.name: entry.judged[0].per_image["laplacian_variance"] for entry in entries}
-    numbers = numbers_of(entries, subsets)
+    numbers = numbers_of(entries, subsets, metrics)
     tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
     pictures = compare_pictures.pictures_of(entries, dataset, subsets, root_key(runs[0].config.seed, "sample"))
 
@@ -68,11 +88,13 @@ def compare(workdirs: Sequence[str], output: str | Path, data_dir: str | None = 
     config = runs[0].config
     judged = f"{dataset.size:,} images of {config.data.name}, split {config.data.eval}"
     table, test_tables = results(numbers), {title: t_tests(list_) for title, list_ in tests.items()}
-    markdown = [f"Judged on {judged}.\n", page.markdown_table(*table)]
+    if SPEED in table[0]:
+        notes = [*notes, f"{SPEED} is the median of what each training logged, on the machine that trained."]
+    markdown = [f"Judged on {judged}.\n", page.markdown_table(*table), *(f"{note}\n" for note in notes)]
     for title, test_table in test_tables.items():
         markdown += [f"Paired t-tests of the {SHARPNESS}, {title}:\n", page.markdown_table(*test_table)]
     write_text(output / "compare.md", "\n".join(markdown))
-    write_text(output / "compare.html", html(judged, table, test_tables, pictures))
+    write_text(output / "compare.html", html(judged, table, notes, test_tables, pictures))
     return record
 
 
@@ -103,10 +125,12 @@ def main() -> None:
     """The command line."""
     if bool(CONFIGS.value) == bool(WORKDIRS.value):
         raise UserError("Say what to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
+    check_metrics(METRICS_FLAG.value)  # before hours of training
+    features = read_features(FRECHET.value) if FRECHET.value else None
     workdirs = WORKDIRS.value or train_all(cli.load_configs(CONFIGS.value), WORKDIR.value)
     if len(workdirs) < 2:
         raise UserError("A comparison takes two or more runs, separated by commas.")
-    compare(workdirs, WORKDIR.value, DATA_DIR.value)
+    compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)
     print((Path(WORKDIR.value) / "compare.md").read_text())
     print(f"page: {Path(WORKDIR.value) / 'compare.html'}")
 
@@ -116,4 +140,8 @@ if __name__ == "__main__":
     CONFIGS = flags.DEFINE_list("configs", None, "Configs to train and compare, FILE.py[:variant], by commas.")
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
     DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the runs found them.")
+    METRICS_FLAG = flags.DEFINE_list("metrics", [], f"Judged beside the usual ones: some of {', '.join(METRICS)}.")
+    FRECHET = flags.DEFINE_string(
+        "frechet", "", "NETWORK/TAP of the Fréchet distances; alexnet/relu5 by default, where it fits."
+    )
     cli.run(main)

@@ -1,6 +1,8 @@
 """The numbers of a comparison: which runs share a row, and the means over images and seeds."""
 
+import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +11,10 @@ from vae_jax.compare_tables import COLUMNS, ORIGINALS, RATIO, SHARPNESS
 from vae_jax.config import differences, row_name
 from vae_jax.evaluate import PerImage, baseline_metrics
 from vae_jax.inference import Model, Run
+from vae_jax.workdir import read_lines
 
 ODD_CLASS = 1  # the article sets ones apart: they have few edges
+SHOWN_ANYWAY = ("laplacian_variance", "target_laplacian_variance")  # in columns that are named after their subset
 
 
 class Judged(NamedTuple):
@@ -20,6 +24,8 @@ class Judged(NamedTuple):
     run: Run
     model: Model
     per_image: PerImage
+    distances: dict[str, float]  # of the whole set; names of baselines as in per_image
+    images_per_second: float | None  # of training, where it is known
 
 
 class Entry(NamedTuple):
@@ -56,11 +62,21 @@ def subsets_of(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
     return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
 
 
-def numbers_of(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Per row: means over the images, then mean and standard deviation over the runs."""
+def training_speed(workdir: str | Path) -> float | None:
+    """The median of the images per second that a training has logged; None where there is no log."""
+    logged = [r["images_per_second"] for r in read_lines(Path(workdir) / "scalars.jsonl") if "images_per_second" in r]
+    return statistics.median(logged) if logged else None
+
+
+def numbers_of(
+    entries: Sequence[Entry], subsets: Mapping[str, np.ndarray], metrics: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Per row: means over the images, then mean and standard deviation over the runs; `metrics` are asked for beside
+    those that have a column of their own."""
     first = entries[0].judged[0].per_image
     target = first["target_laplacian_variance"]
-    judged = [name for name in COLUMNS if all(name in one.per_image for entry in entries for one in entry.judged)]
+    known = dict.fromkeys((*COLUMNS, *(name for name in metrics if name not in SHOWN_ANYWAY)))
+    judged = [name for name in known if all(name in one.per_image for entry in entries for one in entry.judged)]
 
     def values_of(judgements: Sequence[PerImage]) -> dict[str, list[float]]:
         values = {n: [float(p[n].mean(dtype=np.float64)) for p in judgements] for n in judged if n in judgements[0]}
@@ -75,6 +91,9 @@ def numbers_of(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> d
     rows = []
     for entry in entries:
         values = values_of([one.per_image for one in entry.judged])
+        for name in entry.judged[0].distances:
+            if "/" not in name:
+                values[name] = [one.distances[name] for one in entry.judged]
         rows.append({
             "name": entry.name,
             "workdirs": [one.workdir for one in entry.judged],
@@ -83,6 +102,7 @@ def numbers_of(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> d
             "mean": {name: float(np.mean(v)) for name, v in values.items()},
             "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
             "runs": values,
+            "images_per_second": [one.images_per_second for one in entry.judged],
         })  # fmt: skip
     originals = {
         name: float(first[f"target_{name}"].mean(dtype=np.float64)) for name in judged if f"target_{name}" in first
@@ -91,11 +111,13 @@ def numbers_of(entries: Sequence[Entry], subsets: Mapping[str, np.ndarray]) -> d
         f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()
     }
     numbers = {ORIGINALS: originals, "rows": rows}
-    baselines = {name: p for entry in entries for name, p in baseline_metrics(entry.judged[0].per_image).items()}
+    baselines: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        distances = baseline_metrics(entry.judged[0].distances)
+        for name, p in baseline_metrics(entry.judged[0].per_image).items():
+            baselines[name] = {metric: value for metric, (value,) in values_of([p]).items()} | distances.get(name, {})
     if baselines:
         numbers["baselines"] = [
-            {"name": name, "seeds": [], "mean": {metric: value for metric, (value,) in values_of([p]).items()},
-             "std": dict.fromkeys(values_of([p]))}
-            for name, p in baselines.items()
-        ]  # fmt: skip
+            {"name": name, "seeds": [], "mean": mean, "std": dict.fromkeys(mean)} for name, mean in baselines.items()
+        ]
     return numbers

@@ -21,7 +21,7 @@ from vae_jax.metrics.normalised import normalised_error
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
 from vae_jax.metrics.upscaling import UPSCALING
-from vae_jax.weight_files import has_weights
+from vae_jax.weight_files import find_weights, has_weights
 
 METRICS = {
     "mse": mse,
@@ -50,6 +50,14 @@ def default_metrics(image_size: int) -> tuple[str, ...]:
     if image_size >= lpips_alex.min_size and all(map(has_weights, lpips_alex.files)):
         names.append("lpips_alex")
     return tuple(names)
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """UserError where a name or a weights file is not there, before there are any images to judge."""
+    for name in names:
+        metric = look_up(METRICS, name, "metric")
+        for file in metric.files if isinstance(metric, FrozenMetric) else ():
+            find_weights(file)
 
 
 def load_metrics(names: Sequence[str], dataset: Dataset) -> dict[str, Any]:

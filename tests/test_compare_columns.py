@@ -1,0 +1,86 @@
+"""The columns of a comparison: Fréchet distances, metrics that are asked for, the speed of training."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_frechet import SMALL, by_singular_values, means
+from test_latents import make_workdir
+
+from vae_jax.compare import compare
+from vae_jax.compare_tables import results
+from vae_jax.errors import UserError
+from vae_jax.evaluate import evaluate_run, load_eval_dataset
+from vae_jax.inference import load_model, load_workdir
+from vae_jax.metrics import check_metrics
+from vae_jax.metrics.frechet import Features
+from vae_jax.rngs import root_key
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """An untrained VAE twice, which differ in their seed, with a log of what their training would have been."""
+    folder = tmp_path_factory.mktemp("frechet")
+    paths = [make_workdir(folder / f"run_{seed}", seed=seed) for seed in (0, 1)]
+    rates = [{"step": step, "images_per_second": rate} for step, rate in enumerate((90.0, 1200.0, 1e6))]
+    lines = [{"step": 1, "eval/psnr": 3.0}, *rates]
+    (paths[0] / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return paths
+
+
+def test_columns_of_a_comparison(workdirs, tmp_path):
+    """Reconstructions and samples against the originals, by numpy alone; means over two seeds; a metric asked for; the
+    speed of the one that has a log."""
+    other = tmp_path / "longer"
+    shutil.copytree(workdirs[0], other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"steps": 8, "name": "longer"}))
+    (other / "scalars.jsonl").unlink()
+    metrics = ("psnr", "target_digit_accuracy", "laplacian_variance")
+    record = compare([*map(str, workdirs), str(other)], tmp_path / "out", metrics=metrics, features=SMALL)
+
+    dataset = load_eval_dataset(load_workdir(workdirs[0]), None)
+    images = dataset.arrays["image"].astype(np.float32) / 255
+    assert len(images) == 100
+    title = "FD-mnist_classifier relu3 28x28 N=100"
+    for seed, workdir in enumerate(workdirs):
+        model = load_model(workdir)
+        sets = {"reconstructions": model.reconstruct(images), "samples": model.sample(root_key(seed, "sample"), 100)}
+        for name, others in sets.items():
+            expected = by_singular_values(means(SMALL, images), means(SMALL, others))
+            assert record["rows"][0]["runs"][f"{title}, {name}"][seed] == pytest.approx(expected, rel=1e-3)
+    first, second = record["rows"]
+    values = first["runs"][f"{title}, samples"]
+    assert values[0] != values[1] and first["mean"][f"{title}, samples"] == pytest.approx(np.mean(values))
+    assert first["std"][f"{title}, samples"] == pytest.approx(np.std(values, ddof=1))
+    assert second["runs"][f"{title}, samples"] == [values[0]]
+
+    header, rows = results(record)
+    assert header[-3:] == [f"{title}, reconstructions", f"{title}, samples", "images/s"]
+    assert [row[-1] for row in rows] == ["", "1,200", ""] and first["images_per_second"] == [1200.0, None]
+    assert header.count("target_digit_accuracy") == header.count("PSNR dB") == 1 and "laplacian_variance" not in header
+    accuracy = evaluate_run(load_workdir(workdirs[0]), dataset, ["target_digit_accuracy"])["target_digit_accuracy"]
+    assert first["runs"]["target_digit_accuracy"][0] == accuracy.mean()
+    for file in ("compare.md", "compare.html"):
+        text = (tmp_path / "out" / file).read_text()
+        assert f"{title}: the Fréchet distance between all 100 images" in text and "machine that trained" in text
+
+
+def test_columns_that_are_not_there(workdirs, tmp_path):
+    """Without AlexNet's weights a sentence is there in their place; older numbers without a speed have no column."""
+    record = compare([str(workdirs[1]), str(workdirs[1])], tmp_path)
+    text = (tmp_path / "compare.md").read_text()
+    assert "The Fréchet distance is left out. The weights of alexnet are not there." in text
+    assert "FD-" not in text and "images/s" not in text
+    for row in record["rows"]:
+        del row["images_per_second"]
+    assert results(record)[0][-1] == "Laplacian variance, class == 1"
+    with pytest.raises(UserError, match="needs images of at least 31 pixels for relu5, not 28"):
+        compare([str(workdirs[1])] * 2, tmp_path, features=Features())
+
+
+def test_metrics_are_checked_before_anything_is_trained():
+    for name, message in (("psnrr", "Did you mean 'psnr'"), ("lpips_vgg", "The weights of vgg16 are not there")):
+        with pytest.raises(UserError, match=message):
+            check_metrics(["ssim", name])
