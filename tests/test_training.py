@@ -45,7 +45,7 @@ def test_what_a_run_leaves(finished):
     for name in ("config.json", "report.html", "pictures/samples_0000004.png", "pictures/reconstructions_0000004.png"):
         assert (workdir / name).stat().st_size > 100
     (run,) = read_lines(workdir / "runs.jsonl")
-    assert run["from_step"] == 0 and "jax" in run["versions"] and "pytest" in run["command"]
+    assert run["from_step"] == 0 and "jax" in run["versions"] and "python" in run["command"]
     steps = [line["step"] for line in read_lines(workdir / "scalars.jsonl") if "feature" in line]
     assert steps == [2, 4]
     assert list((workdir / "tensorboard").iterdir())
