@@ -1,18 +1,21 @@
 """The columns of a comparison: Fréchet distances, metrics that are asked for, the speed of training."""
 
 import json
-import shutil
 
+import jax
 import numpy as np
 import pytest
 from test_frechet import SMALL, by_singular_values, means
 from test_latents import make_workdir
 
+from vae_jax import backbones
+from vae_jax.backbones.weights import save_weights
 from vae_jax.compare import compare
+from vae_jax.compare_distances import make_distances
 from vae_jax.compare_tables import results
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset
-from vae_jax.inference import load_model, load_workdir
+from vae_jax.inference import Model, load_model, load_workdir
 from vae_jax.metrics import check_metrics
 from vae_jax.metrics.frechet import Features
 from vae_jax.rngs import root_key
@@ -32,13 +35,8 @@ def workdirs(tmp_path_factory):
 def test_columns_of_a_comparison(workdirs, tmp_path):
     """Reconstructions and samples against the originals, by numpy alone; means over two seeds; a metric asked for; the
     speed of the one that has a log."""
-    other = tmp_path / "longer"
-    shutil.copytree(workdirs[0], other)
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"steps": 8, "name": "longer"}))
-    (other / "scalars.jsonl").unlink()
     metrics = ("psnr", "target_digit_accuracy", "laplacian_variance")
-    record = compare([*map(str, workdirs), str(other)], tmp_path / "out", metrics=metrics, features=SMALL)
+    record = compare(list(map(str, workdirs)), tmp_path / "out", metrics=metrics, features=SMALL)
 
     dataset = load_eval_dataset(load_workdir(workdirs[0]), None)
     images = dataset.arrays["image"].astype(np.float32) / 255
@@ -50,15 +48,17 @@ def test_columns_of_a_comparison(workdirs, tmp_path):
         for name, others in sets.items():
             expected = by_singular_values(means(SMALL, images), means(SMALL, others))
             assert record["rows"][0]["runs"][f"{title}, {name}"][seed] == pytest.approx(expected, rel=1e-3)
-    first, second = record["rows"]
+    (first,) = record["rows"]
     values = first["runs"][f"{title}, samples"]
     assert values[0] != values[1] and first["mean"][f"{title}, samples"] == pytest.approx(np.mean(values))
     assert first["std"][f"{title}, samples"] == pytest.approx(np.std(values, ddof=1))
-    assert second["runs"][f"{title}, samples"] == [values[0]]
 
-    header, rows = results(record)
+    without = first | {"name": "plain", "images_per_second": [None]}
+    without["mean"] = {name: value for name, value in first["mean"].items() if "samples" not in name}
+    header, rows = results(record | {"rows": [without, first]})
     assert header[-3:] == [f"{title}, reconstructions", f"{title}, samples", "images/s"]
-    assert [row[-1] for row in rows] == ["", "1,200", ""] and first["images_per_second"] == [1200.0, None]
+    assert [row[-1] for row in rows] == ["", "", "1,200"] and first["images_per_second"] == [1200.0, None]
+    assert rows[0][-2] == rows[1][-2] == "" and " ± " in rows[2][-2]
     assert header.count("target_digit_accuracy") == header.count("PSNR dB") == 1 and "laplacian_variance" not in header
     accuracy = evaluate_run(load_workdir(workdirs[0]), dataset, ["target_digit_accuracy"])["target_digit_accuracy"]
     assert first["runs"]["target_digit_accuracy"][0] == accuracy.mean()
@@ -78,6 +78,25 @@ def test_columns_that_are_not_there(workdirs, tmp_path):
     assert results(record)[0][-1] == "Laplacian variance, class == 1"
     with pytest.raises(UserError, match="needs images of at least 31 pixels for relu5, not 28"):
         compare([str(workdirs[1])] * 2, tmp_path, features=Features())
+
+
+def test_baselines_have_distances_too(tmp_path, monkeypatch):
+    """What super-resolution is judged beside, by the colours that an untrained AlexNet sees first."""
+    tree = jax.device_get(backbones.BACKBONES["alexnet"].init(jax.random.key(0), ("relu1",)))
+    save_weights(tmp_path / "alexnet.safetensors", tree, {})
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
+    run, features = load_workdir(make_workdir(tmp_path / "run", "sr_vae_pets")), Features("alexnet", "relu1")
+    dataset = load_eval_dataset(run, None)
+    distances, (note,) = make_distances(features, dataset)
+    images = dataset.arrays["image"].astype(np.float32) / 255
+    found = distances(run, Model(run))
+    title = features.distance_name(images.shape[1], len(images))
+    assert title in note and "64 features, the spatial means of relu1 of alexnet" in note
+    columns = {f"{name}{title}, reconstructions" for name in ("", "nearest/", "bicubic/")}
+    assert columns <= set(found) <= columns | {f"{title}, samples"}
+    for name, baseline in run.experiment.system.baselines.items():
+        expected = by_singular_values(means(features, images), means(features, baseline({"image": images})))
+        assert found[f"{name}/{title}, reconstructions"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_metrics_are_checked_before_anything_is_trained():

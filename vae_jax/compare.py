@@ -15,7 +15,7 @@ images fit.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ from ml_collections import ConfigDict
 
 from vae_jax import cli, page
 from vae_jax.compare_distances import make_distances
-from vae_jax.compare_numbers import Judged, numbers_of, rows_of, subsets_of, training_speed
-from vae_jax.compare_tables import ORIGINALS, SHARPNESS, SPEED, html, results, t_tests
+from vae_jax.compare_numbers import Judged, numbers_of, rows_of, sharpness_of, subsets_of, training_speed
+from vae_jax.compare_tables import SHARPNESS, SPEED, html, results, t_tests
 from vae_jax.config import check_alike, check_config, read_config
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, judged_by, load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.metrics import METRICS, check_metrics
 from vae_jax.metrics.frechet import Features, read_features
-from vae_jax.metrics.statistics import paired_t_tests
+from vae_jax.metrics.statistics import PairedTest, paired_t_tests
 from vae_jax.rngs import root_key
 from vae_jax.train import train
 from vae_jax.weight_files import check_weights
@@ -51,14 +51,13 @@ def compare(
     `metrics` are judged beside those of each run. `features` are what the Fréchet distances look at: where they are
     None, AlexNet's, or no distance is taken if that cannot be.
     """
-    from vae_jax import compare_pictures, figures  # matplotlib: only where it is used
+    from vae_jax import compare_pictures  # matplotlib: only where it is used
 
-    # ---- judge ---------------------------------------------------------------------------------------------------
     for workdir in workdirs:
         check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
     _check_same_data(workdirs, runs)
-    dataset = load_eval_dataset(runs[0], data_dir)
+    dataset, config = load_eval_dataset(runs[0], data_dir), runs[0].config
     distances, notes = make_distances(features, dataset)
     judged: list[Judged] = []
     for number, (workdir, run) in enumerate(zip(workdirs, runs, strict=True), 1):
@@ -67,26 +66,32 @@ def compare(
         per_image = evaluate_run(run, dataset, tuple(names))
         judged.append(Judged(workdir, run, model, per_image, distances(run, model), training_speed(workdir)))
 
-    # ---- numbers and pictures ------------------------------------------------------------------------------------
-    entries = rows_of(judged)
-    first = judged[0].per_image
-    subsets = subsets_of(first.get("label"), dataset.size)
-    variances = {ORIGINALS: first["target_laplacian_variance"]}
-    variances |= {entry.name: entry.judged[0].per_image["laplacian_variance"] for entry in entries}
+    entries, subsets = rows_of(judged), subsets_of(judged[0].per_image.get("label"), dataset.size)
+    variances = sharpness_of(entries)
     numbers = numbers_of(entries, subsets, metrics)
     tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
-    pictures = compare_pictures.pictures_of(entries, dataset, subsets, root_key(runs[0].config.seed, "sample"))
+    pictures = compare_pictures.pictures_of(entries, dataset, subsets, root_key(config.seed, "sample"))
+    on = f"{dataset.size:,} images of {config.data.name}, split {config.data.eval}"
+    return _write(Path(output), on, numbers, notes, tests, pictures)
 
-    # ---- write ---------------------------------------------------------------------------------------------------
-    output = Path(output)
+
+def _write(
+    output: Path,
+    judged: str,
+    numbers: dict[str, Any],
+    notes: Sequence[str],
+    tests: Mapping[str, Sequence[PairedTest]],
+    pictures: Mapping[str, bytes],
+) -> dict[str, Any]:
+    """Writes the comparison into `output`: `judged` says on what, `notes` go below the table; returns compare.json."""
+    from vae_jax import figures  # matplotlib: only where it is used
+
     output.mkdir(parents=True, exist_ok=True)
     for name, png in pictures.items():
         (output / f"{name.lower().replace(' ', '_')}.png").write_bytes(png)
     (output / "compare.png").write_bytes(figures.sheet(pictures))
     record = numbers | {"t_tests": {title: [test._asdict() for test in list_] for title, list_ in tests.items()}}
     write_text(output / "compare.json", json.dumps(record, indent=2) + "\n")
-    config = runs[0].config
-    judged = f"{dataset.size:,} images of {config.data.name}, split {config.data.eval}"
     table, test_tables = results(numbers), {title: t_tests(list_) for title, list_ in tests.items()}
     if SPEED in table[0]:
         notes = [*notes, f"{SPEED} is the median of what each training logged, on the machine that trained."]

@@ -62,6 +62,12 @@ def subsets_of(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
     return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
 
 
+def sharpness_of(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+    """The Laplacian variances [N] of the originals and of the first run of each entry, by name."""
+    variances = {ORIGINALS: entries[0].judged[0].per_image["target_laplacian_variance"]}
+    return variances | {entry.name: entry.judged[0].per_image["laplacian_variance"] for entry in entries}
+
+
 def training_speed(workdir: str | Path) -> float | None:
     """The median of the images per second that a training has logged; None where there is no log."""
     logged = [r["images_per_second"] for r in read_lines(Path(workdir) / "scalars.jsonl") if "images_per_second" in r]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vae_jax import figures
-from vae_jax.compare_numbers import Entry
+from vae_jax.compare_numbers import Entry, sharpness_of
 from vae_jax.compare_tables import ORIGINALS, SHARPNESS
 from vae_jax.data.contract import Dataset
 from vae_jax.inference import Model
@@ -28,10 +28,7 @@ def pictures_of(
     judged = {entry.name: entry.judged[0] for entry in entries}
     models = {name: run.model for name, run in judged.items()}
     baselines = {name: call for run in judged.values() for name, call in run.run.experiment.system.baselines.items()}
-    first = entries[0].judged[0].per_image
-    labels = first.get("label")
-    variances = {ORIGINALS: first["target_laplacian_variance"]}
-    variances |= {name: run.per_image["laplacian_variance"] for name, run in judged.items()}
+    labels, variances = entries[0].judged[0].per_image.get("label"), sharpness_of(entries)
 
     chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape[0]))
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
