@@ -38,7 +38,8 @@ def test_the_first_two_commands():
     assert "tests/requirements.txt" in second and "pytest" in second
 
 
-SHOWN = ("mnist", "photos", "sharpness", "deepsim_ae", "sr_x2", "sr_x4")  # folders of docs/results whose tables the README shows
+# Folders of docs/results whose tables the README shows
+SHOWN = ("mnist", "photos", "sharpness", "deepsim_ae", "sr_x2", "sr_x4")
 
 
 def test_the_results_are_the_printed_ones():
