@@ -19,12 +19,20 @@ LIKELIHOODS = {
     "adaptive": {"representation": "wavelet", "scale": 0.1},
 }
 BESIDE_L2 = ("sharpness", "focal_frequency")
-OPTIONS = {"robust": {"alpha": 1.0, "c": 0.1}, "sharpness": {"variation": "maximum", "reduction": "sum"},
-           "watson": {"transform": "dft"}, "lpips": {"net": "vgg"}}  # fmt: skip
+OPTIONS = {
+    "robust": {"alpha": 1.0, "c": 0.1},
+    "sharpness": {"variation": "maximum", "reduction": "sum"},
+    "lpips": {"net": "vgg"},
+}
 
 
-def with_loss(config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple):
-    """`config` with `loss`, one of the likelihoods, of `weights` or wiener, where its reconstruction terms were."""
+def with_loss(
+    config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple, watson: str
+) -> ConfigDict:
+    """`config` with `loss`, one of the likelihoods, of `weights` or wiener, where its reconstruction terms were.
+
+    `backbone` and `taps` are for the features, `watson` is the transform of Watson's distance.
+    """
     for term in [term for term in config.terms if term != "kl"]:
         del config.terms[term]
     config.terms.kl = common.term(1.0)
@@ -41,5 +49,6 @@ def with_loss(config: ConfigDict, name: str, loss: str, weights: Mapping[str, fl
         config.backbone.name = backbone
         config.terms.feature = common.term(weights[loss], taps=taps, reduction="sum")
     elif loss != "l2":
-        config.terms[loss] = common.term(weights[loss], **OPTIONS.get(loss, {}))
+        options = OPTIONS | {"watson": {"transform": watson}}
+        config.terms[loss] = common.term(weights[loss], **options.get(loss, {}))
     return config
