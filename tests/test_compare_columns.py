@@ -58,6 +58,7 @@ def test_columns_of_a_comparison(workdirs, tmp_path):
     header, rows = results(record | {"rows": [without, first]})
     assert header[-3:] == [f"{title}, reconstructions", f"{title}, samples", "images/s"]
     assert [row[-1] for row in rows] == ["", "", "1,200"] and first["images_per_second"] == [1200.0, None]
+    assert rows[1][-3] == f"{first['mean'][header[-3]]:.4g} ± {first['std'][header[-3]]:.4g}"
     assert rows[0][-2] == rows[1][-2] == "" and " ± " in rows[2][-2]
     assert header.count("target_digit_accuracy") == header.count("PSNR dB") == 1 and "laplacian_variance" not in header
     accuracy = evaluate_run(load_workdir(workdirs[0]), dataset, ["target_digit_accuracy"])["target_digit_accuracy"]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_jax import page
+from vae_jax.metrics.frechet import FRECHET
 from vae_jax.metrics.statistics import PairedTest
 from vae_jax.metrics.upscaling import UPSCALING
 
@@ -43,7 +44,7 @@ SPEED = "images/s"  # of training
 def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The table of compare.json: header and rows, first the originals, then baselines."""
     names = dict.fromkeys(name for row in numbers["rows"] for name in row["mean"])
-    formats = {name: COLUMNS.get(name, (name, ".3f" if name == RATIO else ".4f")) for name in names}
+    formats = {name: COLUMNS.get(name, (name, _spec(name))) for name in names}
 
     def cell(row: Mapping, name: str) -> str:
         if name not in row["mean"]:
@@ -61,6 +62,11 @@ def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for row in (*numbers.get("baselines", ()), *numbers["rows"])
     ]
     return header, [originals + [""] * trained, *rows]
+
+
+def _spec(name: str) -> str:
+    """How numbers are written whose name is the title of their column."""
+    return ".4g" if name.startswith(FRECHET) else ".3f" if name == RATIO else ".4f"
 
 
 def _speed(row: Mapping) -> str:

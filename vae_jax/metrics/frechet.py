@@ -18,6 +18,7 @@ from vae_jax.data.pipeline import padded_indices
 from vae_jax.errors import UserError
 from vae_jax.weight_files import find_weights, has_weights
 
+FRECHET = "FD-"  # before the network's name
 Embed = Callable[[jax.Array], np.ndarray]  # images [B, H, W, C] in [0, 1] -> features [B, d]
 
 
@@ -84,7 +85,7 @@ class Features(NamedTuple):
 
     def distance_name(self, image_size: int, images: int) -> str:
         """What the distance is called: 'FD-alexnet relu5 64x64 N=600'."""
-        return f"FD-{self.network} {self.tap} {image_size}x{image_size} N={images}"
+        return f"{FRECHET}{self.network} {self.tap} {image_size}x{image_size} N={images}"
 
     def width(self, image_shape: tuple[int, int, int]) -> int:
         """How many features an image [H, W, C] has; UserError where the network does not take such images."""
