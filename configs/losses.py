@@ -22,16 +22,17 @@ BESIDE_L2 = ("sharpness", "focal_frequency")
 OPTIONS = {
     "robust": {"alpha": 1.0, "c": 0.1},
     "sharpness": {"variation": "maximum", "reduction": "sum"},
+    "watson": {"transform": "dft"},
     "lpips": {"net": "vgg"},
 }
 
 
 def with_loss(
-    config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple, watson: str
+    config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple
 ) -> ConfigDict:
     """`config` with `loss`, one of the likelihoods, of `weights` or wiener, where its reconstruction terms were.
 
-    `backbone` and `taps` are for the features, `watson` is the transform of Watson's distance.
+    `backbone` and `taps` are for the features.
     """
     for term in [term for term in config.terms if term != "kl"]:
         del config.terms[term]
@@ -49,6 +50,5 @@ def with_loss(
         config.backbone.name = backbone
         config.terms.feature = common.term(weights[loss], taps=taps, reduction="sum")
     elif loss != "l2":
-        options = OPTIONS | {"watson": {"transform": watson}}
-        config.terms[loss] = common.term(weights[loss], **options.get(loss, {}))
+        config.terms[loss] = common.term(weights[loss], **OPTIONS.get(loss, {}))
     return config

@@ -5,8 +5,7 @@
     python -m vae_jax.main --config=configs/losses_mnist.py:ssim --workdir=runs/ssim_mnist          one of them
 
 The losses of configs/losses_celeba.py but lpips and the VAE-GAN, whose networks 28x28 digits do not fit; the features
-are those of the small classifier (configs/dfc_mnist.py). Watson's distance is of Fourier coefficients: the cosine form
-divides by the brightness of a block, which is 0 around a digit. Networks and optimiser as in configs/vae_mnist.py, 3
+are those of the small classifier (configs/dfc_mnist.py). Networks and optimiser as in configs/vae_mnist.py, 3
 epochs; weights by the rule of configs/losses.py, measured on MNIST's training digits.
 """
 
@@ -33,4 +32,4 @@ def get_config(arg: str = ""):
     config = vae_mnist.get_config(size)
     if not size:
         config.update(steps=STEPS, eval_every=STEPS, checkpoint_every=STEPS // 3)
-    return losses.with_loss(config, "losses_mnist", loss or "l2", WEIGHTS, "mnist_classifier", TAPS, watson="dft")
+    return losses.with_loss(config, "losses_mnist", loss or "l2", WEIGHTS, "mnist_classifier", TAPS)
