@@ -82,7 +82,7 @@ def numbers_of(
     first = entries[0].judged[0].per_image
     target = first["target_laplacian_variance"]
     known = dict.fromkeys((*COLUMNS, *(name for name in metrics if name not in SHOWN_ANYWAY)))
-    judged = [name for name in known if all(name in one.per_image for entry in entries for one in entry.judged)]
+    judged = [name for name in known if any(name in entry.judged[0].per_image for entry in entries)]
 
     def values_of(judgements: Sequence[PerImage]) -> dict[str, list[float]]:
         values = {n: [float(p[n].mean(dtype=np.float64)) for p in judgements] for n in judged if n in judgements[0]}

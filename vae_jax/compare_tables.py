@@ -43,7 +43,8 @@ SPEED = "images/s"  # of training
 
 def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The table of compare.json: header and rows, first the originals, then baselines."""
-    names = dict.fromkeys(name for row in numbers["rows"] for name in row["mean"])
+    present = dict.fromkeys(name for row in numbers["rows"] for name in row["mean"])
+    names = dict.fromkeys((*(name for name in COLUMNS if name in present), *present))
     formats = {name: COLUMNS.get(name, (name, _spec(name))) for name in names}
 
     def cell(row: Mapping, name: str) -> str:
