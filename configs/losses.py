@@ -37,7 +37,6 @@ def with_loss(
     for term in [term for term in config.terms if term != "kl"]:
         del config.terms[term]
     config.terms.kl = common.term(1.0)
-    config.metrics = ("ms_ssim", "blur_error")
     if loss == "wiener":
         return blur_vae_celeba.blur(config, f"{name}_wiener", "")
     config.name = f"{name}_{loss}"

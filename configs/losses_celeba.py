@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
     if loss != "vae_gan":
         return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS)
     gan = vaegan_celeba.get_config(size)
-    gan.name, gan.latents, gan.metrics = "losses_celeba_vae_gan", config.latents, ("ms_ssim", "blur_error")
+    gan.name, gan.latents = "losses_celeba_vae_gan", config.latents
     gan.encoder, gan.decoder = config.encoder, config.decoder
     for key in ("image_size", "steps", "log_every", "eval_every", "checkpoint_every"):
         gan[key] = config[key]

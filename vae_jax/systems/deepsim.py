@@ -29,7 +29,7 @@ from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.models.deepsim import AlexNetEncoder
 from vae_jax.systems.contract import System, Weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import code_of, draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import certain, code_of, draw, init_networks, make_network, posterior, run
 from vae_jax.weight_files import RANDOM
 
 OWN = ("kl", "adversarial")
@@ -117,11 +117,6 @@ def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     if "kl" in config.terms:
         raise UserError("The term kl has no place in an inversion: features are not drawn from a distribution.")
     return _system(config, image_shape, Source(frozen, features, encode, untrained, conditional=True))
-
-
-def certain(code: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A code that is not random as mean and log-variance."""
-    return code, jnp.full_like(code, -jnp.inf)
 
 
 def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Source) -> System:

@@ -64,6 +64,11 @@ def posterior(encoder: nn.Module, params, stats: dict, images: jax.Array, train:
     return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 
 
+def certain(code: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A code that is not random as mean and log-variance."""
+    return code, jnp.full_like(code, -jnp.inf)
+
+
 def draw(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
     """z ~ N(mean, exp logvar), differentiable in both (Kingma and Welling 2014, equation 4)."""
     return mean + jnp.exp(logvar / 2) * jax.random.normal(key, mean.shape)

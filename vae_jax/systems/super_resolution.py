@@ -20,7 +20,7 @@ from vae_jax.losses import kl
 from vae_jax.models import ENCODERS, UPSCALERS
 from vae_jax.systems.contract import System, weight_schedule
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import certain, draw, init_networks, make_network, posterior, run
 
 
 def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -37,7 +37,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     def whole(mean, logvar, low):
         if mean.ndim == 2:
             return mean, logvar
-        return jnp.concatenate([mean, low], -1), jnp.concatenate([logvar, jnp.full_like(low, -jnp.inf)], -1)
+        return tuple(jnp.concatenate(parts, -1) for parts in zip((mean, logvar), certain(low), strict=True))
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], *latent_shape))
