@@ -1,5 +1,7 @@
 """The fast forms equal the plain ones, values and gradients, odd sizes and odd kernels included."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -71,21 +73,21 @@ def test_conv_half(shape, size):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(np.abs(b).max()))
 
 
+@pytest.mark.parametrize("padding", ["edge", "constant"])
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 2, 1), (2, 4, 4, 2)])
-def test_nearest_conv(shape):
-    """Against the definition: repeat, pad by the edge, convolve."""
+def test_nearest_conv(shape, padding):
+    """Against the definition: repeat, pad by the edge or by zeros, convolve."""
     x = jax.random.normal(jax.random.key(0), shape)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[3], 4))
 
     def plain(x, kernel):
-        large = jnp.pad(x.repeat(2, axis=1).repeat(2, axis=2), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+        large = jnp.pad(x.repeat(2, axis=1).repeat(2, axis=2), ((0, 0), (1, 1), (1, 1), (0, 0)), mode=padding)
         return jax.lax.conv_general_dilated(large, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    np.testing.assert_allclose(nearest_conv_2x(x, kernel), plain(x, kernel), rtol=1e-5, atol=1e-5)
+    ours = functools.partial(nearest_conv_2x, padding=padding)
+    np.testing.assert_allclose(ours(x, kernel), plain(x, kernel), rtol=1e-5, atol=1e-5)
     weights = jax.random.normal(jax.random.key(2), plain(x, kernel).shape)
-    fast, slow = (
-        jax.grad(lambda x, k, f=f: (weights * f(x, k)).sum(), (0, 1))(x, kernel) for f in (nearest_conv_2x, plain)
-    )
+    fast, slow = (jax.grad(lambda x, k, f=f: (weights * f(x, k)).sum(), (0, 1))(x, kernel) for f in (ours, plain))
     for a, b in zip(fast, slow, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 

@@ -1,7 +1,7 @@
 """Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], or to a code of any shape where encoding is
 not random; a decoder maps latents to images, a discriminator images to its layers by name, among them `logits` [B] or
 a map of them, [B, h, w], a classifier likewise, with `logits` [B, classes]. An upscaler is the decoder of a code of
-images `factor` times smaller.
+images `factor` times smaller. `last_layer` of a decoder is the name of the layer that makes the image.
 
 All are called with `train`, which normalisation layers need (batch statistics while training, running ones after) and
 dropout does, for which they are given a key. A new network is one file and one line here. They are made as
@@ -22,6 +22,7 @@ from vae_jax.models.deepsim import (
 )
 from vae_jax.models.exemplar import ExemplarCnn
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
+from vae_jax.models.latent_diffusion import LatentDiffusionDecoder, LatentDiffusionEncoder
 from vae_jax.models.mnist import MnistClassifier, MnistDecoder, MnistEncoder
 from vae_jax.models.patchgan import PatchDiscriminator
 from vae_jax.models.residual import ResidualDecoder, ResidualEncoder
@@ -34,6 +35,7 @@ ENCODERS = {
     "larsen": LarsenEncoder,
     "deepsim": DeepsimEncoder,
     "alexnet": AlexNetEncoder,
+    "latent_diffusion": LatentDiffusionEncoder,
     "sr_vector": VectorEncoder,
     "sr_spatial": SpatialEncoder,
 }
@@ -45,6 +47,7 @@ DECODERS = {
     "deepsim": DeepsimDecoder,
     "deepsim_generator": DeepsimGenerator,
     "deepsim_conv_generator": DeepsimConvGenerator,
+    "latent_diffusion": LatentDiffusionDecoder,
 }
 UPSCALERS = {"sr_vector": VectorUpscaler, "sr_spatial": SpatialUpscaler}
 DISCRIMINATORS = {"larsen": LarsenDiscriminator, "deepsim": DeepsimDiscriminator, "patchgan": PatchDiscriminator}

@@ -60,6 +60,7 @@ class CelebaDecoder(nn.Module):
 
     shape: tuple[int, int, int]
     slope: float = 0.2
+    last_layer = "image"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:

@@ -63,6 +63,7 @@ class DeepsimDecoder(nn.Module):
 
     shape: tuple[int, int, int]
     scale: float = 1.0
+    last_layer = "image"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
@@ -117,6 +118,7 @@ class DeepsimGenerator(nn.Module):
 
     shape: tuple[int, int, int]
     scale: float = 1.0
+    last_layer = "upconv0"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
@@ -136,6 +138,7 @@ class DeepsimConvGenerator(nn.Module):
 
     shape: tuple[int, int, int]
     scale: float = 1.0
+    last_layer = "upconv0"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:

@@ -66,6 +66,7 @@ class LarsenDecoder(nn.Module):
 
     shape: tuple[int, int, int]
     scale: float = 1.0
+    last_layer = "image"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:

@@ -41,6 +41,7 @@ class MnistDecoder(nn.Module):
     """[B, latents] -> [B, *shape] in [0, 1]; 94,017 parameters for 28x28x1 and 5 latents."""
 
     shape: tuple[int, int, int]
+    last_layer = "image"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:

@@ -51,6 +51,7 @@ class ResidualDecoder(nn.Module):
     width: int = 64
     blocks: int = 2
     hidden: int = 256
+    last_layer = "image"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
