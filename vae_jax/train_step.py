@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vae_jax.state import State
-from vae_jax.systems.contract import System
+from vae_jax.systems.contract import System, weight_at
 
 
 def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -48,7 +48,7 @@ def make_train_step(
         scalars = dict(terms)
         gradients = {}
         for player, rule in system.rules.items():
-            weights = {term: weight(state.step) if callable(weight) else weight for term, weight in rule.items()}
+            weights = {term: weight_at(weight, state.step) for term, weight in rule.items()}
             cotangent = {term: jnp.full_like(terms[term], weights.get(term, 0.0)) for term in terms}
             gradients[player] = pull_back(cotangent)[0][player]
             scalars[f"loss/{player}"] = sum(weights[term] * terms[term] for term in rule)

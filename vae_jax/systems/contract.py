@@ -62,3 +62,8 @@ def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:
         return weight * jnp.clip((step - start + 1) / max(warmup, 1), 0.0, 1.0)
 
     return at
+
+
+def weight_at(weight: Weight, step: jax.Array) -> float | jax.Array:
+    """What a weight is at a step."""
+    return weight(step) if callable(weight) else weight

@@ -15,7 +15,6 @@ image from says which of the three applications it is:
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.models.deepsim import AlexNetEncoder
 from vae_jax.systems.contract import System, Weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import certain, code_of, draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import certain, code_of, draw, init_networks, latent_shape, make_network, posterior, run
 from vae_jax.weight_files import RANDOM
 
 OWN = ("kl", "adversarial")
@@ -124,7 +123,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
     if adversarial and loss_options(config.terms.adversarial):
         raise UserError("The term adversarial has no options beside its weight, start and warmup.")
     image_terms = make_image_terms(config, OWN)
-    latent_shape = _latent_shape(source, image_shape)
+    code_shape = latent_shape(source.untrained, image_shape)
     decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator) if adversarial else None
 
@@ -132,7 +131,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         images, networks = batch["image"], {}
         if source.encoder is not None:
             networks["encoder"] = (source.encoder, images)
-        z = jnp.zeros((images.shape[0], *latent_shape))
+        z = jnp.zeros((images.shape[0], *code_shape))
         networks["decoder"] = (decoder, z)
         if adversarial:
             networks["discriminator"] = (discriminator, images, {"features": z} if source.conditional else {})
@@ -177,7 +176,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         evaluate,
         encode,
         decode,
-        latent_shape,
+        code_shape,
         source.prior,
         source.frozen,
     )
@@ -185,13 +184,6 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         return system
     gate, init_gate = call_with_options(balance, "The gate", **config.gate)
     return system._replace(gate=gate, init_gate=init_gate)
-
-
-def _latent_shape(source: Source, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    try:
-        return jax.eval_shape(lambda: source.untrained(jnp.zeros((1, *image_shape)))).shape[1:]
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
 
 
 def _rules(config: ConfigDict, image_terms: tuple[str, ...]) -> dict[str, dict[str, Weight]]:

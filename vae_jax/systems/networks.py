@@ -1,14 +1,15 @@
 """What systems do with networks: make them by name, run them with their running statistics, draw latents."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vae_jax.errors import call_with_options, look_up
+from vae_jax.errors import UserError, call_with_options, look_up
 
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 
@@ -29,6 +30,14 @@ def init_networks(key: jax.Array, **networks: tuple) -> tuple[dict[str, Any], di
         variables[name] = network.init(k, x, **(more[0] if more else {}))
     params = {name: tree.pop("params") for name, tree in variables.items()}
     return params, {name: tree for name, tree in variables.items() if tree}
+
+
+def latent_shape(code: Callable[[jax.Array], jax.Array], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """The shape of what `code` makes of one image, which is not computed."""
+    try:
+        return jax.eval_shape(lambda: code(jnp.zeros((1, *image_shape)))).shape[1:]
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
 
 
 def run(

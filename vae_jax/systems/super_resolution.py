@@ -9,7 +9,6 @@ Where the latents are a map over the low-resolution image, the code carries that
 the part that is not random (log-variance -inf), onto which the upscaler adds. KL is of the random part alone.
 """
 
-import flax.errors
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -20,7 +19,7 @@ from vae_jax.losses import kl
 from vae_jax.models import ENCODERS, UPSCALERS
 from vae_jax.systems.contract import System, weight_schedule
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.systems.networks import certain, draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import certain, draw, init_networks, latent_shape, make_network, posterior, run
 
 
 def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -40,7 +39,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         return tuple(jnp.concatenate(parts, -1) for parts in zip((mean, logvar), certain(low), strict=True))
 
     def init(key, batch):
-        z = jnp.zeros((batch["image"].shape[0], *latent_shape))
+        z = jnp.zeros((batch["image"].shape[0], *code_shape))
         params, stats = init_networks(key, encoder=(encoder, observe(batch["image"])), decoder=(upscaler, z))
         return {"vae": params}, stats
 
@@ -72,17 +71,14 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         "bicubic": lambda batch: jnp.clip(bicubic(observe(batch["image"]), factor), 0, 1),
     }
 
-    def code_of_nothing():
-        low = observe(jnp.zeros((1, *image_shape)))
+    def untrained(images):
+        low = observe(images)
         return whole(*encoder.init_with_output(jax.random.key(0), low)[0], low)[0]
 
-    try:
-        latent_shape = jax.eval_shape(code_of_nothing).shape[1:]
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
+    code_shape = latent_shape(untrained, image_shape)
     rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
-    reach = encoder.reach + upscaler.reach if len(latent_shape) == 3 else None
-    system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape)
+    reach = encoder.reach + upscaler.reach if len(code_shape) == 3 else None
+    system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape)
     return system._replace(prior=reach is None, factor=factor, observe=observe, reach=reach, baselines=baselines)
 
 
