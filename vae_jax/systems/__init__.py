@@ -10,6 +10,7 @@ from vae_jax.systems.blur_vae import blur_vae
 from vae_jax.systems.classifier import classifier
 from vae_jax.systems.contract import System
 from vae_jax.systems.deepsim import deepsim, inversion
+from vae_jax.systems.kl_autoencoder import kl_autoencoder
 from vae_jax.systems.super_resolution import super_resolution
 from vae_jax.systems.vae import vae
 from vae_jax.systems.vae_gan import vae_gan
@@ -18,6 +19,7 @@ SYSTEMS = {
     "vae": vae,
     "blur_vae": blur_vae,
     "vae_gan": vae_gan,
+    "kl_autoencoder": kl_autoencoder,
     "deepsim": deepsim,
     "inversion": inversion,
     "super_resolution": super_resolution,

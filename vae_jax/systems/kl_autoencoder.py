@@ -1,0 +1,148 @@
+"""The autoencoder of latent diffusion: pixels and LPIPS, and a discriminator of patches whose weight adapts itself.
+
+The loss of Esser et al. 2021 (equations (6) and (7)) with a KL penalty, as Rombach et al. 2022 released it. Two players
+from one forward pass, the discriminator from the step on at which the term adversarial starts:
+
+    autoencoder     nll + kl + adversarial, which is lambda * (- mean D(xhat))
+    discriminator   discrimination, which is 1/2 (mean max(0, 1 - D(x)) + mean max(0, 1 + D(xhat)))
+
+    nll = sum over all n = H W C numbers of an image of (rec / exp(s) + s), s learnt, a mean over the batch
+    lambda = min(||gradient of nll|| / (||gradient of - mean D(xhat)|| + 1e-4), 1e4), a constant to both players
+
+rec is the weighted sum of the image terms at one number: LPIPS is one for a whole image and counts at all n of them, so
+that nll = n (rec / exp(s) + s) where each image term is a mean. lambda's gradients are those with respect to the kernel
+of the decoder's last layer, and 1e-4 is the released code's (1e-6 in the paper); it is the scalar `adaptive_weight`, to
+which the weight of the term adversarial comes.
+
+The discriminator sees real images and reconstructions in one call each, as released: BatchNorm normalises either by
+its own statistics. Both players move at once, where the released code makes a second forward pass after the
+autoencoder's update; before the start the discriminator rests altogether, but for its running statistics.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from vae_jax.errors import UserError
+from vae_jax.losses import kl
+from vae_jax.losses.adversarial import hinge_fake_cost, hinge_generator_cost, hinge_real_cost
+from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
+from vae_jax.systems.contract import System, weight_at, weight_schedule
+from vae_jax.systems.image_terms import loss_options, make_image_terms
+from vae_jax.systems.networks import draw, init_networks, latent_shape, make_network, posterior, run
+
+OWN = ("kl", "adversarial")
+EPSILON, LARGEST = 1e-4, 1e4
+
+
+def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
+    """The terms are kl, adversarial and any image terms; without `config.learn_logvar` s stays at 0, as released."""
+    _check(config)
+    image_terms = make_image_terms(config, OWN)
+    weights = {name: weight_schedule(t.weight, t.start, t.warmup) for name, t in config.terms.items()}
+    adversarial = config.terms.adversarial
+    enters = weight_schedule(1.0, adversarial.start, adversarial.warmup)
+    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
+    discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator)
+    last = getattr(decoder, "last_layer", None)
+    if last is None:
+        raise UserError(f"The decoder {config.decoder.name} does not say which of its layers is the `last_layer`.")
+    code_shape = latent_shape(lambda x: encoder.init_with_output(jax.random.key(0), x)[0][0], image_shape)
+
+    def init(key, batch):
+        images = batch["image"]
+        z = jnp.zeros((images.shape[0], *code_shape))
+        networks = {"encoder": (encoder, images), "decoder": (decoder, z), "discriminator": (discriminator, images)}
+        params, stats = init_networks(key, **networks)
+        players = {"discriminator": params.pop("discriminator")}
+        return {"autoencoder": params | {"logvar": jnp.zeros(())}} | players, stats
+
+    def encode(params, stats, frozen, images):
+        return posterior(encoder, params["autoencoder"]["encoder"], stats, images, train=False)[:2]
+
+    def decode(params, stats, z):
+        return jnp.clip(run(decoder, "decoder", params["autoencoder"]["decoder"], stats, z, train=False)[0], 0, 1)
+
+    def reconstruct(networks, stats, z):
+        """xhat, what pulls a gradient of it back to the kernel of the last layer, and the statistics."""
+        tree = networks["decoder"]
+
+        def by_kernel(kernel):
+            layer = tree[last] | {"kernel": kernel}
+            return run(decoder, "decoder", tree | {last: layer}, stats, z, train=True)
+
+        recon, pull_back, stats = jax.vjp(by_kernel, tree[last]["kernel"], has_aux=True)
+        return recon, lambda gradient: pull_back(gradient)[0], stats
+
+    def terms(params, stats, frozen, batch, key, step):
+        images, networks = batch["image"], params["autoencoder"]
+        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
+        recon, to_last_layer, stats = reconstruct(networks, stats, draw(key, mean, logvar))
+
+        def compare(xhat):
+            values = {name: jnp.mean(value) for name, value in image_terms.values(frozen, images, xhat).items()}
+            return sum(weight_at(weights[name], step) * value for name, value in values.items()), values
+
+        def judge(x, stats):
+            layers, stats = run(discriminator, "discriminator", params["discriminator"], stats, x, train=True)
+            return layers["logits"], stats
+
+        def deceive(xhat, stats):
+            logits, stats = judge(xhat, stats)
+            return jnp.mean(hinge_generator_cost(logits)), (logits, stats)
+
+        xhat = jax.lax.stop_gradient(recon)
+        real, stats = judge(images, stats)
+        (rec, values), rec_gradient = jax.value_and_grad(compare, has_aux=True)(xhat)
+        (g, (fake, stats)), g_gradient = jax.value_and_grad(deceive, has_aux=True)(xhat, stats)
+
+        s, n = networks["logvar"] if config.learn_logvar else 0.0, np.prod(image_shape)
+        weight = adaptive_weight(to_last_layer(n / jnp.exp(s) * rec_gradient), to_last_layer(g_gradient))
+        return values | {
+            "nll": n * (with_gradient(rec, rec_gradient, recon) / jnp.exp(s) + s),
+            "kl": jnp.mean(kl(mean, logvar)),
+            "adversarial": weight * with_gradient(g, g_gradient, recon),
+            "discrimination": jnp.mean(hinge_real_cost(real) + hinge_fake_cost(fake)) / 2,
+            "adaptive_weight": weight,
+            "discriminator_enters": jnp.asarray(weight_at(enters, step), recon.dtype),
+        }, stats
+
+    def evaluate(params, stats, frozen, batch):
+        mean, logvar = encode(params, stats, frozen, batch["image"])
+        recon = decode(params, stats, mean)
+        return recon, {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch["image"], recon)
+
+    rules = {
+        "autoencoder": {"nll": 1.0, "kl": weights["kl"], "adversarial": weights["adversarial"]},
+        "discriminator": {"discrimination": enters},
+    }
+    return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape, gate=gate)
+
+
+def gate(scalars, state):
+    """The discriminator rests until it enters."""
+    return {"discriminator": scalars["discriminator_enters"] > 0}, state
+
+
+def adaptive_weight(nll_gradient: jax.Array, g_gradient: jax.Array) -> jax.Array:
+    """lambda from the gradients of the last layer's kernel, a constant (Esser et al. 2021, equation (7))."""
+    ratio = optax.tree.norm(nll_gradient) / (optax.tree.norm(g_gradient) + EPSILON)
+    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, LARGEST))
+
+
+def with_gradient(value: jax.Array, gradient: jax.Array, x: jax.Array) -> jax.Array:
+    """`value`, as a function of x alone with this gradient there, which then is not computed a second time."""
+    value, gradient = jax.lax.stop_gradient((value, gradient))
+    return value + jnp.sum(gradient * (x - jax.lax.stop_gradient(x)))
+
+
+def _check(config: ConfigDict) -> None:
+    if missing := [name for name in OWN if name not in config.terms]:
+        raise UserError(f"A kl_autoencoder needs the term {missing[0]}: it has {', '.join(OWN)} and image terms.")
+    if set(config.terms) == set(OWN):
+        raise UserError("A kl_autoencoder needs an image term beside kl and adversarial, such as l1 or lpips.")
+    if loss_options(config.terms.adversarial):
+        raise UserError("The term adversarial has no options beside its weight, start and warmup.")
