@@ -10,11 +10,12 @@ Squared errors (l2), gaussian (with a variance that is learnt), l1, bce, ssim, m
 (VGG16), sharpness, wiener (the blur-error VAE). Watson's distance is of Fourier coefficients, with its first
 weights, not those that its authors learnt: from an untrained network it hardly learns, and that of cosine coefficients
 (weight 1,850 by the same rule) diverges. Networks and optimiser as in configs/vae_celeba.py, the rate along a cosine;
-weights by the rule of configs/losses.py, measured on photographs. The VAE-GAN (`vae_gan`) has the discriminator, the
-balance and the weights of configs/vaegan_celeba.py, and this file's encoder and decoder.
+weights by the rule of configs/losses.py, measured on photographs. Two have a discriminator and their own weights, and
+this file's encoder and decoder: vae_gan the optimisers and the balance of configs/vaegan_celeba.py, kl_autoencoder this
+file's optimiser for both players, KL at weight 1 as all the others, and its discriminator after 3/10 of the steps.
 """
 
-from configs import common, losses, vae_celeba, vaegan_celeba
+from configs import common, kl_autoencoder, losses, vae_celeba, vaegan_celeba
 
 WEIGHTS = {
     "l1": 2.0,
@@ -28,7 +29,7 @@ WEIGHTS = {
     "sharpness": 13.0,
 }
 TAPS = ("relu1_1", "relu2_1", "relu3_1")
-LOSSES = ("l2", *losses.LIKELIHOODS, *WEIGHTS, "wiener", "vae_gan")
+LOSSES = ("l2", *losses.LIKELIHOODS, *WEIGHTS, "wiener", "vae_gan", "kl_autoencoder")
 
 
 def get_config(arg: str = ""):
@@ -36,11 +37,20 @@ def get_config(arg: str = ""):
     loss, pixels, size = common.read_variants(arg, LOSSES, ("128",))
     config = vae_celeba.get_config(f"{pixels},{size}")
     config.optimizers.vae.schedule = "constant" if size == "smoke" else "cosine"
-    if loss != "vae_gan":
-        return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS)
-    gan = vaegan_celeba.get_config(size)
-    gan.name, gan.latents = "losses_celeba_vae_gan", config.latents
+    if loss == "vae_gan":
+        return _on_networks_of(config, vaegan_celeba.get_config(size), loss)
+    if loss == "kl_autoencoder":
+        gan = _on_networks_of(config, kl_autoencoder.get_config(f"celeba,{size}"), loss)
+        gan.terms.kl.weight = 1.0
+        gan.terms.adversarial.start = 3 * config.steps // 10
+        gan.optimizers = {player: config.optimizers.vae.to_dict() for player in gan.optimizers}
+        return gan
+    return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS)
+
+
+def _on_networks_of(config, gan, name: str):
+    gan.name, gan.latents = f"losses_celeba_{name}", config.latents
     gan.encoder, gan.decoder = config.encoder, config.decoder
-    for key in ("image_size", "steps", "log_every", "eval_every", "checkpoint_every"):
+    for key in ("image_size", "batch_size", "steps", "log_every", "eval_every", "checkpoint_every"):
         gan[key] = config[key]
     return gan

@@ -4,9 +4,9 @@
     python -m vae_jax.compare --configs=$losses:l2,$losses:ssim,$losses:wiener --workdir=runs/losses_mnist
     python -m vae_jax.main --config=configs/losses_mnist.py:ssim --workdir=runs/ssim_mnist          one of them
 
-The losses of configs/losses_celeba.py but lpips and the VAE-GAN, whose networks 28x28 digits do not fit; the features
-are those of the small classifier (configs/dfc_mnist.py). Networks and optimiser as in configs/vae_mnist.py, 3
-epochs; weights by the rule of configs/losses.py, measured on MNIST's training digits.
+The losses of configs/losses_celeba.py but lpips and the two with a discriminator, whose networks 28x28 digits do not
+fit; the features are those of the small classifier (configs/dfc_mnist.py). Networks and optimiser as in
+configs/vae_mnist.py, 3 epochs; weights by the rule of configs/losses.py, measured on MNIST's training digits.
 """
 
 from configs import common, losses, vae_mnist
