@@ -2,7 +2,7 @@
 
     python -m vae_jax.main --config=configs/blur_vae_celeba.py --workdir=runs/blur_vae
     ... --config=configs/blur_vae_celeba.py:fixed               one Gaussian kernel for all images, no kernel network
-    ... --config.kernel_loss=wiener                             the kernel network descends on -ELBO as well
+    ... --config.kernel_loss=elbo                               the kernel network descends on -ELBO as well
     ... --config.alternate=1                                    the players take turns, a step each
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square    any folder of images
     ... and --config.data.grey=True                             slices of scans, in one channel

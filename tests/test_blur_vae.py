@@ -79,15 +79,14 @@ def by_hand(params, config, batch, key):
 
     def kernel_loss(weights):
         made = network.apply({"params": weights}, held[2])
-        if config.kernel_loss == "wiener":
-            sigma = jnp.exp(params["vae"]["log_sigma"])
-            return jnp.mean(wiener_nll(x, held[3], made, C=0.025, epsilon=0.5, sigma=sigma))
+        if config.kernel_loss == "elbo":
+            return jnp.mean(wiener_nll(x, held[3], made, C=0.025, epsilon=0.5))
         return jnp.mean(jnp.sum((blur(x, made) - held[3]) ** 2, axis=(1, 2, 3)))
 
     return {"vae": jax.grad(vae_loss)(params["vae"]), "kernel": jax.grad(kernel_loss)(params["kernel"])}
 
 
-@pytest.mark.parametrize("kernel_loss", ["regression", "wiener"])
+@pytest.mark.parametrize("kernel_loss", ["regression", "elbo"])
 def test_every_player_descends_on_its_own_loss(smoke, kernel_loss):
     """To 1e-6 of the largest entry, in float64."""
     config = config_of(smoke, kernel_loss=kernel_loss)
@@ -167,8 +166,8 @@ def test_mistakes(smoke):
         with pytest.raises(UserError, match=match):
             make_system(config, image_shape(config))
 
-    fails("kernel_loss is 'elbo'; expected one of regression, wiener", kernel_loss="elbo")
+    fails("kernel_loss is 'wiener'; expected one of regression, elbo", kernel_loss="wiener")
     fails("alternate is -1", alternate=-1)
     fails("has the terms kl and wiener, not kl, l2, wiener", terms={"l2": {"weight": 1.0}})
-    fails("The term wiener takes C, epsilon, sigma and first_sigma, not noise", terms={"wiener": {"noise": 1.0}})
+    fails("The term wiener has no option 'noise'", terms={"wiener": {"noise": 1.0}})
     fails("sigma must be above 0", terms={"wiener": {"sigma": -1.0}})

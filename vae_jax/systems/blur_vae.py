@@ -4,7 +4,8 @@ Bredell et al. 2023. p(x | z) = N(x; xhat(z), Sigma_k) with the Wiener weight of
 kernel for each image, which a network makes of its latents, or a fixed one for all. Two players from one forward pass:
 
     vae       kl + wiener, which is -log p(x | z) with its log-determinant: the loss is -ELBO
-    kernel    regression: ||xhat - x * k(z)||^2, the blur that makes the target like the reconstruction; or wiener
+    kernel    regression: ||xhat - x * k(z)||^2, the blur that makes the target like the reconstruction;
+              or elbo: -log p(x | z) with the most likely sigma of each image, lest the kernel take the part of sigma
 
 Each descends with the other held. `config.kernel_loss` says on what the kernel network does; a `config.kernel` called
 gaussian is fixed, and then there is one player. sigma, the noise of the likelihood, is a number or learnt by `vae`.
@@ -19,19 +20,21 @@ from vae_jax.errors import UserError, call_with_options
 from vae_jax.losses import kl
 from vae_jax.losses.wiener import blur, gaussian_kernel, wiener_nll
 from vae_jax.models import DECODERS, ENCODERS, KERNELS
-from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import loss_options
 from vae_jax.systems.likelihoods import elbo
-from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import decoded, draw, init_networks, make_network, posterior, run
 
-KERNEL_LOSSES = ("regression", "wiener")
+KERNEL_LOSSES = ("regression", "elbo")
 FIXED = "gaussian"
 
 
 def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """The terms are kl and wiener, whose options are C, epsilon and sigma (0: learnt, from `first_sigma`)."""
-    options = _wiener_options(config)
-    sigma, first_sigma = options.pop("sigma"), options.pop("first_sigma")
+    _check(config)
+    options, sigma, first_sigma = call_with_options(
+        _wiener_options, "The term wiener", **loss_options(config.terms.wiener)
+    )
     encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
     decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
     fixed = config.kernel.name == FIXED
@@ -59,11 +62,16 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         noise = sigma or jnp.exp(params["vae"]["log_sigma"])
         return wiener_nll(target, recon, kernel, sigma=noise, **options)
 
+    def kernel_cost(target, recon, kernel):
+        if config.kernel_loss == "elbo":
+            return wiener_nll(target, recon, kernel, **options)
+        return jnp.sum(jnp.square(blur(target, kernel) - recon), axis=(1, 2, 3))
+
     def encode(params, stats, frozen, images):
         return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
 
     def decode(params, stats, z):
-        return jnp.clip(run(decoder, "decoder", params["vae"]["decoder"], stats, z, train=False)[0], 0, 1)
+        return decoded(decoder, params["vae"]["decoder"], stats, z)
 
     def terms(params, stats, frozen, batch, key, step):
         images, networks = batch["image"], params["vae"]
@@ -73,7 +81,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         kernel = kernels(params, z)
         values = {"kl": kl(mean, logvar), "wiener": nll(params, images, recon, kernel)}
         if not fixed:
-            values["regression"] = jnp.sum(jnp.square(blur(images, kernel) - recon), axis=(1, 2, 3))
+            values[config.kernel_loss] = kernel_cost(images, recon, kernel)
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
@@ -84,7 +92,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         values = {"kl": divergence, "wiener": cost} | elbo(cost, divergence, image_shape)
         return decode(params, stats, mean), values
 
-    rules = {"vae": {name: weight_schedule(t.weight, t.start, t.warmup) for name, t in config.terms.items()}}
+    rules = {"vae": {name: term_weight(term) for name, term in config.terms.items()}}
     rules |= {} if fixed else {"kernel": {config.kernel_loss: 1.0}}
     latent_shape = (config.latents,)
     system = System(rules, dict, init, terms, evaluate, encode, decode, latent_shape, prior=True)
@@ -104,17 +112,18 @@ def turns(steps: int):
     return gate, lambda: jnp.zeros((), jnp.int32)
 
 
-def _wiener_options(config: ConfigDict) -> dict:
+def _wiener_options(
+    C: float = 0.025, epsilon: float = 1.0, sigma: float = 0.0, first_sigma: float = 0.1
+) -> tuple[dict[str, float], float, float]:
+    if sigma < 0 or first_sigma <= 0:
+        raise UserError("terms.wiener.sigma must be above 0, or 0 to learn it from a first_sigma above 0.")
+    return {"C": C, "epsilon": epsilon}, sigma, first_sigma
+
+
+def _check(config: ConfigDict) -> None:
     if set(config.terms) != {"kl", "wiener"}:
         raise UserError(f"A blur_vae has the terms kl and wiener, not {', '.join(config.terms)}.")
     if config.kernel_loss not in KERNEL_LOSSES:
         raise UserError(f"kernel_loss is {config.kernel_loss!r}; expected one of {', '.join(KERNEL_LOSSES)}.")
     if config.alternate < 0:
         raise UserError(f"alternate is {config.alternate}; it is a number of steps, 0: both players in every step.")
-    options = {"C": 0.025, "sigma": 0.0, "first_sigma": 0.1} | loss_options(config.terms.wiener)
-    unknown = set(options) - {"C", "epsilon", "sigma", "first_sigma"}
-    if unknown or "epsilon" not in options:
-        raise UserError(f"The term wiener takes C, epsilon, sigma and first_sigma, not {', '.join(unknown) or 'none'}.")
-    if options["sigma"] < 0 or options["first_sigma"] <= 0:
-        raise UserError("terms.wiener.sigma must be above 0, or 0 to learn it from a first_sigma above 0.")
-    return options

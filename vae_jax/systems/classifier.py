@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from vae_jax.errors import UserError
 from vae_jax.losses import cross_entropy
 from vae_jax.models import CLASSIFIERS
-from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.networks import make_network, run
 
 
@@ -38,6 +38,5 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
             "accuracy": (jnp.argmax(scores, axis=1) == batch["label"]).astype(jnp.float32),
         }
 
-    term = config.terms.cross_entropy
-    rules = {"classifier": {"cross_entropy": weight_schedule(term.weight, term.start, term.warmup)}}
+    rules = {"classifier": {"cross_entropy": term_weight(config.terms.cross_entropy)}}
     return System(rules, dict, init, terms, evaluate)

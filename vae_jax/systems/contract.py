@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
 
@@ -62,6 +63,11 @@ def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:
         return weight * jnp.clip((step - start + 1) / max(warmup, 1), 0.0, 1.0)
 
     return at
+
+
+def term_weight(term: ConfigDict) -> Weight:
+    """The weight over the run of a term of a config."""
+    return weight_schedule(term.weight, term.start, term.warmup)
 
 
 def weight_at(weight: Weight, step: jax.Array) -> float | jax.Array:

@@ -26,9 +26,19 @@ from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.models.deepsim import AlexNetEncoder
-from vae_jax.systems.contract import System, Weight, weight_schedule
+from vae_jax.systems.contract import System, Weight, term_weight
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import certain, code_of, draw, init_networks, latent_shape, make_network, posterior, run
+from vae_jax.systems.networks import (
+    certain,
+    code_of,
+    decoded,
+    draw,
+    init_networks,
+    latent_shape,
+    make_network,
+    posterior,
+    run,
+)
 from vae_jax.weight_files import RANDOM
 
 OWN = ("kl", "adversarial")
@@ -143,7 +153,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         return source.encode(params["generator"], stats, frozen, images)
 
     def decode(params, stats, z):
-        return jnp.clip(run(decoder, "decoder", params["generator"]["decoder"], stats, z, train=False)[0], 0, 1)
+        return decoded(decoder, params["generator"]["decoder"], stats, z)
 
     def terms(params, stats, frozen, batch, key, step):
         images, n = batch["image"], batch["image"].shape[0]
@@ -188,11 +198,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
 
 def _rules(config: ConfigDict, image_terms: tuple[str, ...]) -> dict[str, dict[str, Weight]]:
     own = tuple(name for name in OWN if name in config.terms)
-    weights = {}
-    for name in (*own, *image_terms):
-        term = config.terms[name]
-        weights[name] = weight_schedule(term.weight, term.start, term.warmup)
-    rules = {"generator": weights}
+    rules = {"generator": {name: term_weight(config.terms[name]) for name in (*own, *image_terms)}}
     if "adversarial" in config.terms:
         rules["discriminator"] = {"discrimination": config.terms.adversarial.weight}
     return rules

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.backbones import get_backbone, load_backbone
-from vae_jax.errors import UserError, look_up
+from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature
 from vae_jax.losses.lpips import LPIPS, load_lpips
 from vae_jax.weight_files import LPIPS_NET, RANDOM
@@ -72,7 +72,10 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
     def values(frozen, target: jax.Array, recon: jax.Array) -> dict[str, jax.Array]:
         weights = {"lpips": {"weights": frozen["lpips"]}} if "lpips" in options else {}
         return feature_value(frozen, target, recon) | {
-            name: IMAGE_TERMS[name](target, recon, **term, **weights.get(name, {})) for name, term in options.items()
+            name: call_with_options(
+                IMAGE_TERMS[name], f"The term {name}", target, recon, **term, **weights.get(name, {})
+            )
+            for name, term in options.items()
         }
 
     names = tuple(name for name in config.terms if name not in own)

@@ -29,9 +29,9 @@ from vae_jax.errors import UserError
 from vae_jax.losses import kl
 from vae_jax.losses.adversarial import hinge_fake_cost, hinge_generator_cost, hinge_real_cost
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
-from vae_jax.systems.contract import System, weight_at, weight_schedule
+from vae_jax.systems.contract import System, term_weight, weight_at, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import draw, init_networks, latent_shape, make_network, posterior, run
+from vae_jax.systems.networks import decoded, draw, init_networks, latent_shape, make_network, posterior, run
 
 OWN = ("kl", "adversarial")
 EPSILON, LARGEST = 1e-4, 1e4
@@ -41,7 +41,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     """The terms are kl, adversarial and any image terms; without `config.learn_logvar` s stays at 0, as released."""
     _check(config)
     image_terms = make_image_terms(config, OWN)
-    weights = {name: weight_schedule(t.weight, t.start, t.warmup) for name, t in config.terms.items()}
+    weights = {name: term_weight(term) for name, term in config.terms.items()}
     adversarial = config.terms.adversarial
     enters = weight_schedule(1.0, adversarial.start, adversarial.warmup)
     encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
@@ -64,7 +64,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         return posterior(encoder, params["autoencoder"]["encoder"], stats, images, train=False)[:2]
 
     def decode(params, stats, z):
-        return jnp.clip(run(decoder, "decoder", params["autoencoder"]["decoder"], stats, z, train=False)[0], 0, 1)
+        return decoded(decoder, params["autoencoder"]["decoder"], stats, z)
 
     def reconstruct(networks, stats, z):
         """xhat, what pulls a gradient of it back to the kernel of the last layer, and the statistics."""

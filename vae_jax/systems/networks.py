@@ -58,6 +58,11 @@ def run(
     return output, stats | {name: new}
 
 
+def decoded(decoder: nn.Module, params, stats: dict, z: jax.Array) -> jax.Array:
+    """The images in [0, 1] that a trained decoder makes of z."""
+    return jnp.clip(run(decoder, "decoder", params, stats, z, train=False)[0], 0, 1)
+
+
 def code_of(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool) -> tuple[jax.Array, dict]:
     """(code, stats) of an encoder that is not random."""
     output, stats = run(encoder, "encoder", params, stats, images, train)

@@ -17,9 +17,9 @@ from vae_jax.data.degrade import bicubic, degrade, nearest
 from vae_jax.errors import UserError
 from vae_jax.losses import kl
 from vae_jax.models import ENCODERS, UPSCALERS
-from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.systems.networks import certain, draw, init_networks, latent_shape, make_network, posterior, run
+from vae_jax.systems.networks import certain, decoded, draw, init_networks, latent_shape, make_network, posterior, run
 
 
 def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -47,7 +47,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         return whole(*posterior(encoder, params["vae"]["encoder"], stats, low, train=False)[:2], low)
 
     def decode(params, stats, z):
-        return jnp.clip(run(upscaler, "decoder", params["vae"]["decoder"], stats, z, train=False)[0], 0, 1)
+        return decoded(upscaler, params["vae"]["decoder"], stats, z)
 
     def terms(params, stats, frozen, batch, key, step):
         target, networks = batch["image"], params["vae"]
@@ -76,7 +76,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         return whole(*encoder.init_with_output(jax.random.key(0), low)[0], low)[0]
 
     code_shape = latent_shape(untrained, image_shape)
-    rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
+    rule = {name: term_weight(term) for name, term in config.terms.items()}
     reach = encoder.reach + upscaler.reach if len(code_shape) == 3 else None
     system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape)
     return system._replace(prior=reach is None, factor=factor, observe=observe, reach=reach, baselines=baselines)

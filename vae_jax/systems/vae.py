@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 
 from vae_jax.losses import kl
 from vae_jax.models import DECODERS, ENCODERS
-from vae_jax.systems.contract import System, weight_schedule
+from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
 from vae_jax.systems.likelihoods import LEARNT_TERMS, elbo, make_likelihoods
-from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import decoded, draw, init_networks, make_network, posterior, run
 
 
 def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -34,7 +34,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
 
     def decode(params, stats, z):
-        return jnp.clip(run(decoder, "decoder", params["vae"]["decoder"], stats, z, train=False)[0], 0, 1)
+        return decoded(decoder, params["vae"]["decoder"], stats, z)
 
     def terms(params, stats, frozen, batch, key, step):
         images, networks = batch["image"], params["vae"]
@@ -57,6 +57,6 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
             values |= elbo(likelihoods.nll(learnt, images, drawn), values["kl"], image_shape)
         return recon, values
 
-    rule = {name: weight_schedule(term.weight, term.start, term.warmup) for name, term in config.terms.items()}
+    rule = {name: term_weight(term) for name, term in config.terms.items()}
     latent_shape = (config.latents,)
     return System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape, prior=True)

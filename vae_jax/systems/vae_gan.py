@@ -28,7 +28,7 @@ from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.losses.pixel import l2
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
-from vae_jax.systems.contract import System, Weight, weight_schedule
+from vae_jax.systems.contract import System, Weight, term_weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
 from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
 
@@ -102,10 +102,6 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 
 def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> dict[str, dict[str, Weight]]:
-    def weight(name: str) -> Weight:
-        term = config.terms[name]
-        return weight_schedule(term.weight, term.start, term.warmup)
-
     def decoder_weight(name: str, sign: float = 1.0) -> Weight:
         term = config.terms[name]
         return weight_schedule(sign * term.get("decoder_weight", term.weight), term.start, term.warmup)
@@ -113,9 +109,9 @@ def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> 
     compared = ("similarity", *image_terms)
     gan = {"gan": decoder_weight("gan", -1.0)} if saturating else {"generator": decoder_weight("gan")}
     return {
-        "encoder": {name: weight(name) for name in ("kl", *compared)},
+        "encoder": {name: term_weight(config.terms[name]) for name in ("kl", *compared)},
         "decoder": {name: decoder_weight(name) for name in compared} | gan,
-        "discriminator": {"gan": weight("gan")},
+        "discriminator": {"gan": term_weight(config.terms.gan)},
     }
 
 
