@@ -53,12 +53,12 @@ def hand_count(size: int, channels: int, scale: float, latents: int) -> float:
     Forward: one image through the encoder, two latents through the decoder, three images through the discriminator.
     Backward, as much again per product: the encoder's rule back through discriminator (from conv4) and decoder to all
     of the encoder's weights; the decoder's back through the discriminator to its weights; the discriminator's to its
-    own. Up-sampling by a 5x5 kernel is a 3x3 convolution to four outputs, 36 products in place of 25.
+    own. Up-sampling has the products of the `SAME` convolution of stride 2 that it is the gradient of.
     """
 
-    def layers(widths, sizes, kernel, stride):
+    def layers(widths, sizes, kernel, stride, before=2):
         pairs = zip(widths, widths[1:], sizes, strict=False)
-        return [taps(at, kernel, stride, kernel // 2) * i * o for i, o, at in pairs]
+        return [taps(at, kernel, stride, before) * i * o for i, o, at in pairs]
 
     def w(*widths):
         return [round(width * scale) for width in widths]
@@ -69,7 +69,7 @@ def hand_count(size: int, channels: int, scale: float, latents: int) -> float:
     encoder += [small * enc[-1] * dense, 2 * dense * latents]
     third = 256 if size > 32 else 192
     dec = w(256, third, 128, 32)
-    up = [4 * products for products in layers(dec, (size // 8, size // 4, size // 2), 3, 1)]
+    up = layers(dec, (size // 4, size // 2, size), 5, 2, before=1)
     decoder = [latents * small * dec[0], *up, *layers([dec[-1], channels], (size,), 5, 1)]
     *dis, dense = w(32, 128, third, 256, 512)
     discriminator = layers([channels, dis[0]], (size,), 5, 1) + layers(dis, (size, size // 2, size // 4), 5, 2)

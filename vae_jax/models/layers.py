@@ -4,6 +4,7 @@ Each fast form equals the plain one, values and gradients (`tests/test_layers.py
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -50,40 +51,46 @@ def _window_means(length: int, size: int) -> np.ndarray:
     return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _phase_taps(size: int) -> tuple[np.ndarray, int]:
-    """Kernel taps of a stride-2 transposed convolution by output phase.
-
-    Output 2m + a of a `SAME` transposed convolution sums input m + d times tap a + low - 2d over all d for which
-    the tap exists. Returns the taps [2, D] by (a, d), `size` where there is none, and the smallest d.
-    """
-    low = max(size - 2, 0) // 2
-    first = -((size - 1 - low) // 2)
-    last = (1 + low) // 2
-    taps = np.arange(2)[:, None] + low - 2 * np.arange(first, last + 1)[None, :]
-    return np.where((taps >= 0) & (taps < size), taps, size), first
-
-
 def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, padding `SAME`: [B, H, W, in] -> [B, 2H, 2W, out].
 
-    `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by
-    `kernel`. Written as one convolution on the small image to four phases of output, followed by depth-to-space,
-    because the weight gradient of an input-dilated convolution is slow. Of a 4x4 kernel every phase has four taps.
+    `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by `kernel`.
+    Written as a convolution of the small image for each of the four phases of output by its own taps of the kernel: the
+    weight gradient of an input-dilated convolution is slow, and no product here is with zero.
     """
-    batch, height, width, _ = x.shape
-    out = kernel.shape[2]
-    if kernel.shape[:2] == (4, 4):
-        taps = np.array([[3, 1], [2, 0]])  # by phase, of the inputs m - 1 and m, or m and m + 1
-        kernel = kernel[taps][:, :, taps].transpose(1, 3, 5, 0, 2, 4)  # from phase, tap, phase, tap, out, in
-        return _four_phases(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel)
-    (rows, first_row), (columns, first_column) = _phase_taps(kernel.shape[0]), _phase_taps(kernel.shape[1])
-    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-    kernel = kernel[rows][:, :, columns]  # [2, D, 2, D, out, in]
-    kernel = kernel.transpose(1, 3, 5, 0, 2, 4).reshape(rows.shape[1], columns.shape[1], x.shape[3], 4 * out)
-    padding = [(-first, len(taps[0]) - 1 + first) for taps, first in ((rows, first_row), (columns, first_column))]
-    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS)
-    y = y.reshape(batch, height, width, 2, 2, out).transpose(0, 1, 3, 2, 4, 5)
+    (batch, height, width, _), out = x.shape, kernel.shape[2]
+    ends = [(0, max(2 - size, 0)) for size in kernel.shape[:2]]  # so that no phase is without a tap
+    kernel = jnp.pad(kernel, (*ends, (0, 0), (0, 0))).transpose(0, 1, 3, 2)
+    rows, columns = _phases(kernel.shape[0]), _phases(kernel.shape[1])
+
+    def phase(row, column):
+        taps = kernel[row.taps][:, column.taps]
+        return jax.lax.conv_general_dilated(
+            x, taps, (1, 1), [row.padding, column.padding], dimension_numbers=DIMENSIONS
+        )
+
+    y = jnp.stack([jnp.stack([phase(row, column) for column in columns], axis=3) for row in rows], axis=2)
     return y.reshape(batch, 2 * height, 2 * width, out)
+
+
+class Phase(NamedTuple):
+    """The taps of a kernel that every second output sees, and the zeros that they need before and after the inputs."""
+
+    taps: np.ndarray
+    padding: tuple[int, int]
+
+
+def _phases(size: int) -> list[Phase]:
+    """Even and odd outputs of a stride-2 transposed convolution, padding `SAME`, along one axis.
+
+    Output 2m + a sums input m + d times tap a + low - 2d over all d for which the tap exists.
+    """
+    low, phases = (size - 2) // 2, []
+    for a in range(2):
+        taps = np.arange((a + low) % 2, size, 2)[::-1]
+        d = (a + low - taps) // 2
+        phases.append(Phase(taps, (-int(d[0]), int(d[-1]))))
+    return phases
 
 
 def _biased(module: nn.Module, y: jax.Array) -> jax.Array:
