@@ -99,7 +99,8 @@ def test_every_player_descends_on_its_own_loss(name, shape):
 
 
 def test_one_forward_pass():
-    """Sixteen convolutions of the autoencoder, five of the discriminator, three of the comparator for each image."""
+    """Thirteen convolutions of the autoencoder and three times four that double, five of the discriminator, three of
+    the comparator for each image."""
     config = config_of("deepsim_ae_stl10.py:smoke")
     batch = {"image": images(64, 64)}
     system = make_system(config, (64, 64, 3))
@@ -108,7 +109,7 @@ def test_one_forward_pass():
     jaxpr = jax.make_jaxpr(system.terms)(params, stats, frozen, batch, KEY, 0).jaxpr
     everything = {leaf.shape for leaf in jax.tree.leaves((params, frozen)) if leaf.ndim == 4}
     everything |= {v.aval.shape for e in jaxpr.eqns for v in e.outvars}
-    assert len(list(find_convolutions(jaxpr, everything))) == 16 + 5 + 2 * 3
+    assert len(list(find_convolutions(jaxpr, everything))) == 13 + 3 * 4 + 5 + 2 * 3
 
 
 def test_squares_alone_are_one_player():

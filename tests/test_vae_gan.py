@@ -187,13 +187,14 @@ def test_the_balance_of_the_players(real, fake, discriminator, decoder):
 
 
 def test_one_forward_pass():
-    """Three, four and four convolutions: encoder, decoder and discriminator are each run once."""
+    """Each network is run once: three convolutions of the encoder, one and three times four that double of the decoder,
+    four of the discriminator."""
     system = first_step().system
     params, stats = jax.eval_shape(system.init, KEY, {"image": IMAGES})
     jaxpr = jax.make_jaxpr(system.terms)(params, stats, {}, {"image": IMAGES}, KEY, 0).jaxpr
     kernels = {leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 4}
     everything = {v.aval.shape for e in jaxpr.eqns for v in e.outvars} | kernels
-    assert len(list(find_convolutions(jaxpr, everything))) == 3 + 4 + 4
+    assert len(list(find_convolutions(jaxpr, everything))) == 3 + (1 + 3 * 4) + 4
 
 
 def test_mistakes_in_the_config():
