@@ -39,7 +39,7 @@ def test_the_first_two_commands():
 
 
 # Folders of docs/results whose tables the README shows
-SHOWN = ("mnist", "photos", "sharpness", "deepsim_ae", "sr_x2", "sr_x4", "losses_photos")
+SHOWN = ("mnist", "photos", "sharpness", "deepsim_ae", "sr_x2", "sr_x4", "losses_photos", "losses_mnist")
 
 
 def test_the_results_are_the_printed_ones():
