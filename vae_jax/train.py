@@ -23,7 +23,7 @@ from vae_jax.report import write_report
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated
 from vae_jax.state import digest
-from vae_jax.train_step import make_train_call, make_train_step
+from vae_jax.train_step import make_train_call, make_train_step, steps_written_out
 from vae_jax.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
 
 
@@ -79,8 +79,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
 
     # ---- functions -----------------------------------------------------------------------------------------------
     train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
-    unroll = config.steps_per_call if jax.default_backend() == "cpu" else 1
-    train_call = make_train_call(train_step, unroll)
+    train_call = make_train_call(train_step, steps_written_out(config.steps_per_call))
     judge = make_judge(config, experiment, eval_data, mesh, workdir)
     step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})

@@ -89,13 +89,21 @@ def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
     The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes
-    out. On CPU all of them: convolutions inside a while loop lose their fast, threaded kernels there.
+    out, see `steps_written_out`.
     """
 
     def train_call(state: State, frozen, batches, root_key: jax.Array):
         return jax.lax.scan(lambda s, batch: train_step(s, frozen, batch, root_key), state, batches, unroll=unroll)
 
     return jax.jit(train_call, donate_argnames=("state",))
+
+
+def steps_written_out(steps_per_call: int) -> int:
+    """How many steps of a call a program has beside each other; where fewer than all, it loops.
+
+    On CPU all: convolutions inside a while loop lose their fast, threaded kernels there.
+    """
+    return steps_per_call if jax.default_backend() == "cpu" else 1
 
 
 def _where(condition: jax.Array, new, old):

@@ -63,10 +63,15 @@ def note_run(workdir: Path, from_step: int) -> None:
         "from_step": from_step,
         "command": shlex.join(sys.orig_argv),
         "python": sys.version.split()[0],
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": versions(),
         "devices": [jax.device_count(), jax.devices()[0].device_kind],
         "processes": jax.process_count(),
     })  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that decide what a run computes, and how fast."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
