@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax import load_model, train_step
+from vae_jax import load_model
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
 from vae_jax.inference import load_workdir
@@ -136,19 +136,6 @@ def test_nan_stops_with_step_and_term(smoke, tmp_path, monkeypatch):
     state = load_workdir(tmp_path / "run").state
     assert int(state.step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-
-
-def test_one_compilation_for_a_whole_run(smoke, tmp_path, monkeypatch):
-    traces = []
-    make = train_step.make_train_step
-
-    def counted(*args, **kwargs):
-        step = make(*args, **kwargs)
-        return lambda *a: traces.append(1) or step(*a)
-
-    monkeypatch.setattr("vae_jax.train.make_train_step", counted)
-    train(config_of(smoke, "vae_mnist", steps=8), str(tmp_path / "run"))
-    assert len(traces) == 1  # scan traces its body once, however many steps are unrolled
 
 
 def test_another_model_in_the_workdir(finished, smoke):
