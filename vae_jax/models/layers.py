@@ -66,7 +66,6 @@ def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array
     A convolution of the small image for each of the four phases of output by its own taps of the kernel: XLA's CPU
     compiler is slow at input-dilated convolutions and slower at their gradients, and no product here is with zero.
     """
-    (batch, height, width, _), out = x.shape, kernel.shape[2]
     ends = [(0, max(2 - size, 0)) for size in kernel.shape[:2]]  # so that no phase is without a tap
     kernel = jnp.pad(kernel, (*ends, (0, 0), (0, 0))).transpose(0, 1, 3, 2)
     rows, columns = (_phases(size, before) for size, before in zip(kernel.shape[:2], low, strict=True))
@@ -76,8 +75,7 @@ def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array
         padding = [row.padding, column.padding]
         return jax.lax.conv_general_dilated(x, taps, (1, 1), padding, dimension_numbers=DIMENSIONS)
 
-    y = jnp.stack([jnp.stack([phase(row, column) for column in columns], axis=3) for row in rows], axis=2)
-    return y.reshape(batch, 2 * height, 2 * width, out)
+    return _interleaved([[phase(row, column) for column in columns] for row in rows])
 
 
 class Phase(NamedTuple):
@@ -163,27 +161,26 @@ class ConvHalf(nn.Module):
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array, padding: str = "edge") -> jax.Array:
     """Nearest-neighbour up-sampling by two, padding by one, 3x3 convolution: [B, H, W, in] -> [B, 2H, 2W, out].
 
-    `kernel` is [3, 3, in, out]; `padding` repeats the edge, or with `constant` adds zeros. Written as four 2x2
-    convolutions of the small image, one per phase of output: 2.25 times fewer multiplications, and the padding is of
+    `kernel` is [3, 3, in, out]; `padding` repeats the edge, or with `constant` adds zeros. Written as a 2x2 convolution
+    of the small image for each of the four phases of output: 2.25 times fewer multiplications, and the padding is of
     the small image.
     """
+    height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=padding)
     kernel = _nearest_phases(_nearest_phases(kernel, axis=0), axis=1)  # [2, 2, in, out, row phase, column phase]
-    return _four_phases(x, kernel.transpose(0, 1, 2, 4, 5, 3))
+
+    def phase(a, b):  # output (2m + a, 2n + b) sees x from (m + a, n + b) on
+        seen = x[:, a : a + height + 1, b : b + width + 1]
+        return jax.lax.conv_general_dilated(seen, kernel[..., a, b], (1, 1), "VALID", dimension_numbers=DIMENSIONS)
+
+    return _interleaved([[phase(a, b) for b in range(2)] for a in range(2)])
 
 
-def _four_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 2x2 convolution for each phase of output: x [B, H + 2, W + 2, in], padded -> [B, 2H, 2W, out].
-
-    `kernel` is [2, 2, in, row phase, column phase, out]; output (2m + a, 2n + b) sees x from (m + a, n + b) on.
-    """
-    batch, height, width, out = x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[5]
-    kernel = kernel.reshape(2, 2, x.shape[3], 4 * out)
-    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=DIMENSIONS)
-    y = y.reshape(batch, height + 1, width + 1, 2, 2, out)
-    rows = jnp.stack([y[:, :-1, :, 0], y[:, 1:, :, 1]], axis=2)  # [B, H, 2, W + 1, 2, out]
-    both = jnp.stack([rows[:, :, :, :-1, 0], rows[:, :, :, 1:, 1]], axis=4)  # [B, H, 2, W, 2, out]
-    return both.reshape(batch, 2 * height, 2 * width, out)
+def _interleaved(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
+    """Outputs [B, H, W, out] by row phase and column phase -> [B, 2H, 2W, out]."""
+    batch, height, width, out = phases[0][0].shape
+    y = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+    return y.reshape(batch, 2 * height, 2 * width, out)
 
 
 def _nearest_phases(kernel: jax.Array, axis: int) -> jax.Array:

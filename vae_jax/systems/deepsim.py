@@ -155,19 +155,22 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
     def decode(params, stats, z):
         return decoded(decoder, params["generator"]["decoder"], stats, z)
 
+    def judge(params, stats, seen, z, key):
+        inputs = {"features": z} if source.conditional else {}
+        tree = params["discriminator"]
+        layers, stats = run(discriminator, "discriminator", tree, stats, seen, train=True, key=key, **inputs)
+        return layers["logits"], stats
+
     def terms(params, stats, frozen, batch, key, step):
-        images, n = batch["image"], batch["image"].shape[0]
+        images = batch["image"]
         z_key, dropout_key = jax.random.split(key)
         z, values, stats = source.draw(params["generator"], stats, frozen, images, z_key)
         made, stats = run(decoder, "decoder", params["generator"]["decoder"], stats, z, train=True)
         values |= image_terms.values(frozen, images, made)
         if adversarial:
-            inputs = {"features": jnp.concatenate([z, z])} if source.conditional else {}
-            seen = jnp.concatenate([images, made])
-            layers, stats = run(
-                discriminator, "discriminator", params["discriminator"], stats, seen, True, dropout_key, **inputs
-            )
-            real, fake = layers["logits"][:n], layers["logits"][n:]
+            real_key, fake_key = jax.random.split(dropout_key)
+            real, stats = judge(params, stats, images, z, real_key)  # apart, so that no gradient of G goes through it
+            fake, stats = judge(params, stats, made, z, fake_key)
             values |= {"adversarial": real_cost(fake), "discrimination": real_cost(real) + fake_cost(fake)}
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
