@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vae_jax.config import flat
 from vae_jax.errors import UserError, mistakes_told, nearest
+from vae_jax.interrupt import end_without_threads
 
 _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
 
@@ -32,8 +33,12 @@ def run(main: Callable) -> None:
         initialise()
         main()
 
-    with mistakes_told():
-        app.run(checked, flags_parser=parse_flags)
+    try:
+        with mistakes_told():
+            app.run(checked, flags_parser=parse_flags)
+    except SystemExit as end:
+        end_without_threads(end.code)
+        raise
 
 
 def parse_flags(argv: list[str]) -> list[str]:
