@@ -165,8 +165,8 @@ def article_vae(get_config: Callable[[], ConfigDict]) -> Callable[[Path, Path | 
         state = make_experiment(config, (28, 28, 1), labelled=True).init()
         params = jax.tree.map(jnp.asarray, fit(leaves, state.params, str(source)))
         config.name = f"article_{config.name}"
-        workdir = open_workdir(output, config)
-        Checkpoints(workdir).save(state._replace(params=params, step=jnp.asarray(config.steps, jnp.int32)))
+        with open_workdir(output, config) as workdir:
+            Checkpoints(workdir).save(state._replace(params=params, step=jnp.asarray(config.steps, jnp.int32)))
         return workdir
 
     return convert

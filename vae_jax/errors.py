@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,12 @@ class UserError(Exception):
     """
 
 
+OF_A_FLAG = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS)
+OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CURES = dict.fromkeys(OF_A_FLAG, "Name another folder or file.")
+CURES |= dict.fromkeys(OF_A_DISK, "Free some space and give the same command again.")
+
+
 @contextlib.contextmanager
 def mistakes_told() -> Iterator[None]:
     """What a command runs in: a user's mistake is one message and exit code 2, never a traceback."""
@@ -23,8 +30,10 @@ def mistakes_told() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:  # of a path in a flag
-        print(f"error: {error.filename}: {error.strerror}. Name another folder or file.", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in CURES:
+            raise
+        print(f"error: {error.filename}: {error.strerror}. {CURES[error.errno]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Grids of images as plain PNG pixels, on the way of a run."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vae_jax.rngs import root_key
 from vae_jax.sharding import replicated
 from vae_jax.state import State, eval_params
 from vae_jax.train_step import to_float
+from vae_jax.workdir import write_bytes
 
 EXAMPLES = 10
 SAMPLES = 10  # rows and columns of the grid of prior samples
@@ -42,8 +44,9 @@ def tile(rows: Sequence[np.ndarray], scale: int = 1, gap: int = 2) -> np.ndarray
 
 def save_png(path: Path, picture: np.ndarray) -> None:
     """A uint8 picture [H, W, 1 or 3]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(path, optimize=True)
+    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+    image.save(png := io.BytesIO(), "png", optimize=True)
+    write_bytes(path, png.getvalue())
 
 
 def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: int):

@@ -1,5 +1,6 @@
 """The training loop, the only one: it knows players and terms, and nothing of what they mean."""
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -29,11 +30,11 @@ from vae_jax.workdir import check_inputs, forget_after, note_run, open_workdir, 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
     """Trains what `config` says, or goes on where `workdir` stands; returns the metrics, or None when interrupted."""
-    with stop_requested() as stop:
-        return _train(config, workdir, stop)
+    with stop_requested() as stop, contextlib.ExitStack() as held:
+        return _train(config, workdir, stop, held)
 
 
-def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
+def _train(config: ConfigDict, workdir: str, stop, held: contextlib.ExitStack) -> dict[str, Any] | None:
     check_config(config)
     writer = jax.process_index() == 0
 
@@ -54,7 +55,7 @@ def _train(config: ConfigDict, workdir: str, stop) -> dict[str, Any] | None:
     experiment = make_experiment(config, eval_data.image_shape, labelled)
     frozen = experiment.system.frozen()
     check_shapes(config, experiment, frozen)
-    workdir = open_workdir(workdir, config)
+    workdir = held.enter_context(open_workdir(workdir, config))
     inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
     check_inputs(workdir, inputs)
     frozen = jax.device_put(frozen, replicated(mesh))

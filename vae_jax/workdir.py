@@ -1,25 +1,34 @@
 """The folder of a run: WORKDIR/config.json, runs.jsonl, scalars.jsonl, checkpoints, pictures, eval, report.html."""
 
 import contextlib
+import errno
+import fcntl
 import importlib.metadata
 import json
+import os
+import platform
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 from ml_collections import ConfigDict
 
-from vae_jax.config import differences, read_config, to_json
+from vae_jax.config import differences, flat, read_config, to_json
 from vae_jax.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
-    """Makes or reopens the folder; UserError if it holds a run of another model, data set or training."""
+@contextlib.contextmanager
+def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
+    """Makes or reopens the folder, for this run alone while the context lasts.
+
+    UserError if it holds a run of another model, data set or training, is in use by a live run, or cannot be written.
+    """
     path = Path(workdir)
     if (path / "config.json").is_file():
         lines = differences(read_config(path), config)
@@ -31,21 +40,48 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Path:
             )
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is not empty and not the workdir of a run. Take another --workdir.")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
-            write_text(path / "config.json", to_json(config))
-    except OSError as error:
-        raise UserError(f"The workdir {path} cannot be written: {error}.") from None
-    return path
+    with contextlib.ExitStack() as held:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                held.callback(_lock(path / "lock").close)
+                write_text(path / "config.json", to_json(config))
+        except OSError as error:
+            raise UserError(f"The workdir {path} cannot be written: {error}.") from None
+        yield path
+
+
+def _lock(path: Path) -> TextIO:
+    """Locks the file until it is closed or the process ends; UserError, which says by whom, if it is locked already."""
+    with contextlib.ExitStack() as unless_locked:
+        file = unless_locked.enter_context(path.open("a+"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"The workdir {path.parent} is in use by a live run: {file.read().strip()}. Wait for it, stop it, or "
+                "take another --workdir."
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            print(f"warning: {path.parent} cannot be locked ({error}): see that no other run uses it", flush=True)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n")
+        file.flush()
+        unless_locked.pop_all()
+    return file
 
 
 def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
     """Notes in WORKDIR/inputs.json what the run learns from; UserError if a resumed run would have other inputs."""
     path = workdir / "inputs.json"
     if path.is_file():
-        before = json.loads(path.read_text())
-        lines = [f"  {k}: {before.get(k)} in the workdir, {v} now" for k, v in inputs.items() if before.get(k) != v]
+        before, now = flat(json.loads(path.read_text())), flat(inputs)
+        lines = [
+            f"  {key}: {value} in the workdir, {now.get(key, 'none')} now"
+            for key, value in before.items()  # earlier versions noted less
+            if now.get(key) != value
+        ]
         if lines:
             raise UserError(
                 f"The run in {workdir} had other inputs:\n"
@@ -75,9 +111,17 @@ def versions() -> dict[str, str]:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """One JSON record more in a .jsonl file."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    """One JSON record more in a .jsonl file, or none of it where the disk is full."""
+    with path.open("ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            data = json.dumps(record).encode() + b"\n"
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            file.truncate(end)
+            error.filename = str(path)
+            raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -105,5 +149,10 @@ def write_bytes(path: Path, data: bytes) -> None:
     """The same for bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
