@@ -5,6 +5,7 @@
 writes DIR/eval/metrics.json, DIR/eval/per_image.npz and DIR/report.html.
 """
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
 from vae_jax.experiment import Experiment
 from vae_jax.inference import Run, load_workdir
+from vae_jax.interrupt import Stopped
 from vae_jax.metrics import METRICS, default_metrics, load_metrics, measure
 from vae_jax.pictures import make_pictures, save_png
 from vae_jax.report import write_report
@@ -31,17 +33,30 @@ from vae_jax.state import State, digest, eval_params
 from vae_jax.systems import System
 from vae_jax.train_step import to_float
 from vae_jax.weight_files import check_weights
-from vae_jax.workdir import write_text
+from vae_jax.workdir import write_bytes, write_text
+
+IN_FLIGHT = 2  # batches that may run ahead of the last one known to be finished
 
 PerImage = dict[str, np.ndarray]  # metric or baseline/metric -> [N] float32, 'label' -> [N] int32 where there are any
 
 
+def never() -> bool:
+    """Nobody asks for a stop."""
+    return False
+
+
 def make_evaluate(
-    system: System, dataset: Dataset, mesh: Mesh, batch_size: int, metrics: Sequence[str]
+    system: System,
+    dataset: Dataset,
+    mesh: Mesh,
+    batch_size: int,
+    metrics: Sequence[str],
+    stop: Callable[[], bool] = never,
 ) -> Callable[[State, Any], PerImage]:
     """(state, frozen) -> every one of `metrics` of every example of `dataset`, in its order, of baselines too.
 
     The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
+    `stop` is asked before each batch; where it says so, Stopped is raised.
     """
     weights = jax.device_put(load_metrics(metrics, dataset), replicated(mesh))
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -69,7 +84,14 @@ def make_evaluate(
         return values
 
     def evaluate(state: State, frozen) -> PerImage:
-        parts = jax.device_get([step(state, frozen, index) for index in indices])
+        parts = []
+        for index in indices:
+            if stop():
+                raise Stopped
+            parts.append(step(state, frozen, index))
+            if len(parts) > IN_FLIGHT:
+                parts[-1 - IN_FLIGHT] = jax.device_get(parts[-1 - IN_FLIGHT])
+        parts = jax.device_get(parts)
         order = ["", *system.baselines]  # jax sorts what it returns by name
         names = sorted(parts[0], key=lambda name: order.index(name.rpartition("/")[0]))
         return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in names}
@@ -118,13 +140,14 @@ def make_judge(
     mesh: Mesh,
     workdir: Path,
     metrics: Sequence[str] | None = None,
+    stop: Callable[[], bool] = never,
 ) -> Callable[[State, Any], tuple[dict[str, Any], dict[str, np.ndarray]]]:
     """(state, frozen) -> metrics and pictures, also written to WORKDIR/eval and WORKDIR/pictures.
 
-    The end of a training and `python -m vae_jax.evaluate` both go this way.
+    The end of a training and `python -m vae_jax.evaluate` both go this way. `stop` is as in `make_evaluate`.
     """
     metrics = metrics or judged_by(config)
-    evaluate = make_evaluate(experiment.system, dataset, mesh, config.eval_batch_size, metrics)
+    evaluate = make_evaluate(experiment.system, dataset, mesh, config.eval_batch_size, metrics, stop)
     draw = make_pictures(experiment, dataset, mesh, config.seed)
 
     def judge(state: State, frozen) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -134,7 +157,8 @@ def make_judge(
         pictures = draw(state, frozen)
         if jax.process_index() == 0:
             write_text(workdir / "eval" / "metrics.json", json.dumps(result, indent=2) + "\n")
-            np.savez_compressed(workdir / "eval" / "per_image.npz", **per_image)
+            np.savez_compressed(arrays := io.BytesIO(), **per_image)
+            write_bytes(workdir / "eval" / "per_image.npz", arrays.getvalue())
             for name, picture in pictures.items():
                 save_png(workdir / "pictures" / f"{name}_{step:07d}.png", picture)
         return result, pictures

@@ -1,6 +1,8 @@
 """What a run says of itself: one line, TensorBoard, and WORKDIR/scalars.jsonl."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from vae_jax.errors import UserError
 from vae_jax.host_tensorflow import hide_accelerators
-from vae_jax.workdir import append_line
+from vae_jax.workdir import append_line, read_lines
 
 IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
 
@@ -17,8 +19,11 @@ IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
 class Progress:
     """Collects the scalars of train calls on the device and fetches them only when there is something to say."""
 
-    def __init__(self, workdir: Path, steps: int, batch_size: int, terms: list[str]):
+    def __init__(self, workdir: Path, step: int, steps: int, batch_size: int, terms: list[str]):
         self._workdir, self._steps, self._batch_size, self._terms = workdir, steps, batch_size, terms
+        records = read_lines(workdir / "scalars.jsonl")
+        evaluations = [r["step"] for r in records if r["step"] <= step and any(name.startswith("eval/") for name in r)]
+        self.judged = max(evaluations, default=0)  # the newest step that was evaluated
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._writer = None
         self._unsaid: list[dict[str, np.ndarray]] = []  # scalars and seconds since the last line
@@ -27,7 +32,9 @@ class Progress:
         if jax.process_index() == 0:
             hide_accelerators()
             from clu import metric_writers  # imports TensorFlow: 3 seconds
+            from tensorflow.errors import OpError
 
+            self._refusals = OSError, OpError
             self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
     def start(self) -> None:
@@ -75,17 +82,28 @@ class Progress:
         done = f"step {step:>7,} of {self._steps:,} ({step / self._steps:4.0%})"
         print(f"{done}  {rate:7,.0f} images/s  {left:>10}  {terms}", flush=True)
         scalars["images_per_second"] = rate
-        self._writer.write_scalars(step, scalars)
-        append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
+        with self._going_on(f"The scalars of step {step:,}"):
+            append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
+            self._writer.write_scalars(step, scalars)
 
     def evaluation(self, metrics: dict[str, Any], pictures: dict[str, np.ndarray]) -> None:
         """Writes what an evaluation found; its time does not count as training."""
+        self.judged = metrics["step"]
         if self._writer is None:
             return
         step, means = metrics["step"], {name: value for name, value in metrics.items() if isinstance(value, float)}
         scalars = {f"eval/{name}": value for name, value in means.items()}
-        self._writer.write_scalars(step, scalars)
-        self._writer.write_images(step, {name: picture[None] for name, picture in pictures.items()})
-        self._writer.flush()
-        append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
         print("     judged: " + "  ".join(f"{name} {value:.5g}" for name, value in means.items()), flush=True)
+        with self._going_on(f"The evaluation of step {step:,}"):
+            append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
+            self._writer.write_scalars(step, scalars)
+            self._writer.write_images(step, {name: picture[None] for name, picture in pictures.items()})
+            self._writer.flush()
+
+    @contextlib.contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """A disk that is full costs lines and curves, not the run."""
+        try:
+            yield
+        except self._refusals as error:
+            print(f"warning: {what} could not be written: {str(error).splitlines()[0]}", flush=True)

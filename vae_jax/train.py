@@ -18,7 +18,7 @@ from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
 from vae_jax.experiment import abstract_state, check_shapes, make_experiment
-from vae_jax.interrupt import stop_requested
+from vae_jax.interrupt import Stop, Stopped, interruptibly, stop_requested
 from vae_jax.progress import Progress
 from vae_jax.report import write_report
 from vae_jax.rngs import root_key
@@ -29,14 +29,19 @@ from vae_jax.workdir import check_inputs, forget_after, note_run, open_workdir, 
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
-    """Trains what `config` says, or goes on where `workdir` stands; returns the metrics, or None when interrupted."""
+    """Trains what `config` says, or goes on where `workdir` stands; returns the metrics, or None when stopped."""
     with stop_requested() as stop, contextlib.ExitStack() as held:
-        return _train(config, workdir, stop, held)
+        try:
+            return _train(config, workdir, stop, held)
+        except Stopped:
+            say("stopped, and nothing is lost by it; the same command goes on from there")
+            return None
 
 
-def _train(config: ConfigDict, workdir: str, stop, held: contextlib.ExitStack) -> dict[str, Any] | None:
+def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> dict[str, Any] | None:
     check_config(config)
     writer = jax.process_index() == 0
+    stop.at_once = jax.process_count() == 1  # there is nothing to save yet
 
     # ---- mesh ----------------------------------------------------------------------------------------------------
     mesh = make_mesh(config.batch_size)
@@ -81,42 +86,51 @@ def _train(config: ConfigDict, workdir: str, stop, held: contextlib.ExitStack) -
     # ---- functions -----------------------------------------------------------------------------------------------
     train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
     train_call = make_train_call(train_step, steps_written_out(config.steps_per_call))
-    judge = make_judge(config, experiment, eval_data, mesh, workdir)
+    judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stop)
     step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
-    progress = Progress(workdir, config.steps, config.batch_size, terms)
+    progress = Progress(workdir, step, config.steps, config.batch_size, terms)
 
-    def evaluate(state) -> dict[str, Any]:
-        metrics, pictures = judge(state, frozen)
+    def evaluate(state) -> dict[str, Any] | None:
+        progress.check()
+        say(f"     judging {eval_data.size:,} images")
+        try:
+            metrics, pictures = judge(state, frozen)
+        except OSError as error:  # of a disk that is full
+            if step == config.steps:
+                raise
+            return say(f"warning: the evaluation of step {step:,} could not be written: {error}")
         progress.evaluation(metrics, pictures)
         return metrics
 
-    # ---- steps ---------------------------------------------------------------------------------------------------
-    if step < config.steps and not stop():
+    # ---- compile -------------------------------------------------------------------------------------------------
+    if step < config.steps:
         say("compiling the train step")
         began = time.perf_counter()
-        train_call = train_call.lower(state, frozen, batches(step, config.steps_per_call), step_key).compile()
+        lowered = train_call.lower(state, frozen, batches(step, config.steps_per_call), step_key)
+        train_call = interruptibly(lowered.compile)
         say(f"compiled in {time.perf_counter() - began:.0f} s")
-    while step < config.steps and not stop():
-        progress.start()
-        state, scalars = train_call(state, frozen, batches(step, config.steps_per_call), step_key)
-        progress.add(step, scalars)
-        step += config.steps_per_call
 
-        # ---- log, save, evaluate: an error in a scalar comes before anything is saved
-        if step % config.log_every == 0 or step == config.steps:
-            progress.log(step)
-        if step % config.checkpoint_every == 0 and step != config.steps:
-            progress.check()
-            checkpoints.save(state)
-        if step % config.eval_every == 0 and step != config.steps:
-            progress.check()
-            evaluate(state)
+    # ---- steps: evaluate what is due, call, log, save; an error in a scalar comes before anything is saved -----------
+    stop.at_once = False
+    with contextlib.suppress(Stopped):  # from an evaluation, which the same command makes again
+        while step < config.steps and not stop():
+            if step % config.eval_every == 0 and step > progress.judged:
+                evaluate(state)
+            progress.start()
+            state, scalars = train_call(state, frozen, batches(step, config.steps_per_call), step_key)
+            progress.add(step, scalars)
+            step += config.steps_per_call
+            if step % config.log_every == 0 or step == config.steps:
+                progress.log(step)
+            if step % config.checkpoint_every == 0 and step != config.steps:
+                progress.check()
+                checkpoints.save_or_warn(state)
 
     # ---- the end, or a stop --------------------------------------------------------------------------------------
     progress.check()
     checkpoints.save(state)
-    if step < config.steps:
+    if step < config.steps or stop():
         say(f"stopped at step {step:,} and saved; the same command goes on from there")
         return None
     metrics = evaluate(state)
