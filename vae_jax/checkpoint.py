@@ -6,11 +6,13 @@ has a folder and no manifest is damaged. Restoring verifies the newest step and 
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,18 +52,19 @@ class Checkpoints:
     def save(self, state: State) -> int:
         """Writes `state` and returns its step once it is complete; older ones beyond `keep` are removed after that.
 
-        UserError where `state` holds a number that is not finite. NotSaved where the disk is full or refuses: what was
-        there before is as it was, and nothing else is left.
+        UserError where `state` holds a number that is not finite. NotSaved where the disk is full or refuses, and what
+        was there before is as it was.
         """
         step = int(state.step)
         _check_finite(state, self.folder)
         if step in self.steps() and self._problem(step) is None:
             return step
-        try:
-            self._write(step, state)
-        except Exception as error:  # whatever the disk makes Orbax raise
-            self._remove_unfinished()
-            raise NotSaved(self._failure(step, error)) from None
+        with _quiet():
+            try:
+                self._write(step, state)
+            except Exception as error:  # whatever the disk makes Orbax raise
+                self._remove_unfinished()
+                raise NotSaved(self._failure(step, error)) from None
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"checkpoint {step}")
         return step
@@ -103,8 +106,7 @@ class Checkpoints:
     def _write(self, step: int, state: State) -> None:
         if jax.process_index() == 0:
             self._remove(step)  # what there is of it is damaged
-        with _quiet():
-            self._checkpointer.save(self._path(step, UNFINISHED), flatten(state), force=True)
+        self._checkpointer.save(self._path(step, UNFINISHED), flatten(state), force=True)
         if jax.process_index() == 0:
             sums = _sums(self._path(step, UNFINISHED))
             write_text(self._manifest(step), json.dumps(sums, indent=1))
@@ -204,6 +206,7 @@ def _quiet() -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
+    _forget_given_up_writes()
         yield
     finally:
         logging.set_verbosity(verbosity)
@@ -212,3 +215,10 @@ def _quiet() -> Iterator[None]:
 def _sums(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+@functools.cache
+def _forget_given_up_writes() -> None:
+    """From now on: where a save failed, tensorstore's threads tell of the other writes to nobody, and print that."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda it: None if str(it.exc_value) == "Event loop is closed" else hook(it)
+
+
