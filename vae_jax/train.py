@@ -99,6 +99,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
         except OSError as error:  # of a disk that is full
             if step == config.steps:
                 raise
+            progress.judged = step
             return say(f"warning: the evaluation of step {step:,} could not be written: {error}")
         progress.evaluation(metrics, pictures)
         return metrics
@@ -117,6 +118,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
         while step < config.steps and not stop():
             if step % config.eval_every == 0 and step > progress.judged:
                 evaluate(state)
+                continue
             progress.start()
             state, scalars = train_call(state, frozen, batches(step, config.steps_per_call), step_key)
             progress.add(step, scalars)
