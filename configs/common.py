@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.data.random_crop = 0  # train on random windows of image_size in images of so many pixels; 0: no windows
     config.data.augment = ""  # what training does to its images, a name in vae_jax.data.augment.AUGMENTATIONS
     config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed
+    config.data.unreadable = 0.25  # share of a folder's image files that may be unreadable and are left out
 
     config.backbone = ConfigDict()
     config.backbone.name = ""  # frozen perceptual network, a name in vae_jax.backbones.BACKBONES; empty: none

@@ -1,10 +1,16 @@
 """Folders of pictures of every kind, and of files that are none."""
 
+import json
+import os
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from vae_jax.data import load_dataset
+from vae_jax.data.contract import LISTING, fingerprint
 from vae_jax.errors import UserError
 
 
@@ -36,6 +42,8 @@ def picture_folder(tmp_path, config):
     Image.fromarray(colour).save(cats / "rotated.jpg", exif=exif)
     Image.fromarray(colour[:1, :1]).save(cats / "tiny.png")
     Image.fromarray(np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)).save(cats / "negative.tiff")
+    frames = [Image.fromarray(np.roll(colour[:, :, 0], 5 * i, 0)) for i in range(3)]
+    frames[0].save(cats / "animated.gif", save_all=True, append_images=frames[1:])
     (cats / "empty.png").write_bytes(b"")
     (cats / "cut.png").write_bytes((cats / "0.png").read_bytes()[:300])
     (cats / "page.jpg").write_text("<html>")
@@ -45,11 +53,12 @@ def picture_folder(tmp_path, config):
 
 def test_image_folder(picture_folder, config, capsys):
     train, test = load_dataset(config, "train"), load_dataset(config, "test")
-    assert (train.size, test.size, train.image_shape) == (13, 3, (16, 16, 3))
+    assert (train.size, test.size, train.image_shape) == (14, 3, (16, 16, 3))
     assert set(train.notes["unreadable"]) == {"cat/empty.png", "cat/cut.png", "cat/page.jpg", "cat/negative.tiff"}
     assert "values in [-1, 1], expected [0, 1]" in train.notes["unreadable"]["cat/negative.tiff"]
-    assert "left out 4 of 17" in capsys.readouterr().out
-    np.testing.assert_array_equal(train.arrays["label"], [0] * 10 + [1] * 3)
+    told = capsys.readouterr().out
+    assert "left out 4 of 18" in told and "cat/cut.png, OSError: " in told
+    np.testing.assert_array_equal(train.arrays["label"], [0] * 11 + [1] * 3)
     np.testing.assert_array_equal(test.arrays["label"], [1] * 3)  # dog, also where there are no cats
 
 
@@ -69,13 +78,13 @@ def test_image_folder_streams_the_same(picture_folder, config):
     config.data.memory_limit = 1000
     streamed = load_dataset(config, "train")
     assert streamed.arrays is None and streamed.size == in_memory.size
-    indices = np.array([12, 0, 5])
+    indices = np.array([13, 0, 5])
     for key, values in streamed.read(indices).items():
         np.testing.assert_array_equal(values, in_memory.arrays[key][indices])
 
 
 def test_depth_orientation_and_transparency(picture_folder, config):
-    """The same picture in 8 and 16 bits is the same; EXIF turns it; transparent pixels become white."""
+    """The same picture in 8 and 16 bits is the same; EXIF turns it; of an animation the first picture counts."""
     config.data.grey = True
     config.data.crop = "none"
     files = sorted(p.name for p in (picture_folder / "train" / "cat").iterdir() if p.suffix.lower() != ".txt")
@@ -83,6 +92,7 @@ def test_depth_orientation_and_transparency(picture_folder, config):
     cats = dict(zip(readable, load_dataset(config, "train").arrays["image"], strict=False))
     gif, sixteen = cats["palette.gif"].astype(int), cats["sixteen.png"].astype(int)
     assert np.abs(gif - sixteen).max() <= 2
+    assert np.abs(cats["animated.gif"].astype(int) - sixteen).max() <= 2
     upright = np.asarray(
         Image.open(picture_folder / "train/cat/rotated.jpg").convert("L").transpose(Image.Transpose.ROTATE_270)
         .resize((16, 16), Image.Resampling.BICUBIC)
@@ -115,3 +125,74 @@ def test_folders_that_are_not_there(tmp_path, config):
     (tmp_path / "train").mkdir()
     with pytest.raises(UserError, match="No images in"):
         load_dataset(config, "train")
+
+
+def write_png_header(path, width, height):
+    """A PNG that says how large it is, and has no pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    data = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(data))
+
+
+@pytest.fixture
+def hostile_folder(picture_folder):
+    """Beside those of `picture_folder` pictures that are none: enormous, not numbers, no files, in each split."""
+    for split in ("train", "test"):
+        dogs = picture_folder / split / "dog"
+        write_png_header(dogs / "enormous.png", 100_000, 100_000)
+        write_png_header(dogs / "large.png", 10_000, 10_000)
+        write_png_header(dogs / "no_pixels.png", 10, 10)
+        for name, value in (("nan", np.nan), ("infinite", np.inf)):
+            pixels = np.full((20, 20), 0.5, np.float32)
+            pixels[3, 4] = value
+            Image.fromarray(pixels).save(dogs / f"{name}.tiff")
+        os.mkfifo(dogs / "pipe.jpg")
+        (dogs / "nowhere.jpg").symlink_to(dogs / "nothing.jpg")
+        (dogs / "no_utf8_\udcff.jpg").write_bytes(b"")
+    return picture_folder
+
+
+HOSTILE = ("enormous.png", "large.png", "no_pixels.png", "nan.tiff", "infinite.tiff", "pipe.jpg", "nowhere.jpg",
+           "no_utf8_\udcff.jpg")  # fmt: skip
+
+
+def test_hostile_files_are_left_out_and_named(hostile_folder, config, capfd):
+    """Each once, with its reason; the images that are kept are those that were there before, in the same order."""
+    config.data.unreadable = 0.5
+    train = load_dataset(config, "train")
+    assert len(train.notes["unreadable"]) == 4 + len(HOSTILE) and train.notes["files"] == 18 + len(HOSTILE)
+    assert {f"dog/{name}" for name in HOSTILE} < set(train.notes["unreadable"])
+    assert train.notes["unreadable"]["dog/pipe.jpg"] == "not a file"
+    assert "values in [nan, nan], expected [0, 1]" in train.notes["unreadable"]["dog/nan.tiff"]
+    json.dumps(train.notes)  # as data_report.json is written
+    again = load_dataset(config, "train")  # as when a run is resumed, or judged on a slice of the same split
+    assert again.notes == train.notes and fingerprint(again) == fingerprint(train)
+    assert capfd.readouterr().out.count("files that cannot be read") == 1
+    for name in HOSTILE:
+        (hostile_folder / "train" / "dog" / name).unlink()
+    before = load_dataset(config, "train")
+    for key, values in before.arrays.items():
+        np.testing.assert_array_equal(train.arrays[key], values)
+
+
+def test_too_many_that_cannot_be_read(hostile_folder, config):
+    """12 of 26: more than a quarter, which is as many as are allowed where nobody says otherwise."""
+    assert config.data.unreadable == 0.25
+    with pytest.raises(UserError) as error:
+        load_dataset(config, "train")
+    message = str(error.value)
+    assert "12 of the 26 images in " in message and "a larger share than data.unreadable (0.25) allows" in message
+    assert "\n  cat/cut.png: OSError" in message and "and 2 more" in message
+    config.data.unreadable = 12 / 26
+    assert load_dataset(config, "train").size == 14
+
+
+def test_files_of_a_streamed_set_that_changed(picture_folder, config):
+    """Their names and sizes tell it from what it was, also where none of sixteen examples did."""
+    config.data.memory_limit = 1000
+    before = fingerprint(load_dataset(config, "train"))
+    assert set(before) == {"images", "sha256", LISTING}
+    (picture_folder / "train" / "cat" / "tiny.png").rename(picture_folder / "train" / "cat" / "tiny2.png")
+    after = fingerprint(load_dataset(config, "train"))
+    assert after[LISTING] != before[LISTING] and after["sha256"] == before["sha256"]

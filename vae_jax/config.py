@@ -13,7 +13,7 @@ from vae_jax.errors import UserError, nearest
 # What may differ when a run is resumed: nothing of the model, of its training or of its data.
 FREE_ON_RESUME = {
     "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
-    "metrics", "data.dir", "data.memory_limit",
+    "metrics", "data.dir", "data.memory_limit", "data.unreadable",
 }  # fmt: skip
 CROPS = ("square", "none", "pad")
 
@@ -37,6 +37,8 @@ def check_config(config: ConfigDict) -> None:
     for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
         if config[key] % config.steps_per_call:
             raise UserError(f"{key} ({config[key]}) must be a multiple of steps_per_call ({config.steps_per_call}).")
+    if not 0 <= config.data.unreadable <= 1:
+        raise UserError(f"data.unreadable is {config.data.unreadable}; a share lies in [0, 1].")
     if config.seed < 0:
         raise UserError(f"seed is {config.seed}; it cannot be negative.")
     for player, optimizer in config.optimizers.items():

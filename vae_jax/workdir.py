@@ -78,9 +78,9 @@ def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
     if path.is_file():
         before, now = flat(json.loads(path.read_text())), flat(inputs)
         lines = [
-            f"  {key}: {value} in the workdir, {now.get(key, 'none')} now"
-            for key, value in before.items()  # earlier versions noted less
-            if now.get(key) != value
+            f"  {key}: {value} in the workdir, {now[key]} now"
+            for key, value in before.items()
+            if key in now and now[key] != value  # earlier versions noted less, and a streamed set is noted otherwise
         ]
         if lines:
             raise UserError(

@@ -9,6 +9,8 @@ import numpy as np
 
 from vae_jax.errors import UserError
 
+LISTING = "sha256 of names and sizes"  # the note on the files of a set, which tells it from another
+
 
 class Attributes(NamedTuple):
     """What is true of each example: column a of `values` [N, A] bool says where `names[a]` holds."""
@@ -62,9 +64,16 @@ def in_memory(
 
 
 def fingerprint(dataset: Dataset) -> dict[str, object]:
-    """What tells a data set from another: its size and a sum of sixteen of its images."""
+    """What tells a data set from another: its size and a sum of sixteen of its images.
+
+    Where it is in memory a sum of all images and labels too, else one of the names and sizes of its files, if any.
+    """
     examples = dataset.read(np.linspace(0, dataset.size - 1, 16).astype(int))
-    return {"images": dataset.size, "sha256": hashlib.sha256(examples["image"].tobytes()).hexdigest()}
+    found = {"images": dataset.size, "sha256": hashlib.sha256(examples["image"].tobytes()).hexdigest()}
+    if dataset.arrays is not None:
+        arrays = {key: np.ascontiguousarray(array) for key, array in dataset.arrays.items()}
+        return found | {f"sha256 of all {key}s": hashlib.sha256(array).hexdigest() for key, array in arrays.items()}
+    return found | {key: value for key, value in dataset.notes.items() if key == LISTING}
 
 
 def first_of_each_class(dataset: Dataset, count: int) -> Dataset:

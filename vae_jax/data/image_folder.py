@@ -1,9 +1,10 @@
 """Any folder of images: DIR/train/... and DIR/test/..., at any depth, grey or colour, any size."""
 
 import functools
+import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,17 +13,20 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vae_jax.data.augment import held_shape
-from vae_jax.data.contract import Dataset, in_memory, one_hot
+from vae_jax.data.contract import LISTING, Dataset, in_memory, one_hot
 from vae_jax.data.images import to_uint8
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, nearest
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 THREADS = 4
+NAMED = 10  # unreadable files in an error
 
 
 def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
     """What `convert` makes of the file, or in words why it cannot be read."""
+    if path.exists() and not path.is_file():
+        return "not a file"  # but a pipe, perhaps, which would keep its reader waiting
     try:
         with Image.open(path) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
@@ -37,8 +41,9 @@ def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.n
 def image_folder(config: ConfigDict, split: str) -> Dataset:
     """Images of DIR/SPLIT in the order of their paths; folders right below SPLIT, if any, are the labels.
 
-    Files that cannot be read are left out and named in `notes`. A set over `data.memory_limit` bytes is streamed:
-    every file is still read once at the start, so that a broken one never stops a run.
+    Files that cannot be read are left out and named in `notes`; UserError where they are more than the share
+    `data.unreadable` of all. A set over `data.memory_limit` bytes is streamed: every file is still read once at the
+    start, so that a broken one never stops a run.
     """
     folder, files = _files(config, split)
     classes = _classes(folder.parent, {split, *(parse_split(s)[0] for s in (config.data.train, config.data.eval))})
@@ -53,13 +58,9 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         kept.append(path)
         if not streamed:
             images.append(image)
-    if not kept:
-        first = next(iter(unreadable.items()))
-        raise UserError(f"None of the {len(files)} images in {folder} can be read; the first, {first[0]}: {first[1]}")
-    if unreadable:
-        print(f"{folder}: left out {len(unreadable)} of {len(files)} files that cannot be read, see data_report.json")
-
+    _check_share(unreadable, len(files), folder, config.data.get("unreadable", 1.0))  # absent in earlier workdirs
     notes = {"folder": str(folder), "files": len(files), "classes": classes, "unreadable": unreadable}
+    notes[LISTING] = _listing(kept, folder, classes)
     labels = _labels(kept, folder, classes)
     attributes = None if labels is None else functools.partial(one_hot, labels, classes)
     if not streamed:
@@ -76,6 +77,36 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         return batch if labels is None else {**batch, "label": labels[indices]}
 
     return Dataset(len(kept), shape, read, None, notes, attributes)
+
+
+def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit: float) -> None:
+    """Tells once what is left out; UserError where it is everything, or more than the share `limit`."""
+    if not unreadable:
+        return
+    name, reason = next(iter(unreadable.items()))
+    if len(unreadable) == files:
+        raise UserError(f"None of the {files} images in {folder} can be read; the first, {name}: {reason}")
+    if len(unreadable) > limit * files:
+        lines = [f"  {name}: {reason}" for name, reason in list(unreadable.items())[:NAMED]]
+        more = f"\n  and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
+        raise UserError(
+            f"{len(unreadable)} of the {files} images in {folder} cannot be read, a larger share than data.unreadable "
+            f"({limit:g}) allows:\n" + "\n".join(lines) + f"{more}\nMend or remove them, or allow more."
+        )
+    _tell(f"{folder}: left out {len(unreadable)} of {files} files that cannot be read, see data_report.json: {name}, "
+          f"{reason}{', ...' if len(unreadable) > 1 else ''}")  # fmt: skip
+
+
+@functools.cache
+def _tell(line: str) -> None:
+    """Once, also where two splits are slices of one folder."""
+    print(line, flush=True)
+
+
+def _listing(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> str:
+    """A sum of the names and sizes of the files, and of the names of the classes."""
+    lines = [*classes, *(f"{path.relative_to(folder)} {path.stat().st_size}\n" for path in files)]
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def walk(folder: Path) -> list[Path]:
