@@ -1,5 +1,6 @@
 """Reads weights from any file that they are published in, told apart by content: {name: array}, and where they were."""
 
+import collections
 import fnmatch
 import hashlib
 import io
@@ -38,7 +39,7 @@ def read_source(path: Path, inside: Sequence[str]) -> Source:
     data, where = path.read_bytes(), str(path)
     manifest = {"source": path.name, "source_sha256": sha256(data)}
     try:
-        members = _members(data)
+        members = _members(data, path)
         if members is not None:
             member = _choose(members, inside, path)
             data, where = _member(data, member), f"{path}: {member}"
@@ -82,17 +83,31 @@ def _choose(members: Sequence[str], inside: Sequence[str], path: Path) -> str:
     return chosen[0]
 
 
-def _members(data: bytes) -> list[str] | None:
-    """The files of weights in a zip or tar archive; None where `data` is no archive, or is a zip that torch wrote."""
+def _members(data: bytes, path: Path) -> list[str] | None:
+    """The files of weights in a zip or tar archive; None where `data` is no archive, or is a zip that torch wrote.
+
+    UserError where the archive holds anything that honest weights do not come with.
+    """
+    strange = []
     if data.startswith(b"PK"):
         names = zipfile.ZipFile(io.BytesIO(data)).namelist()
         if any(name.endswith("/data.pkl") for name in names):
             return None
     elif data.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            names = [member.name for member in archive.getmembers() if member.isfile()]
+            members = archive.getmembers()
+        names = [member.name for member in members if member.isfile()]
+        strange = [member.name for member in members if not (member.isfile() or member.isdir())]
     else:
         return None
+    strange += [name for name in names if name.startswith("/") or ".." in name.split("/")]
+    strange += [name for name, count in collections.Counter(names).items() if count > 1]
+    if strange:
+        raise UserError(
+            f"The archive {path} is refused, and nothing of it was unpacked: {strange[0]!r} is a link, a device, a "
+            "path that leads out of the archive, or a name that is there twice. Expected plain files, as its publisher "
+            "has them."
+        )
     return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in ARCHIVED)]
 
 
