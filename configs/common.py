@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.steps_per_call = 5  # train steps in one compiled call; the counts below are multiples of it
     config.image_size = 28  # height and width in pixels
     config.latents = 5  # dimensions of z
+    config.not_finite = "stop"  # at a step with a NaN or infinity, which never moves anything; or 'skip' and count it
     config.ema = 0.0  # decay of a moving average of the parameters, which is then what is judged; 0: none
 
     config.data = ConfigDict()

@@ -53,7 +53,7 @@ class Step:
         params, stats, self.frozen = filled((state.params, state.stats, jax.eval_shape(self.system.frozen)))
         params["autoencoder"]["logvar"] = np.float64(1.3)
         rested = jax.tree.map(lambda leaf: np.zeros(leaf.shape), state.opt_state)
-        self.state = state._replace(params=params, stats=stats, opt_state=rested)
+        self.state = state._replace(params=params, stats=stats, opt_state=rested, skipped=np.int32(0))
         self.step = jax.jit(make_train_step(self.system, optimizers))
 
     def at(self, step: int, params=None):

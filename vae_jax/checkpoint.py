@@ -29,6 +29,7 @@ from vae_jax.workdir import write_text
 
 UNFINISHED = ".unfinished"
 FAILED_SAVES = 3  # in a row: then a run gives up
+ADDED = ("skipped",)  # leaves that the checkpoints of earlier versions lack, where they were zero
 
 
 class NotSaved(UserError):
@@ -143,6 +144,7 @@ class Checkpoints:
     def _read(self, step: int, target: State) -> State:
         wanted = flatten(target)
         stored = self._checkpointer.metadata(self._path(step)).item_metadata
+        zero = {name: wanted.pop(name) for name in ADDED if name not in stored}
         have = {name: _described(stored[name]) for name in stored}
         want = {name: _described(leaf) for name, leaf in wanted.items()}
         if have != want:
@@ -153,7 +155,8 @@ class Checkpoints:
             ]
             more = f"\n  and {len(differing) - 10} more" if len(differing) > 10 else ""
             raise UserError(f"{self._path(step)} holds another model:\n" + "\n".join(lines) + more)
-        return unflatten(target, self._checkpointer.restore(self._path(step), wanted))
+        zero = {name: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding) for name, leaf in zero.items()}
+        return unflatten(target, self._checkpointer.restore(self._path(step), wanted) | zero)
 
     def _path(self, step: int, suffix: str = "") -> Path:
         return self.folder / f"{step}{suffix}"
@@ -203,18 +206,15 @@ def _check_finite(state: State, folder: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the tracebacks that Orbax's threads log of an error that is raised to us as well."""
+    _forget_given_up_writes()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
-    _forget_given_up_writes()
         yield
     finally:
         logging.set_verbosity(verbosity)
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 @functools.cache
 def _forget_given_up_writes() -> None:
     """From now on: where a save failed, tensorstore's threads tell of the other writes to nobody, and print that."""
@@ -222,3 +222,6 @@ def _forget_given_up_writes() -> None:
     sys.unraisablehook = lambda it: None if str(it.exc_value) == "Event loop is closed" else hook(it)
 
 
+def _sums(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vae_jax.errors import UserError, nearest
+from vae_jax.errors import UserError, look_up, nearest
 
 # What may differ when a run is resumed: nothing of the model, of its training or of its data.
 FREE_ON_RESUME = {
     "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
-    "metrics", "data.dir", "data.memory_limit", "data.unreadable",
+    "metrics", "not_finite", "data.dir", "data.memory_limit", "data.unreadable",
 }  # fmt: skip
 CROPS = ("square", "none", "pad")
+NOT_FINITE = {"stop": 1, "skip": 10}  # how many steps in a row that are not finite end the run
 
 
 def check_config(config: ConfigDict) -> None:
@@ -37,6 +38,7 @@ def check_config(config: ConfigDict) -> None:
     for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
         if config[key] % config.steps_per_call:
             raise UserError(f"{key} ({config[key]}) must be a multiple of steps_per_call ({config.steps_per_call}).")
+    look_up(NOT_FINITE, config.not_finite, "not_finite")
     if not 0 <= config.data.unreadable <= 1:
         raise UserError(f"data.unreadable is {config.data.unreadable}; a share lies in [0, 1].")
     if config.seed < 0:

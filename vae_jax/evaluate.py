@@ -153,7 +153,8 @@ def make_judge(
     def judge(state: State, frozen) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         per_image = evaluate(state, frozen)
         step, summary = int(state.step), summarise(per_image)
-        result = {"step": step, "state_digest": digest(state.params), "split": config.data.eval, **summary}
+        result = {"step": step, "skipped_steps": int(state.skipped), "state_digest": digest(state.params)}
+        result |= {"split": config.data.eval, **summary}
         pictures = draw(state, frozen)
         if jax.process_index() == 0:
             write_text(workdir / "eval" / "metrics.json", json.dumps(result, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What a run says of itself: one line, TensorBoard, and WORKDIR/scalars.jsonl."""
+"""What a run says of itself: one line, TensorBoard, and WORKDIR/scalars.jsonl; and when its numbers end it."""
 
 import contextlib
 import time
@@ -8,19 +8,22 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from vae_jax.config import NOT_FINITE
 from vae_jax.errors import UserError
 from vae_jax.host_tensorflow import hide_accelerators
 from vae_jax.workdir import append_line, read_lines
 
 IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
+COUNTS = ("finite", "skipped")  # scalars of which the mean says nothing
 
 
 class Progress:
     """Collects the scalars of train calls on the device and fetches them only when there is something to say."""
 
-    def __init__(self, workdir: Path, step: int, steps: int, batch_size: int, terms: list[str]):
-        self._workdir, self._steps, self._batch_size, self._terms = workdir, steps, batch_size, terms
+    def __init__(self, workdir: Path, step: int, config: ConfigDict, terms: list[str]):
+        self._workdir, self._config, self._terms = workdir, config, terms
         records = read_lines(workdir / "scalars.jsonl")
         evaluations = [r["step"] for r in records if r["step"] <= step and any(name.startswith("eval/") for name in r)]
         self.judged = max(evaluations, default=0)  # the newest step that was evaluated
@@ -29,6 +32,7 @@ class Progress:
         self._unsaid: list[dict[str, np.ndarray]] = []  # scalars and seconds since the last line
         self._seconds = 0.0
         self._since: float | None = None
+        self._in_a_row = 0  # newest steps that were not finite
         if jax.process_index() == 0:
             hide_accelerators()
             from clu import metric_writers  # imports TensorFlow: 3 seconds
@@ -49,7 +53,7 @@ class Progress:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
     def check(self) -> None:
-        """Waits for all calls; UserError with step and term if one of their scalars was not finite."""
+        """Waits for all calls; UserError with step and term if too many of their steps in a row were not finite."""
         if not self._pending:
             return
         first = self._pending[0][0]
@@ -57,14 +61,15 @@ class Progress:
         self._seconds += time.perf_counter() - self._since
         self._since, self._pending = None, []
         values = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        for i, finite in enumerate(values["finite"]):
+            self._in_a_row = 0 if finite else self._in_a_row + 1
+            if self._in_a_row == NOT_FINITE[self._config.not_finite]:
+                raise UserError(self._end(first + i + 1, _not_finite(values, i)))
         bad = np.flatnonzero(values["finite"] == 0)
-        if bad.size:
-            names = [name for name, value in values.items() if not np.isfinite(value[bad[0]])]
-            raise UserError(
-                f"Training stopped: at step {first + bad[0] + 1:,} {', '.join(names)} was not a finite number. "
-                f"No parameter was touched by it, and checkpoints saved before it in {self._workdir} are good.\n"
-                "The usual cure is a smaller learning rate or a bound on the term that went bad, in a new --workdir."
-            )
+        if bad.size and self._writer is not None:
+            step, names = first + bad[0] + 1, _not_finite(values, bad[0])
+            print(f"warning: skipped {bad.size} of {values['finite'].size} steps, first step {step:,}: "
+                  f"{names} was not a finite number", flush=True)  # fmt: skip
         self._unsaid.append(values)
 
     def log(self, step: int) -> None:
@@ -73,15 +78,13 @@ class Progress:
         if not self._unsaid or self._writer is None:
             return
         values = {name: np.concatenate([part[name] for part in self._unsaid]) for name in self._unsaid[0]}
-        rate = len(values["finite"]) * self._batch_size / self._seconds
+        finite, skipped = values["finite"] == 1, int(values["skipped"][-1])
+        rate = len(finite) * self._config.batch_size / self._seconds
         self._unsaid, self._seconds = [], 0.0
-        scalars = {name: float(value.mean()) for name, value in values.items() if name != "finite"}
-        minutes = (self._steps - step) * self._batch_size / rate / 60
-        left = f"{minutes:.0f} min left" if minutes >= 2 else f"{60 * minutes:.0f} s left"
-        terms = "  ".join(f"{name} {scalars[name]:.5g}" for name in self._terms)
-        done = f"step {step:>7,} of {self._steps:,} ({step / self._steps:4.0%})"
-        print(f"{done}  {rate:7,.0f} images/s  {left:>10}  {terms}", flush=True)
-        scalars["images_per_second"] = rate
+        means = {name: value[finite].mean() for name, value in values.items() if finite.any() and name not in COUNTS}
+        scalars = {name: float(mean) for name, mean in means.items()}
+        print(self._line(step, scalars, rate) + (f"  skipped {skipped:,}" if skipped else ""), flush=True)
+        scalars |= {"images_per_second": rate} | ({"skipped": skipped} if skipped else {})
         with self._going_on(f"The scalars of step {step:,}"):
             append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
             self._writer.write_scalars(step, scalars)
@@ -100,6 +103,23 @@ class Progress:
             self._writer.write_images(step, {name: picture[None] for name, picture in pictures.items()})
             self._writer.flush()
 
+    def _line(self, step: int, scalars: dict[str, float], rate: float) -> str:
+        steps = self._config.steps
+        minutes = (steps - step) * self._config.batch_size / rate / 60
+        left = f"{minutes:.0f} min left" if minutes >= 2 else f"{60 * minutes:.0f} s left"
+        terms = "  ".join(f"{name} {scalars.get(name, np.nan):.5g}" for name in self._terms)
+        return f"step {step:>7,} of {steps:,} ({step / steps:4.0%})  {rate:7,.0f} images/s  {left:>10}  {terms}"
+
+    def _end(self, step: int, names: str) -> str:
+        cure = "The usual cure is a smaller learning rate or a bound on the term that went bad, in a new --workdir."
+        if self._config.not_finite == "stop":
+            cure += " Or leave such steps out: --config.not_finite=skip."
+        many = f"the last of {self._in_a_row} steps in a row, " if self._in_a_row > 1 else ""
+        return (
+            f"Training stopped: {many}at step {step:,} {names} was not a finite number. "
+            f"No parameter was touched by it, and checkpoints saved before it in {self._workdir} are good.\n{cure}"
+        )
+
     @contextlib.contextmanager
     def _going_on(self, what: str) -> Iterator[None]:
         """A disk that is full costs lines and curves, not the run."""
@@ -107,3 +127,8 @@ class Progress:
             yield
         except self._refusals as error:
             print(f"warning: {what} could not be written: {str(error).splitlines()[0]}", flush=True)
+
+
+def _not_finite(values: dict[str, np.ndarray], i: int) -> str:
+    """The names of the scalars that are not finite at place i."""
+    return ", ".join(name for name, value in values.items() if not np.isfinite(value[i]))

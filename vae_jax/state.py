@@ -21,6 +21,7 @@ class State(NamedTuple):
     stats: Tree  # running statistics of normalisation layers
     ema: dict[str, Tree]  # moving average of params, or {} when the run keeps none
     gate: Tree  # what the balance rule remembers
+    skipped: jax.Array  # [] int32, how many of the steps were not finite and moved nothing
 
 
 def init_state(
@@ -42,6 +43,7 @@ def init_state(
         stats=stats,
         ema=jax.tree.map(jnp.copy, params) if ema else {},
         gate=system.init_gate(),
+        skipped=jnp.zeros((), jnp.int32),
     )
 
 

@@ -89,7 +89,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stop)
     step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
-    progress = Progress(workdir, step, config.steps, config.batch_size, terms)
+    progress = Progress(workdir, step, config, terms)
 
     def evaluate(state) -> dict[str, Any] | None:
         progress.check()

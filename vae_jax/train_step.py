@@ -27,11 +27,13 @@ def make_train_step(
     their height and width may change with it. Its key follows from the step, as everything random does.
 
     One `jax.vjp` of the terms; each player's row of `system.rules` is pulled back as the cotangent, and only that
-    player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term or a
-    gradient is not finite: the scalars then tell where, and the state stays good.
+    player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term, a
+    gradient, an update or the running statistics are not finite: the scalars then tell where, the state stays good, and
+    the step is counted in `state.skipped`.
 
     Scalars: every term, the sum of each player's row as `loss/<player>`, the norms `gradient_norm/<player>` and
-    `update_norm/<player>`, whether it was updated as `updated/<player>` (0 or 1), and `finite` (0 or 1).
+    `update_norm/<player>`, `statistics_norm` where there are any, whether a player was updated as `updated/<player>`
+    (0 or 1), whether the step was `finite` (0 or 1), and how many were not, `skipped`.
     """
 
     def train_step(state: State, frozen, batch, root_key: jax.Array):
@@ -61,6 +63,8 @@ def make_train_step(
             )
             scalars[f"update_norm/{player}"] = optax.tree.norm(updates[player])
 
+        if jax.tree.leaves(stats):
+            scalars["statistics_norm"] = optax.tree.norm(stats)
         finite = jnp.all(jnp.isfinite(jnp.stack(list(scalars.values()))))
         open_gates, gate = system.gate(scalars, state.gate)
         params, opt_state = {}, {}
@@ -69,7 +73,8 @@ def make_train_step(
             new = (optax.apply_updates(state.params[player], updates[player]), new_opt[player])
             params[player], opt_state[player] = _where(updated, new, (state.params[player], state.opt_state[player]))
             scalars[f"updated/{player}"] = updated.astype(jnp.float32)
-        scalars["finite"] = finite.astype(jnp.float32)
+        skipped = state.skipped + ~finite
+        scalars |= {"finite": finite.astype(jnp.float32), "skipped": skipped.astype(jnp.float32)}
 
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))  # forgets the initialisation soon
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params) if state.ema else {}
@@ -80,6 +85,7 @@ def make_train_step(
             stats=_where(finite, stats, state.stats),
             ema=_where(finite, ema, state.ema),
             gate=_where(finite, gate, state.gate),
+            skipped=skipped,
         ), scalars
 
     return train_step
