@@ -6,7 +6,8 @@ import re
 import pytest
 from conftest import ROOT
 
-from vae_jax import classify, compare_tables, inversion, latents_report, page
+from configs import common
+from vae_jax import checkpoint, classify, compare_tables, config, inversion, latents_report, page
 
 README = (ROOT / "README.md").read_text()
 
@@ -77,3 +78,9 @@ def test_pictures_are_small():
 def test_python_example():
     (example,) = blocks("python")
     compile(example, "README.md", "exec")
+
+
+def test_limits_are_those_of_the_code():
+    assert f"{checkpoint.FAILED_SAVES} failed saves in a row end the run" in README
+    assert f"goes on until {config.NOT_FINITE['skip']} in a row" in README
+    assert f"a share of {common.get_config().data.unreadable} of them (`data.unreadable`)" in README

@@ -1,19 +1,23 @@
 """Whole runs, in this process: train, stop, resume, finish, judge, use."""
 
 import json
-import os
-import signal
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from vae_jax import load_model
+from vae_jax.backbones import load_backbone
+from vae_jax.backbones.weights import save_weights
+from vae_jax.data import DATASETS
+from vae_jax.data.contract import in_memory, take
+from vae_jax.data.synthetic import synthetic
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
 from vae_jax.inference import load_workdir
 from vae_jax.train import train
-from vae_jax.workdir import read_lines
+from vae_jax.workdir import check_inputs, open_workdir, read_lines
 
 
 def config_of(smoke, name, **changes):
@@ -85,59 +89,6 @@ def test_the_same_command_again_changes_nothing(finished, smoke):
     assert read_lines(workdir / "runs.jsonl")[-1]["from_step"] == 4
 
 
-@pytest.mark.parametrize(
-    "name", ["dfc_mnist_best", "classifier_mnist", "exemplar_cnn", pytest.param("vae_celeba", marks=pytest.mark.slow)]
-)
-def test_stopped_and_resumed_is_bit_equal(name, smoke, tmp_path, monkeypatch, capsys):
-    """SIGINT in the middle of a run of six steps, after the second."""
-    changes = {"steps": 6, "checkpoint_every": 6, "eval_every": 6}
-    whole = train(config_of(smoke, name, **changes), str(tmp_path / "whole"))
-
-    from vae_jax import progress
-
-    add = progress.Progress.add
-
-    def interrupt(self, step, scalars):
-        add(self, step, scalars)
-        if step == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(progress.Progress, "add", interrupt)
-        assert train(config_of(smoke, name, **changes), str(tmp_path / "parts")) is None
-    assert "stopped at step 2 and saved; the same command goes on from there" in capsys.readouterr().out
-    resumed = train(config_of(smoke, name, **changes), str(tmp_path / "parts"))
-    assert "going on from step 2" in capsys.readouterr().out
-    assert resumed == whole
-    states = [load_workdir(tmp_path / part).state for part in ("whole", "parts")]
-    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_nan_stops_with_step_and_term(smoke, tmp_path, monkeypatch):
-    """The kl term turns bad at the fourth step; the checkpoint of the second stays as it was."""
-    import jax.numpy as jnp
-
-    from vae_jax.systems import SYSTEMS, vae
-
-    def going_bad(config, image_shape):
-        system = vae(config, image_shape)
-
-        def terms(params, stats, frozen, batch, key, step):
-            values, stats = system.terms(params, stats, frozen, batch, key, step)
-            return values | {"kl": jnp.where(step >= 3, jnp.nan, values["kl"])}, stats
-
-        return system._replace(terms=terms)
-
-    monkeypatch.setitem(SYSTEMS, "vae", going_bad)
-    config = config_of(smoke, "vae_mnist", steps=8, checkpoint_every=2, log_every=8, eval_every=8)
-    with pytest.raises(UserError, match=r"at step 4 kl, loss/vae.* was not a finite number"):
-        train(config, str(tmp_path / "run"))
-    state = load_workdir(tmp_path / "run").state
-    assert int(state.step) == 2
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-
-
 def test_another_model_in_the_workdir(finished, smoke):
     config = smoke("dfc_mnist")
     config.latents = 7
@@ -145,26 +96,63 @@ def test_another_model_in_the_workdir(finished, smoke):
         train(config.lock(), str(finished[0]))
 
 
-def test_other_inputs_in_the_workdir(finished, smoke, tmp_path):
-    """Weights or data that changed since: told, not trained on."""
-    import shutil
-
-    from vae_jax.backbones import load_backbone
-    from vae_jax.backbones.weights import save_weights
-
+def test_other_weights_in_the_workdir(finished, smoke, tmp_path):
+    """Weights that changed since: told, not trained on."""
     shutil.copytree(finished[0], tmp_path / "run")
     other = jax.tree.map(lambda leaf: 2 * leaf, load_backbone("mnist_classifier"))
     save_weights(tmp_path / "mnist_classifier.safetensors", other, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
-        with pytest.raises(UserError, match="(?s)had other inputs.*frozen weights"):
+        with pytest.raises(UserError, match="(?s)had other inputs.*frozen weights: .* in the workdir, .* now"):
             train(smoke("dfc_mnist").lock(), str(tmp_path / "run"))
+
+
+def one_pixel(dataset):
+    images = dataset.arrays["image"].copy()
+    images[1, 2, 3] ^= 1  # of an image that is none of the sixteen whose sum is taken in any case
+    return in_memory(images, dataset.arrays["label"])
+
+
+def one_label(dataset):
+    labels = dataset.arrays["label"].copy()
+    labels[1] ^= 1
+    return in_memory(dataset.arrays["image"], labels)
+
+
+@pytest.mark.parametrize("change, told", [
+    (one_pixel, r"  train.sha256 of all images: \w{64} in the workdir, \w{64} now"),
+    (one_label, r"  train.sha256 of all labels: \w{64} in the workdir, \w{64} now"),
+    (lambda dataset: take(dataset, 0, 500), "  train.images: 512 in the workdir, 500 now"),
+])  # fmt: skip
+def test_other_data_in_the_workdir(change, told, finished, smoke, monkeypatch):
+    monkeypatch.setitem(DATASETS, "synthetic", lambda config, split: (
+        change(synthetic(config, split)) if split == "train" else synthetic(config, split)
+    ))  # fmt: skip
+    with pytest.raises(UserError, match=f"(?s)had other inputs.*{told}"):
+        train(smoke("dfc_mnist").lock(), str(finished[0]))
+
+
+def test_data_in_memory_or_not_are_the_same_inputs(finished, smoke, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    inputs = tmp_path / "run" / "inputs.json"
+    before = json.loads(inputs.read_text())
+    for split in ("train", "eval"):
+        before[split] = {key: before[split][key] for key in ("images", "sha256")}
+    check_inputs(tmp_path / "run", before)  # now streamed
+    inputs.write_text(json.dumps(before))
+    assert train(smoke("dfc_mnist").lock(), str(tmp_path / "run")) == finished[1]  # noted by an earlier version
+
+
+def test_a_workdir_in_use(finished, smoke):
+    config = smoke("dfc_mnist").lock()
+    in_use = r"in use by a live run: process \d+ on .* since 20\d\d"
+    with open_workdir(finished[0], config), pytest.raises(UserError, match=in_use):
+        train(config, str(finished[0]))
+    train(config, str(finished[0]))
 
 
 def test_a_line_cut_short_and_lines_of_a_lost_future(finished, smoke, tmp_path):
     """What a killed run may leave in scalars.jsonl does not stop the next one, and is not drawn."""
-    import shutil
-
     shutil.copytree(finished[0], tmp_path / "run")
     lines = tmp_path / "run" / "scalars.jsonl"
     lines.write_text(lines.read_text() + '{"step": 50, "kl": 1.0}\n{"step": 4, "k')
@@ -179,8 +167,6 @@ def test_fewer_steps_than_done(finished, smoke, tmp_path):
 
 
 def test_longer_training_goes_on(finished, smoke, tmp_path):
-    import shutil
-
     shutil.copytree(finished[0], tmp_path / "longer")
     metrics = train(config_of(smoke, "dfc_mnist", steps=6), str(tmp_path / "longer"))
     assert metrics["step"] == 6
