@@ -179,6 +179,15 @@ def test_a_folder_of_somebody_else(smoke, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_start_that_was_cut_short(smoke, tmp_path):
+    """Killed, or on a disk that was full, before there was a config.json: the workdir is no stranger's."""
+    for name in ("lock", "config.json.tmp"):
+        (tmp_path / name).touch()
+    with open_workdir(tmp_path, smoke("vae_mnist").lock()):
+        assert (tmp_path / "config.json").is_file()
+    assert not (tmp_path / "config.json.tmp").exists()
+
+
 def test_load_model(finished):
     model = load_model(finished[0])
     images = np.random.default_rng(0).uniform(size=(3, 28, 28, 1)).astype(np.float32)

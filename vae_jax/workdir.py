@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from vae_jax.config import differences, flat, read_config, to_json
 from vae_jax.errors import UserError
 
+FIRST_FILES = {"lock", "config.json.tmp"}  # what a start may leave that was cut short
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -38,7 +39,7 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
                 + "\n".join(lines)
                 + "\nTake another --workdir, or the config it was trained with."
             )
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    elif path.exists() and (not path.is_dir() or {file.name for file in path.iterdir()} - FIRST_FILES):
         raise UserError(f"{path} is not empty and not the workdir of a run. Take another --workdir.")
     with contextlib.ExitStack() as held:
         try:
