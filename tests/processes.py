@@ -55,11 +55,11 @@ def wait_for(process: subprocess.Popen, words: str) -> str:
     raise AssertionError(f"{words!r} never came:\n{seen}")
 
 
-def rest_of(process: subprocess.Popen, code: int = 0, seconds: float = PATIENCE) -> str:
-    """Waits for the end of a process, which has this exit code; returns the rest of its output."""
+def rest_of(process: subprocess.Popen, *codes: int, seconds: float = PATIENCE) -> str:
+    """Waits for the end of a process, which has one of these exit codes, or 0; returns the rest of its output."""
     with process, within(seconds, process):
         output = process.stdout.read()
-    assert process.returncode == code, output
+    assert process.returncode in (codes or (0,)), output
     return output
 
 

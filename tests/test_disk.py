@@ -46,7 +46,7 @@ def whole(tmp_path_factory):
 
 def assert_gave_up(process, run) -> str:
     """It went on without what it could not write, said so once for each save, and its older steps are whole."""
-    output = rest_of(process, code=2)
+    output = rest_of(process, 2)
     saves = [line for line in output.splitlines() if "could not be written to" in line]
     assert len(saves) == FAILED_SAVES, output
     assert all(line.startswith("warning: The checkpoint of step") for line in saves[:-1])
