@@ -2,8 +2,6 @@
 
 import collections
 import contextlib
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -212,30 +210,3 @@ def test_the_host_reads_nothing_between_log_steps(smoke, tmp_path, monkeypatch):
     assert events[events.index("call") : first] == ["call", "call"] + 4 * waits
     after = events[second + 1 :]
     assert after[: after.index("check")] == ["call", "call", *waits, *waits, "read", *waits, *waits]
-
-
-# ---- memory ------------------------------------------------------------------------------------------------------
-
-
-def resident_bytes() -> int:
-    """What this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
-def test_memory_stays_as_it_is(smoke, tmp_path, monkeypatch):
-    """2,000 steps: from the 200th on the process grows by less than a small batch (6 kB) for every other step."""
-    resident, log = {}, progress.Progress.log
-
-    def watched_log(self, step):
-        log(self, step)
-        resident[step] = resident_bytes()
-
-    monkeypatch.setattr(progress.Progress, "log", watched_log)
-    config = smoke("vae_mnist")
-    config.update(steps=2_000, log_every=100, eval_every=2_000, checkpoint_every=2_000)
-    train(config.lock(), str(tmp_path / "run"))
-    assert len(resident) == 20
-    print({step: round(held / 1e6, 1) for step, held in resident.items()})
-    assert resident[2_000] - resident[200] < 6e6
