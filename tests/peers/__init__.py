@@ -1,0 +1,11 @@
+"""The same train steps in PyTorch and in Keras, used by nobody but the benchmark; `tests/test_peers.py` compares them.
+
+Plain code of either framework, as somebody writes it who knows how to make it fast there. Each program prints one line
+of JSON, from the repository's folder:
+
+    python -m tests.peers.torch_peer --system=dfc_mnist --batch_size=128 --calls=20 --layout=channels_last
+    python -m tests.peers.keras_peer --system=dfc_mnist --batch_size=128 --calls=20
+
+They need neither jax nor vae_jax, so that PyTorch may have an environment of its own (`requirements.txt`). How memory
+is allocated is left to the environment variables, which are the same for what they are compared with.
+"""
