@@ -25,7 +25,7 @@ TINY = (
 def start(
     workdir: Path, *arguments: str, program: Sequence[str] = ("-m", "vae_jax.main"), **options
 ) -> subprocess.Popen:
-    """A tiny run on one device; both outputs are one pipe."""
+    """A tiny run on the devices that it takes by itself; both outputs are one pipe."""
     command = [sys.executable, "-u", *program, f"--workdir={workdir}", *TINY, *arguments]
     environment = os.environ | {
         "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"

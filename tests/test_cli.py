@@ -1,6 +1,7 @@
 """The commands as a user meets them: bad input is one clear message before anything is compiled, exit code 2."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -161,3 +162,28 @@ def test_a_classifier_needs_labels():
     config = load("classifier_mnist")
     with pytest.raises(UserError, match="has no labels"):
         jax.eval_shape(make_experiment(config, (28, 28, 1), labelled=False).init)
+
+
+@pytest.mark.parametrize(
+    "cores, batch_sizes, given, devices",
+    [
+        (2, [16, 64], "", 2),
+        (4, [32], "--xla_dump_to=there", 4),
+        (1, [16], "", None),
+        (8, [64], "", None),  # each device would hold the data
+        (2, [16, 15], "", None),  # cannot be split
+        (4, [16], "", None),  # four images each
+        (2, [16], "--xla_force_host_platform_device_count=1", None),
+    ],
+)
+def test_a_few_cores_become_devices(monkeypatch, cores, batch_sizes, given, devices):
+    environment = {"XLA_FLAGS": given}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    cli.use_cores([load(batch_size=batch_size) for batch_size in batch_sizes])
+    if devices is None:
+        assert environment == {"XLA_FLAGS": given}
+    else:
+        *kept, count, eigen = environment["XLA_FLAGS"].split()
+        assert kept == given.split() and count == f"--xla_force_host_platform_device_count={devices}"
+        assert eigen == "--xla_cpu_multi_thread_eigen=false" and int(environment["PJRT_NPROC"]) >= 32

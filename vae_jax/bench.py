@@ -214,6 +214,7 @@ def main() -> None:
         if PEER.value:
             record = against_peer(config, PEER.value, PEER_PYTHON.value, ROUNDS.value, CALLS.value)
         else:
+            cli.use_cores([config])
             record = measure(config, DATA.value, PART.value, CALLS.value)
     print(json.dumps(rounded(record)))
 

@@ -15,10 +15,30 @@ from vae_jax.interrupt import end_without_threads
 _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
 
 
+MOST_CORES = 4  # that are made devices: each holds a copy of the data
+SMALLEST_SHARE = 8  # images of a batch that a core is given
+
+
 def initialise() -> None:
     """Before the first use of a device: jax up to 0.10.2 deadlocks with more virtual devices than cores."""
     if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
+
+
+def use_cores(configs: Sequence[ConfigDict]) -> None:
+    """Before the first use of a device: where jax runs on a few CPU cores, each becomes a device with its own share of
+    the batches, which is faster than one device of several threads.
+
+    Left as it is where XLA_FLAGS say how many there are, and where a batch cannot be split or gets too small.
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in configs)
+    if "host_platform_device_count" in given or not 1 < cores <= MOST_CORES or not splits:
+        return
+    flags_of_xla = (given, f"--xla_force_host_platform_device_count={cores}", "--xla_cpu_multi_thread_eigen=false")
+    os.environ["XLA_FLAGS"] = " ".join(filter(None, flags_of_xla))
+    initialise()
 
 
 def run(main: Callable) -> None:

@@ -132,7 +132,10 @@ def main() -> None:
         raise UserError("Say what to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
     check_metrics(METRICS_FLAG.value)  # before hours of training
     features = read_features(FRECHET.value) if FRECHET.value else None
-    workdirs = WORKDIRS.value or train_all(cli.load_configs(CONFIGS.value), WORKDIR.value)
+    if CONFIGS.value:
+        configs = cli.load_configs(CONFIGS.value)
+        cli.use_cores(configs)
+    workdirs = WORKDIRS.value or train_all(configs, WORKDIR.value)
     if len(workdirs) < 2:
         raise UserError("A comparison takes two or more runs, separated by commas.")
     compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)

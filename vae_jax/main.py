@@ -15,6 +15,7 @@ def main() -> None:
     if "config" not in flags.FLAGS:
         raise UserError("Say what to train: --config=configs/NAME.py, or configs/NAME.py:quick for a few minutes.")
     check_weights(flags.FLAGS.config)
+    cli.use_cores([flags.FLAGS.config])
     from vae_jax.train import train  # imports jax: only once the flags are known to be good
 
     train(flags.FLAGS.config, WORKDIR.value)
