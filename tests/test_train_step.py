@@ -113,18 +113,40 @@ def test_weights_are_schedules_of_the_step():
     assert float(twice.params["generator"]["w"]) != float(once.params["generator"]["w"])
 
 
-@pytest.mark.parametrize("unroll", [1, 3])
-def test_several_steps_in_one_call_are_single_steps(unroll):
+@pytest.mark.parametrize(("per_call", "unroll"), [(1, 1), (5, 1), (5, 5)])
+def test_steps_per_call_change_nothing(per_call, unroll):
+    """Five steps in one call or in five are five single steps; float32 rounds them differently."""
     system = two_players()
     step = make_train_step(system, SGD)
-    batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf // 2, leaf // 3]), BATCH)
-    state, scalars = make_train_call(step, unroll)(first_state(system, SGD), {}, batches, ROOT)
+    call, single_step = make_train_call(step, unroll), jax.jit(step)
+    batches = jax.tree.map(lambda leaf: jnp.stack([leaf // i for i in range(1, 6)]), BATCH)
+    state, columns = first_state(system, SGD), []
+    for i in range(0, 5, per_call):
+        part = jax.tree.map(lambda leaf, i=i: leaf[i : i + per_call], batches)
+        state, scalars = call(state, {}, part, ROOT)
+        columns.append(scalars)
     one = first_state(system, SGD)
-    for i in range(3):
-        one, single = jax.jit(step)(one, {}, jax.tree.map(lambda leaf, i=i: leaf[i], batches), ROOT)
-        np.testing.assert_allclose(scalars["rec"][i], single["rec"], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(state.params["generator"]["w"], one.params["generator"]["w"], rtol=1e-6)
-    assert int(state.step) == 3
+    for i in range(5):
+        one, single = single_step(one, {}, jax.tree.map(lambda leaf, i=i: leaf[i], batches), ROOT)
+        for name, value in single.items():
+            found = columns[i // per_call][name]
+            assert found.shape == (per_call,)
+            np.testing.assert_allclose(found[i % per_call], value, rtol=1e-5, atol=1e-7, err_msg=name)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(one), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_single_step_is_no_loop():
+    """XLA takes a loop of one step apart only after it has chosen the kernels of its convolutions."""
+    system = two_players()
+    step, state = make_train_step(system, SGD), first_state(system, SGD)
+
+    def loops(steps: int) -> int:
+        batches = jax.tree.map(lambda leaf: jnp.stack(steps * [leaf]), BATCH)
+        return make_train_call(step, 1).lower(state, {}, batches, ROOT).as_text().count("stablehlo.while")
+
+    assert loops(1) == jax.jit(step).lower(state, {}, BATCH, ROOT).as_text().count("stablehlo.while")
+    assert loops(2) == loops(1) + 1
 
 
 def test_the_state_is_donated_and_nothing_else():

@@ -95,11 +95,18 @@ def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
     The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes
-    out, see `steps_written_out`.
+    out, see `steps_written_out`. A single step is no loop: XLA would take a loop of one apart too late for the fast
+    kernels of its convolutions.
     """
 
     def train_call(state: State, frozen, batches, root_key: jax.Array):
-        return jax.lax.scan(lambda s, batch: train_step(s, frozen, batch, root_key), state, batches, unroll=unroll)
+        def step(state: State, batch):
+            return train_step(state, frozen, batch, root_key)
+
+        if len(jax.tree.leaves(batches)[0]) > 1:
+            return jax.lax.scan(step, state, batches, unroll=unroll)
+        state, scalars = step(state, jax.tree.map(lambda leaf: leaf[0], batches))
+        return state, jax.tree.map(lambda leaf: leaf[None], scalars)
 
     return jax.jit(train_call, donate_argnames=("state",))
 
