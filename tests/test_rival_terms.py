@@ -31,7 +31,7 @@ def test_a_config_can_name_it(name, smoke):
     shape = (config.image_size, config.image_size, 3)
     check_shapes(config, make_experiment(config, shape, labelled=False), {})
     image_terms = make_image_terms(config, own=("kl",))
-    values = jax.eval_shape(lambda x: image_terms.values({}, x, x), jnp.zeros((2, *shape)))
+    values = jax.eval_shape(lambda x: image_terms.values({}, {"image": x}, x), jnp.zeros((2, *shape)))
     assert values[name].shape == (2,)
 
 

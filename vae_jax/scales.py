@@ -54,7 +54,7 @@ def scales(config: ConfigDict, count: int = 200) -> list[Scale]:
 
     @jax.jit
     def distances(frozen, target: jax.Array, other: jax.Array) -> dict[str, jax.Array]:
-        return {"": l2(target, other)} | image_terms.values(frozen, target, other)
+        return {"": l2(target, other)} | image_terms.values(frozen, {"image": target}, other)
 
     def mean(others: list[np.ndarray]) -> dict[str, float]:
         measured = [

@@ -166,7 +166,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         z_key, dropout_key = jax.random.split(key)
         z, values, stats = source.draw(params["generator"], stats, frozen, images, z_key)
         made, stats = run(decoder, "decoder", params["generator"]["decoder"], stats, z, train=True)
-        values |= image_terms.values(frozen, images, made)
+        values |= image_terms.values(frozen, batch, made)
         if adversarial:
             real_key, fake_key = jax.random.split(dropout_key)
             real, stats = judge(params, stats, images, z, real_key)  # apart, so that no gradient of G goes through it
@@ -179,7 +179,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         mean, logvar = encode(params, stats, frozen, images)
         recon = decode(params, stats, mean)
         values = {"kl": kl(mean, logvar)} if source.prior else {}
-        return recon, values | image_terms.feature(frozen, images, recon)
+        return recon, values | image_terms.feature(frozen, batch, recon)
 
     system = System(
         _rules(config, image_terms.names),

@@ -1,6 +1,6 @@
 """The terms that compare a reconstruction with its image: any system that makes images takes them from its config."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.backbones import get_backbone, load_backbone
+from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature
-from vae_jax.losses.lpips import LPIPS, load_lpips
+from vae_jax.losses.lpips import LPIPS, distance, load_lpips
 from vae_jax.weight_files import LPIPS_NET, RANDOM
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -22,7 +23,7 @@ class ImageTerms(NamedTuple):
 
     names: the terms, in the config's order.
     frozen: () -> weights of the perceptual networks that they look through.
-    values: (frozen, target, recon) -> {term: [B]}.
+    values: (frozen, batch, recon) -> {term: [B]} of the images of a batch and their reconstructions.
     feature: the same for the feature term alone, and {} where there is none.
     """
 
@@ -30,6 +31,21 @@ class ImageTerms(NamedTuple):
     frozen: Callable[[], dict[str, Any]]
     values: Callable[..., dict[str, jax.Array]]
     feature: Callable[..., dict[str, jax.Array]]
+
+
+class Look(NamedTuple):
+    """A term that compares what a perceptual network sees of two images.
+
+    place: where its weights are in `frozen`. load: () -> these weights.
+    see: (weights, images) -> {tap: [B, h, w, c]}, of `taps`.
+    compare: (weights, target, recon) -> [B], of what is seen of both.
+    """
+
+    place: str
+    load: Callable[[], Any]
+    taps: tuple[str, ...]
+    see: Callable[..., dict[str, jax.Array]]
+    compare: Callable[..., jax.Array]
 
 
 def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collection[str] = ()) -> ImageTerms:
@@ -44,42 +60,71 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
             places = ", ".join((*own, "feature", *IMAGE_TERMS))
             raise UserError(f"The term {name!r} has no place in a {config.system}: it takes {places}.")
     dtype = look_up(DTYPES, config.backbone.dtype, "backbone.dtype")
-    feature_options = options.pop("feature", None)
-    if feature_options is not None:
-        taps = tuple(feature_options.pop("taps", ()))
-        if not taps:
-            raise UserError("terms.feature.taps is empty: name at least one tap of the backbone.")
-        backbone = get_backbone(config.backbone.name, taps, config.image_size)
-    if "lpips" in options:
-        net = options["lpips"].get("net", LPIPS_NET)
-        get_backbone(look_up(LPIPS, net, "terms.lpips.net").backbone, LPIPS[net].taps, config.image_size)
+    looks = {
+        name: call_with_options(LOOKS[name], f"The term {name}", config, dtype, **options.pop(name))
+        for name in tuple(options)
+        if name in LOOKS
+    }
 
     def frozen() -> dict[str, Any]:
-        trees = {}
-        if feature_options is not None:
-            trees["backbone"] = _cast(load_backbone(config.backbone.name, config.backbone.weights, taps), dtype)
-        if "lpips" in options:
-            lpips = load_lpips(net, RANDOM if config.backbone.weights == RANDOM else "")
-            trees["lpips"] = lpips | {"backbone": _cast(lpips["backbone"], dtype)}
-        return trees
+        return {look.place: look.load() for look in looks.values()}
 
-    def feature_value(frozen, target: jax.Array, recon: jax.Array) -> dict[str, jax.Array]:
-        if feature_options is None:
-            return {}
-        target_features, recon_features = (backbone.apply(frozen["backbone"], x, taps) for x in (target, recon))
-        return {"feature": feature(target_features, recon_features, **feature_options)}
+    def look_at(name: str, frozen, batch: Mapping[str, jax.Array], recon: jax.Array) -> jax.Array:
+        look, target = looks[name], batch["image"]
+        equal_shapes(name, target, recon)
+        weights = frozen[look.place]
+        return look.compare(weights, look.see(weights, target), look.see(weights, recon))
 
-    def values(frozen, target: jax.Array, recon: jax.Array) -> dict[str, jax.Array]:
-        weights = {"lpips": {"weights": frozen["lpips"]}} if "lpips" in options else {}
-        return feature_value(frozen, target, recon) | {
-            name: call_with_options(
-                IMAGE_TERMS[name], f"The term {name}", target, recon, **term, **weights.get(name, {})
-            )
+    def feature_value(frozen, batch: Mapping[str, jax.Array], recon: jax.Array) -> dict[str, jax.Array]:
+        return {"feature": look_at("feature", frozen, batch, recon)} if "feature" in looks else {}
+
+    def values(frozen, batch: Mapping[str, jax.Array], recon: jax.Array) -> dict[str, jax.Array]:
+        return {name: look_at(name, frozen, batch, recon) for name in looks} | {
+            name: call_with_options(IMAGE_TERMS[name], f"The term {name}", batch["image"], recon, **term)
             for name, term in options.items()
         }
 
     names = tuple(name for name in config.terms if name not in own)
     return ImageTerms(names, frozen, values, feature_value)
+
+
+def _feature(
+    config: ConfigDict,
+    dtype: jnp.dtype,
+    taps: Sequence[str] = (),
+    tap_weights: Sequence[float] | None = None,
+    reduction: str = "sum",
+) -> Look:
+    if not taps:
+        raise UserError("terms.feature.taps is empty: name at least one tap of the backbone.")
+    backbone = get_backbone(config.backbone.name, taps, config.image_size)
+    return Look(
+        "backbone",
+        lambda: _cast(load_backbone(config.backbone.name, config.backbone.weights, taps), dtype),
+        tuple(taps),
+        lambda weights, images: backbone.apply(weights, images, tuple(taps)),
+        lambda weights, target, recon: feature(target, recon, tap_weights=tap_weights, reduction=reduction),
+    )
+
+
+def _lpips(config: ConfigDict, dtype: jnp.dtype, net: str = LPIPS_NET) -> Look:
+    chosen = look_up(LPIPS, net, "terms.lpips.net")
+    backbone = get_backbone(chosen.backbone, chosen.taps, config.image_size)
+
+    def load() -> dict[str, Any]:
+        weights = load_lpips(net, RANDOM if config.backbone.weights == RANDOM else "")
+        return weights | {"backbone": _cast(weights["backbone"], dtype)}
+
+    return Look(
+        "lpips",
+        load,
+        chosen.taps,
+        lambda weights, images: backbone.apply(weights["backbone"], images, chosen.taps),
+        lambda weights, target, recon: distance(target, recon, weights["heads"]),
+    )
+
+
+LOOKS = {"feature": _feature, "lpips": _lpips}
 
 
 def loss_options(term: Mapping, rule_keys: Collection[str] = ()) -> dict[str, Any]:

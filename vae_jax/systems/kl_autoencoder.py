@@ -83,7 +83,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         recon, to_last_layer, stats = reconstruct(networks, stats, draw(key, mean, logvar))
 
         def compare(xhat):
-            values = {name: jnp.mean(value) for name, value in image_terms.values(frozen, images, xhat).items()}
+            values = {name: jnp.mean(value) for name, value in image_terms.values(frozen, batch, xhat).items()}
             return sum(weight_at(weights[name], step) * value for name, value in values.items()), values
 
         def judge(x, stats):
@@ -113,7 +113,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     def evaluate(params, stats, frozen, batch):
         mean, logvar = encode(params, stats, frozen, batch["image"])
         recon = decode(params, stats, mean)
-        return recon, {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch["image"], recon)
+        return recon, {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch, recon)
 
     rules = {
         "autoencoder": {"nll": 1.0, "kl": weights["kl"], "adversarial": weights["adversarial"]},

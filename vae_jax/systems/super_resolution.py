@@ -55,7 +55,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         mean, logvar, stats = posterior(encoder, networks["encoder"], stats, low, train=True)
         z = draw(key, *whole(mean, logvar, low))
         recon, stats = run(upscaler, "decoder", networks["decoder"], stats, z, train=True)
-        values = image_terms.values(frozen, target, recon)
+        values = image_terms.values(frozen, batch, recon)
         if "kl" in config.terms:
             values["kl"] = kl(mean, logvar)
         return {name: jnp.mean(value) for name, value in values.items()}, stats
@@ -64,7 +64,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         mean, logvar = encode(params, stats, frozen, observe(batch["image"]))
         recon = decode(params, stats, mean)
         random = mean[..., : config.latents], logvar[..., : config.latents]
-        return recon, {"kl": kl(*random)} | image_terms.feature(frozen, batch["image"], recon)
+        return recon, {"kl": kl(*random)} | image_terms.feature(frozen, batch, recon)
 
     baselines = {
         "nearest": lambda batch: nearest(observe(batch["image"]), factor),

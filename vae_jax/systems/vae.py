@@ -40,7 +40,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         images, networks = batch["image"], params["vae"]
         mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
         recon, stats = run(decoder, "decoder", networks["decoder"], stats, draw(key, mean, logvar), train=True)
-        values = image_terms.values(frozen, images, recon)
+        values = image_terms.values(frozen, batch, recon)
         values |= likelihoods.values(networks.get("likelihood"), images, recon)
         if "kl" in config.terms:
             values["kl"] = kl(mean, logvar)
@@ -50,7 +50,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         images, learnt = batch["image"], params["vae"].get("likelihood")
         mean, logvar = encode(params, stats, frozen, images)
         recon = decode(params, stats, mean)
-        values = {"kl": kl(mean, logvar)} | image_terms.feature(frozen, images, recon)
+        values = {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch, recon)
         values |= likelihoods.values(learnt, images, recon)
         if likelihoods.nll is not None:
             drawn = decode(params, stats, draw(jax.random.key(0), mean, logvar))

@@ -78,7 +78,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         seen = jnp.concatenate([images, decoded])  # [2n or 3n, H, W, C]: real, recon, sample
         layers, stats = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=True)
         real, fake = layers["logits"][:n], layers["logits"][n if "recon" in fakes else 2 * n :]
-        values = image_terms.values(frozen, images, decoded[:n])
+        values = image_terms.values(frozen, batch, decoded[:n])
         values |= {"kl": kl(mean, logvar), "similarity": compare(layers, n)}
         values |= {"gan_real": real_cost(real), "gan_fake": fake_cost(fake)}
         if not saturating:
@@ -93,7 +93,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         seen = jnp.concatenate([images, recon])
         layers, _ = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
         values = {"kl": kl(mean, logvar), "similarity": compare(layers, images.shape[0])}
-        return recon, values | image_terms.feature(frozen, images, recon)
+        return recon, values | image_terms.feature(frozen, batch, recon)
 
     rules = _rules(config, image_terms.names, saturating)
     gate = call_with_options(balance, "The gate", **config.gate)
