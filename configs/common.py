@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.image_size = 28  # height and width in pixels
     config.latents = 5  # dimensions of z
     config.not_finite = "stop"  # at a step with a NaN or infinity, which never moves anything; or 'skip' and count it
+    config.checkpointing = False  # save memory: the backward pass computes activations again, a network at a time
     config.ema = 0.0  # decay of a moving average of the parameters, which is then what is judged; 0: none
 
     config.data = ConfigDict()

@@ -126,7 +126,9 @@ def measure_step(config: ConfigDict, batches: TrainBatches, mesh: Mesh, calls: i
 
 def compile_call(config: ConfigDict, experiment: Experiment, arguments: tuple) -> tuple[Callable, float, float]:
     """The train call of a config, its GFLOP per image and the seconds that it took to compile."""
-    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
+    train_step = make_train_step(
+        experiment.system, experiment.optimizers, config.ema, experiment.augment, config.checkpointing
+    )
     unroll = steps_written_out(config.steps_per_call)
     began = time.perf_counter()
     call = make_train_call(train_step, unroll).lower(*arguments).compile()

@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, look_up, nearest
 
-# What may differ when a run is resumed: nothing of the model, of its training or of its data.
+# What may differ when a run is resumed: nothing of the model, of its training or of its data, but for rounding.
 FREE_ON_RESUME = {
     "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
-    "metrics", "not_finite", "data.dir", "data.memory_limit", "data.unreadable",
+    "metrics", "not_finite", "data.dir", "data.memory_limit", "data.unreadable", "checkpointing",
 }  # fmt: skip
 CROPS = ("square", "none", "pad")
 NOT_FINITE = {"stop": 1, "skip": 10}  # how many steps in a row that are not finite end the run

@@ -20,11 +20,15 @@ def make_train_step(
     optimizers: Mapping[str, optax.GradientTransformation],
     ema_decay: float = 0.0,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    in_turn: bool = False,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The pure step (state, frozen, batch, root_key) -> (state, scalars).
 
     `augment` (key, images) -> images, float32 [B, H, W, C] in [0, 1], changes the images before the system sees them;
     their height and width may change with it. Its key follows from the step, as everything random does.
+
+    With `in_turn` a pull-back begins when that of the player before it has ended: under checkpointing each computes
+    activations again, and those of all players would be held at once.
 
     One `jax.vjp` of the terms; each player's row of `system.rules` is pulled back as the cotangent, and only that
     player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term, a
@@ -52,6 +56,8 @@ def make_train_step(
         for player, rule in system.rules.items():
             weights = {term: weight_at(weight, state.step) for term, weight in rule.items()}
             cotangent = {term: jnp.full_like(terms[term], weights.get(term, 0.0)) for term in terms}
+            if in_turn:
+                cotangent, gradients = jax.lax.optimization_barrier((cotangent, gradients))
             gradients[player] = pull_back(cotangent)[0][player]
             scalars[f"loss/{player}"] = sum(weights[term] * terms[term] for term in rule)
             scalars[f"gradient_norm/{player}"] = optax.tree.norm(gradients[player])

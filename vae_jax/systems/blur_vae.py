@@ -35,14 +35,14 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     options, sigma, first_sigma = call_with_options(
         _wiener_options, "The term wiener", **loss_options(config.terms.wiener)
     )
-    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
-    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
+    encoder = make_network(ENCODERS, "encoder", config, config.latents)
+    decoder = make_network(DECODERS, "decoder", config, image_shape)
     fixed = config.kernel.name == FIXED
     if fixed:
         shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}
         constant = call_with_options(gaussian_kernel, "The fixed kernel", **shape_of_blur)
     else:
-        network = make_network(KERNELS, "kernel", config.kernel)
+        network = make_network(KERNELS, "kernel", config)
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], config.latents))
@@ -56,7 +56,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         """[B, k, k]; what a kernel says of the image does not come back to z."""
         if fixed:
             return jnp.broadcast_to(constant, (z.shape[0], *constant.shape))
-        return network.apply({"params": params["kernel"]}, jax.lax.stop_gradient(z))
+        return run(network, "kernel", params["kernel"], {}, jax.lax.stop_gradient(z), train=False)[0]
 
     def nll(params, target, recon, kernel):
         noise = sigma or jnp.exp(params["vae"]["log_sigma"])

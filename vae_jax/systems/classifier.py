@@ -15,13 +15,14 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     del image_shape
     if list(config.terms) != ["cross_entropy"]:
         raise UserError(f"A classifier has the one term cross_entropy, not {', '.join(config.terms)}.")
-    options = config.get("network", {"name": "mnist"})  # absent in earlier workdirs
-    network = make_network(CLASSIFIERS, "network", options, config.classes)
+    if "network" not in config:  # an earlier workdir
+        config = ConfigDict({**config, "network": {"name": "mnist"}})
+    network = make_network(CLASSIFIERS, "network", config, config.classes)
 
     def init(key, batch):
         if "label" not in batch:
             raise UserError(f"The data set {config.data.name} has no labels, which a classifier learns from.")
-        return {"classifier": network.init(key, batch["image"])["params"]}, {}
+        return {"classifier": network.init(key, batch["image"], False)["params"]}, {}
 
     def logits(params, stats, images, train, key=None):
         layers, stats = run(network, "classifier", params["classifier"], stats, images, train, key)

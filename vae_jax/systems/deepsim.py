@@ -70,7 +70,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     `config.pretrained` says what the encoder's own AlexNet starts from: a weights file, '' for the usual place, or
     'random'.
     """
-    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
+    encoder = make_network(ENCODERS, "encoder", config, config.latents)
     starts_from = config.get("pretrained", RANDOM)
     if starts_from != RANDOM and not isinstance(encoder, AlexNetEncoder):
         raise UserError(
@@ -97,7 +97,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return {"generator": {"encoder": {"alexnet": load_backbone("alexnet", starts_from, ("fc6",))}}}
 
     def untrained(images):
-        return jax.tree.leaves(encoder.init_with_output(jax.random.key(0), images)[0])[0]
+        return jax.tree.leaves(encoder.init_with_output(jax.random.key(0), images, False)[0])[0]
 
     if "kl" in config.terms:
         source = Source(dict, draw_from_posterior, encode_at_random, untrained, encoder, prior=True)
@@ -134,8 +134,8 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         raise UserError("The term adversarial has no options beside its weight, start and warmup.")
     image_terms = make_image_terms(config, OWN)
     code_shape = latent_shape(source.untrained, image_shape)
-    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
-    discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator) if adversarial else None
+    decoder = make_network(DECODERS, "decoder", config, image_shape)
+    discriminator = make_network(DISCRIMINATORS, "discriminator", config) if adversarial else None
 
     def init(key, batch):
         images, networks = batch["image"], {}

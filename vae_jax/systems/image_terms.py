@@ -66,6 +66,12 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
         if name in LOOKS
     }
 
+    checkpointing = config.get("checkpointing", False)  # absent in earlier workdirs
+    see_recon = {
+        name: jax.checkpoint(look.see, policy=comparisons) if checkpointing else look.see
+        for name, look in looks.items()
+    }
+
     def frozen() -> dict[str, Any]:
         return {look.place: look.load() for look in looks.values()}
 
@@ -73,7 +79,8 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
         look, target = looks[name], batch["image"]
         equal_shapes(name, target, recon)
         weights = frozen[look.place]
-        return look.compare(weights, look.see(weights, target), look.see(weights, recon))
+        seen = (look.see(weights, target), see_recon[name](weights, recon))
+        return look.compare(weights, *({tap: features[tap] for tap in look.taps} for features in seen))
 
     def feature_value(frozen, batch: Mapping[str, jax.Array], recon: jax.Array) -> dict[str, jax.Array]:
         return {"feature": look_at("feature", frozen, batch, recon)} if "feature" in looks else {}
@@ -122,6 +129,14 @@ def _lpips(config: ConfigDict, dtype: jnp.dtype, net: str = LPIPS_NET) -> Look:
         lambda weights, images: backbone.apply(weights["backbone"], images, chosen.taps),
         lambda weights, target, recon: distance(target, recon, weights["heads"]),
     )
+
+
+def comparisons(primitive, *_, **__) -> bool:
+    """What is held of a frozen network under checkpointing: where its ReLUs are open and its maxima lie, in bytes.
+
+    Its weights have no gradient, so that a chain of convolutions, ReLUs and maxima needs no more of its activations.
+    """
+    return primitive.name in ("gt", "eq")
 
 
 LOOKS = {"feature": _feature, "lpips": _lpips}

@@ -44,13 +44,13 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     weights = {name: term_weight(term) for name, term in config.terms.items()}
     adversarial = config.terms.adversarial
     enters = weight_schedule(1.0, adversarial.start, adversarial.warmup)
-    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
-    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
-    discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator)
+    encoder = make_network(ENCODERS, "encoder", config, config.latents)
+    decoder = make_network(DECODERS, "decoder", config, image_shape)
+    discriminator = make_network(DISCRIMINATORS, "discriminator", config)
     last = getattr(decoder, "last_layer", None)
     if last is None:
         raise UserError(f"The decoder {config.decoder.name} does not say which of its layers is the `last_layer`.")
-    code_shape = latent_shape(lambda x: encoder.init_with_output(jax.random.key(0), x)[0][0], image_shape)
+    code_shape = latent_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, False)[0][0], image_shape)
 
     def init(key, batch):
         images = batch["image"]

@@ -11,14 +11,21 @@ from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, call_with_options, look_up
 
+TRAIN = 2  # the place of `train` among the arguments of a network, (self, x, train)
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 
 
 def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module:
-    """The network that `config.name` names in one of the tables of `models`, with the other keys as its options."""
-    options = dict(config)
+    """The network that `config[what].name` names in one of the tables of `models`, with the other keys as its options.
+
+    With `config.checkpointing` a backward pass computes its activations again: all that is held of it until then is
+    what goes in and what comes out.
+    """
+    options = dict(config[what])
     name = options.pop("name")
     network = look_up(table, name, f"{what}.name")
+    if config.get("checkpointing", False):  # absent in earlier workdirs
+        network = nn.remat(network, static_argnums=TRAIN)
     return call_with_options(network, f"The network {name} ({what}.name)", *size, **options)
 
 
@@ -27,7 +34,7 @@ def init_networks(key: jax.Array, **networks: tuple) -> tuple[dict[str, Any], di
     keys = jax.random.split(key, len(networks))
     variables = {}
     for k, (name, (network, x, *more)) in zip(keys, networks.items(), strict=True):
-        variables[name] = network.init(k, x, **(more[0] if more else {}))
+        variables[name] = network.init(k, x, False, **(more[0] if more else {}))
     params = {name: tree.pop("params") for name, tree in variables.items()}
     return params, {name: tree for name, tree in variables.items() if tree}
 

@@ -27,8 +27,8 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     factor, sigma = config.factor, config.sigma
     _check_degradation(config)
     image_terms = make_image_terms(config, own=("kl",))
-    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
-    upscaler = make_network(UPSCALERS, "decoder", config.decoder, image_shape, factor)
+    encoder = make_network(ENCODERS, "encoder", config, config.latents)
+    upscaler = make_network(UPSCALERS, "decoder", config, image_shape, factor)
 
     def observe(images):
         return degrade(images, factor, sigma)
@@ -73,7 +73,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
 
     def untrained(images):
         low = observe(images)
-        return whole(*encoder.init_with_output(jax.random.key(0), low)[0], low)[0]
+        return whole(*encoder.init_with_output(jax.random.key(0), low, False)[0], low)[0]
 
     code_shape = latent_shape(untrained, image_shape)
     rule = {name: term_weight(term) for name, term in config.terms.items()}

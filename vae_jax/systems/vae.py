@@ -21,8 +21,8 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """The reconstruction terms that the config names, any of feature, the image terms and LEARNT_TERMS, and kl."""
     image_terms = make_image_terms(config, own=("kl", *LEARNT_TERMS))
     likelihoods = make_likelihoods(config)
-    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
-    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
+    encoder = make_network(ENCODERS, "encoder", config, config.latents)
+    decoder = make_network(DECODERS, "decoder", config, image_shape)
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], config.latents))

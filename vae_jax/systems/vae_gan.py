@@ -45,9 +45,9 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     similarity, gan = (loss_options(config.terms[name], RULE_KEYS) for name in ("similarity", "gan"))
     layer = call_with_options(_similarity_options, "The term similarity", **similarity)
     fakes, saturating = call_with_options(_gan_options, "The term gan", **gan)
-    encoder = make_network(ENCODERS, "encoder", config.encoder, config.latents)
-    decoder = make_network(DECODERS, "decoder", config.decoder, image_shape)
-    discriminator = make_network(DISCRIMINATORS, "discriminator", config.discriminator)
+    encoder = make_network(ENCODERS, "encoder", config, config.latents)
+    decoder = make_network(DECODERS, "decoder", config, image_shape)
+    discriminator = make_network(DISCRIMINATORS, "discriminator", config)
 
     def init(key, batch):
         images = batch["image"]
