@@ -32,13 +32,14 @@ def get_config() -> ConfigDict:
     config.data.crop = "square"  # 'square' (centred, largest), 'none', 'TOP,LEFT,HEIGHT,WIDTH', or 'pad' with black
     config.data.random_crop = 0  # train on random windows of image_size in images of so many pixels; 0: no windows
     config.data.augment = ""  # what training does to its images, a name in vae_jax.data.augment.AUGMENTATIONS
-    config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed
+    config.data.memory_limit = 4_000_000_000  # bytes of images; a split that is larger is streamed; of targets, too
     config.data.unreadable = 0.25  # share of a folder's image files that may be unreadable and are left out
 
     config.backbone = ConfigDict()
     config.backbone.name = ""  # frozen perceptual network, a name in vae_jax.backbones.BACKBONES; empty: none
     config.backbone.weights = ""  # its weights file; empty: looked for in the usual places; 'random': untrained
     config.backbone.dtype = "float32"  # or 'bfloat16': what perceptual networks compute in
+    config.backbone.cache_targets = False  # keep what they see of the training images on the devices, computed once
 
     config.terms = ConfigDict()  # loss terms by name, see term()
     config.optimizers = ConfigDict()  # by player, see rmsprop(), adam() and sgd()

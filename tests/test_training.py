@@ -55,6 +55,16 @@ def test_what_a_run_leaves(finished):
     assert list((workdir / "tensorboard").iterdir())
 
 
+def test_cached_targets_change_no_curve(finished, smoke, tmp_path):
+    config = config_of(smoke, "dfc_mnist", backbone={"cache_targets": True})
+    metrics = train(config, str(tmp_path / "cached"))
+    curves = [read_lines(workdir / "scalars.jsonl") for workdir in (finished[0], tmp_path / "cached")]
+    compared = ("kl", "feature", "loss/vae", "gradient_norm/vae", "update_norm/vae")
+    expected, found = ([[line[name] for name in compared] for line in curve if "kl" in line] for curve in curves)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert metrics["feature"] == pytest.approx(finished[1]["feature"], rel=1e-5)
+
+
 def test_the_report_is_self_contained(finished):
     page = (finished[0] / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 4

@@ -56,6 +56,7 @@ from vae_jax.experiment import Experiment, check_shapes, make_experiment
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated
 from vae_jax.state import State
+from vae_jax.targets import cache_targets, expect_targets
 from vae_jax.train_step import make_train_call, make_train_step, steps_written_out
 from vae_jax.weight_files import RANDOM, check_weights
 
@@ -87,18 +88,24 @@ def measure(config: ConfigDict, data: str, part: str, calls: int) -> dict[str, A
         taken = median(lambda i: batches(i * steps, steps), calls)
         record["input_images_per_second"] = steps * config.batch_size / taken
     if part != "input":
-        record |= measure_step(config, batches, mesh, calls, whole=part == "all")
+        record |= measure_step(config, dataset, batches, mesh, calls, whole=part == "all")
     return record | machine()
 
 
-def measure_step(config: ConfigDict, batches: TrainBatches, mesh: Mesh, calls: int, whole: bool) -> dict[str, Any]:
+def measure_step(
+    config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: Mesh, calls: int, whole: bool
+) -> dict[str, Any]:
     """What of the record is of train calls; `whole` with the loop over batches and with the parts of a step."""
     steps = config.steps_per_call
-    batch = batches(0, steps)
-    experiment = make_experiment(config, image_shape(config), "label" in batch)
+    experiment = make_experiment(config, image_shape(config), "label" in batches(0, steps))
     frozen = experiment.system.frozen()
+    if config.backbone.cache_targets:
+        experiment = expect_targets(config, experiment, frozen, dataset)
     check_shapes(config, experiment, frozen)
     frozen = jax.device_put(frozen, replicated(mesh))
+    if config.backbone.cache_targets:
+        batches.feed.hold(cache_targets(experiment, frozen, batches.feed, dataset.size, mesh, say))
+    batch = batches(0, steps)
     state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
     key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
     say("compiling the train step")

@@ -61,7 +61,7 @@ def _functions(experiment: Experiment, state: State, frozen: Any, mesh: Mesh) ->
     """What is timed, and with which arguments."""
     system, params, stats = experiment.system, state.params, state.stats
     over_devices, key = NamedSharding(mesh, PartitionSpec("data")), jax.device_put(jax.random.key(0), replicated(mesh))
-    batch = to_float(jax.device_put(_noise(experiment.seen), over_devices))
+    batch = to_float(jax.device_put(_noise(experiment.batch | experiment.seen), over_devices))
     resting = {player: optax.set_to_zero() for player in params}
     at_rest = state._replace(opt_state={player: resting[player].init(params[player]) for player in params})
     step = make_train_step(system, resting)
@@ -102,9 +102,9 @@ def _optimise(optimizers: dict[str, optax.GradientTransformation], params, opt_s
 
 
 def _noise(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-    """Random images; labels that are all 0."""
-    rng = np.random.default_rng(0)
-    return {k: rng.integers(0, 256 if k == "image" else 1, leaf.shape, leaf.dtype) for k, leaf in shapes.items()}
+    """Random images; labels and cached features that are all 0."""
+    images = np.random.default_rng(0).integers(0, 256, shapes["image"].shape, np.uint8)
+    return {k: np.zeros(leaf.shape, leaf.dtype) for k, leaf in shapes.items()} | {"image": images}
 
 
 def seconds(function: Callable, *arguments: Any) -> float:

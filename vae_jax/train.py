@@ -24,6 +24,7 @@ from vae_jax.report import write_report
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated
 from vae_jax.state import digest
+from vae_jax.targets import cache_targets, expect_targets
 from vae_jax.train_step import make_train_call, make_train_step, steps_written_out
 from vae_jax.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
 
@@ -59,6 +60,8 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     labelled = "label" in data.read(np.arange(1))
     experiment = make_experiment(config, eval_data.image_shape, labelled)
     frozen = experiment.system.frozen()
+    if config.backbone.cache_targets:
+        experiment = expect_targets(config, experiment, frozen, data)
     check_shapes(config, experiment, frozen)
     workdir = held.enter_context(open_workdir(workdir, config))
     inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
@@ -108,6 +111,8 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
 
     # ---- compile -------------------------------------------------------------------------------------------------
     if step < config.steps:
+        if config.backbone.cache_targets:
+            batches.feed.hold(cache_targets(experiment, frozen, batches.feed, data.size, mesh, say))
         say("compiling the train step")
         began = time.perf_counter()
         lowered = train_call.lower(state, frozen, batches(step, config.steps_per_call), step_key)

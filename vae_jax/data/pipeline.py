@@ -1,6 +1,7 @@
 """From a data set to batches on the devices. A batch is a pure function of (seed, step)."""
 
 import functools
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -66,6 +67,10 @@ class Feed:
             for key, array in rows.items()
         }
 
+    def hold(self, arrays: Mapping[str, jax.Array]) -> None:
+        """Makes arrays [N, ...] that lie on every device a part of the batches of a set in memory."""
+        self._arrays |= arrays
+
     def _place(self, array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, self._sharding, lambda index: array[index])
 
@@ -76,7 +81,7 @@ class TrainBatches:
     def __init__(self, dataset: Dataset, seed: int, batch_size: int, mesh: Mesh):
         if dataset.size < batch_size:
             raise UserError(f"The training set has {dataset.size} images, fewer than a batch of {batch_size}.")
-        self._feed = Feed(dataset, mesh)
+        self.feed = Feed(dataset, mesh)
         self._indices = functools.partial(batch_indices, seed, batch_size=batch_size, size=dataset.size)
         self._pool = ThreadPoolExecutor(1) if dataset.arrays is None else None
         self._ahead: dict[tuple[int, int], Future] = {}
@@ -90,4 +95,4 @@ class TrainBatches:
         return future.result()
 
     def _make(self, step: int, count: int) -> dict[str, jax.Array]:
-        return self._feed(np.stack([self._indices(step + i) for i in range(count)]))
+        return self.feed(np.stack([self._indices(step + i) for i in range(count)]))

@@ -192,6 +192,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         code_shape,
         source.prior,
         source.frozen,
+        targets=image_terms.targets,
     )
     if not adversarial:
         return system

@@ -25,12 +25,15 @@ class ImageTerms(NamedTuple):
     frozen: () -> weights of the perceptual networks that they look through.
     values: (frozen, batch, recon) -> {term: [B]} of the images of a batch and their reconstructions.
     feature: the same for the feature term alone, and {} where there is none.
+    targets: (frozen, images) -> {'TERM/TAP': [B, h, w, c]}, what the networks see of images, in the type that they
+      compute in; a batch that holds this beside its images is not looked at again. {} where no term has a network.
     """
 
     names: tuple[str, ...]
     frozen: Callable[[], dict[str, Any]]
     values: Callable[..., dict[str, jax.Array]]
     feature: Callable[..., dict[str, jax.Array]]
+    targets: Callable[..., dict[str, jax.Array]]
 
 
 class Look(NamedTuple):
@@ -78,9 +81,13 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
     def look_at(name: str, frozen, batch: Mapping[str, jax.Array], recon: jax.Array) -> jax.Array:
         look, target = looks[name], batch["image"]
         equal_shapes(name, target, recon)
-        weights = frozen[look.place]
-        seen = (look.see(weights, target), see_recon[name](weights, recon))
-        return look.compare(weights, *({tap: features[tap] for tap in look.taps} for features in seen))
+        weights, held = frozen[look.place], {tap: batch[key] for tap in look.taps if (key := f"{name}/{tap}") in batch}
+        seen = (held or look.see(weights, target), see_recon[name](weights, recon))
+        return look.compare(weights, *({tap: x[tap].astype(jnp.float32) for tap in look.taps} for x in seen))
+
+    def targets(frozen, images: jax.Array) -> dict[str, jax.Array]:
+        seen = {name: look.see(frozen[look.place], images) for name, look in looks.items()}
+        return {f"{name}/{tap}": x.astype(dtype) for name, features in seen.items() for tap, x in features.items()}
 
     def feature_value(frozen, batch: Mapping[str, jax.Array], recon: jax.Array) -> dict[str, jax.Array]:
         return {"feature": look_at("feature", frozen, batch, recon)} if "feature" in looks else {}
@@ -92,7 +99,7 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
         }
 
     names = tuple(name for name in config.terms if name not in own)
-    return ImageTerms(names, frozen, values, feature_value)
+    return ImageTerms(names, frozen, values, feature_value, targets)
 
 
 def _feature(

@@ -119,7 +119,8 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         "autoencoder": {"nll": 1.0, "kl": weights["kl"], "adversarial": weights["adversarial"]},
         "discriminator": {"discrimination": enters},
     }
-    return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape, gate=gate)
+    system = System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape, gate=gate)
+    return system._replace(targets=image_terms.targets)
 
 
 def gate(scalars, state):

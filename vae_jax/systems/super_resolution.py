@@ -79,7 +79,8 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     rule = {name: term_weight(term) for name, term in config.terms.items()}
     reach = encoder.reach + upscaler.reach if len(code_shape) == 3 else None
     system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape)
-    return system._replace(prior=reach is None, factor=factor, observe=observe, reach=reach, baselines=baselines)
+    system = system._replace(targets=image_terms.targets, observe=observe, baselines=baselines)
+    return system._replace(prior=reach is None, factor=factor, reach=reach)
 
 
 def _check_degradation(config: ConfigDict) -> None:

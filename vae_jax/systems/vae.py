@@ -59,4 +59,5 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
     rule = {name: term_weight(term) for name, term in config.terms.items()}
     latent_shape = (config.latents,)
-    return System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape, prior=True)
+    system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape, prior=True)
+    return system._replace(targets=image_terms.targets)

@@ -98,7 +98,8 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     rules = _rules(config, image_terms.names, saturating)
     gate = call_with_options(balance, "The gate", **config.gate)
     shape = (config.latents,)
-    return System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, shape, prior=True, gate=gate)
+    system = System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, shape, prior=True, gate=gate)
+    return system._replace(targets=image_terms.targets)
 
 
 def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> dict[str, dict[str, Weight]]:

@@ -1,0 +1,82 @@
+"""What perceptual networks see of the training images, computed once: `backbone.cache_targets`.
+
+The features of every image lie on every device beside the images, in the type that the networks compute in, and are
+part of each batch. A train step compares with them and runs the networks over its reconstructions alone.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vae_jax.data.contract import Dataset
+from vae_jax.data.pipeline import Feed
+from vae_jax.errors import UserError
+from vae_jax.experiment import Experiment
+from vae_jax.sharding import replicated
+from vae_jax.train_step import to_float
+
+KEY = "backbone.cache_targets"
+SAY_EVERY = 10.0  # seconds
+
+
+def expect_targets(config: ConfigDict, experiment: Experiment, frozen, dataset: Dataset) -> Experiment:
+    """The experiment with cached features as a part of its batch; UserError where there can be none."""
+    limit = config.data.memory_limit
+    if experiment.augment is not None:
+        raise UserError(
+            f"{KEY}: data.random_crop or data.augment makes other images in every step, and so other features. "
+            "Leave one of them out."
+        )
+    if dataset.arrays is None:
+        raise UserError(f"{KEY} needs training images that fit in memory (data.memory_limit is {limit:,} bytes).")
+    images = jax.eval_shape(to_float, experiment.batch)["image"]
+    targets = jax.eval_shape(experiment.system.targets, frozen, images)
+    if not targets:
+        raise UserError(f"{KEY}: none of the terms compares by a perceptual network, as feature and lpips do.")
+    needed = {name: dataset.size * np.prod(leaf.shape[1:]) * leaf.dtype.itemsize for name, leaf in targets.items()}
+    total = sum(needed.values())
+    if total > limit:
+        lines = [f"  {name} {targets[name].shape[1:]}: {size:,} bytes\n" for name, size in needed.items()]
+        raise UserError(
+            f"{KEY}: the features of {dataset.size:,} images need {total:,} bytes on every device, and "
+            f"data.memory_limit is {limit:,}:\n{''.join(lines)}"
+            "Leave them out, compare later taps, halve them by backbone.dtype=bfloat16, or raise the limit."
+        )
+    return experiment._replace(batch=experiment.batch | targets)
+
+
+def cache_targets(
+    experiment: Experiment, frozen, feed: Feed, size: int, mesh: Mesh, say: Callable[[str], None]
+) -> dict[str, jax.Array]:
+    """{name: features [size, ...]} of every image of the feed in its order, on every device.
+
+    Images come in batches as large as those of training; the last one overlaps the one before.
+    """
+    batch_size = experiment.batch["image"].shape[0]
+    expected = {name: leaf for name, leaf in experiment.batch.items() if name not in experiment.seen}
+
+    def empty():
+        return {name: jnp.zeros((size, *leaf.shape[1:]), leaf.dtype) for name, leaf in expected.items()}
+
+    @functools.partial(jax.jit, donate_argnames=("held",), out_shardings=replicated(mesh))
+    def look(held, frozen, batches, start):
+        images = to_float({"image": batches["image"][0]})["image"]
+        seen = experiment.system.targets(frozen, images)
+        return {name: jax.lax.dynamic_update_slice_in_dim(held[name], seen[name], start, 0) for name in expected}
+
+    held = jax.jit(empty, out_shardings=replicated(mesh))()
+    say(f"caching what is seen of the training images, {sum(leaf.nbytes for leaf in held.values()):,} bytes")
+    said = time.perf_counter()
+    for start in np.minimum(np.arange(0, size, batch_size), size - batch_size).astype(np.int32):
+        held = look(held, frozen, feed(start + np.arange(batch_size, dtype=np.int32)[None]), start)
+        jax.block_until_ready(held)
+        if time.perf_counter() - said > SAY_EVERY:
+            say(f"  {start + batch_size:,} of {size:,} images")
+            said = time.perf_counter()
+    return held
