@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
     config.eval_every = 5_000  # steps between evaluations, with grids of reconstructions and samples
     config.checkpoint_every = 5_000
     config.keep_checkpoints = 2
+    config.compilation_cache = ""  # folder of compiled programs; empty: where JAX_COMPILATION_CACHE_DIR says, or none
     config.eval_batch_size = 250
     config.metrics = ()  # names in vae_jax.metrics.METRICS, judged beside those that are always judged
     return config

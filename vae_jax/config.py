@@ -14,7 +14,7 @@ from vae_jax.errors import UserError, look_up, nearest
 FREE_ON_RESUME = {
     "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
     "metrics", "not_finite", "data.dir", "data.memory_limit", "data.unreadable", "checkpointing",
-    "backbone.cache_targets",
+    "backbone.cache_targets", "compilation_cache",
 }  # fmt: skip
 CROPS = ("square", "none", "pad")
 NOT_FINITE = {"stop": 1, "skip": 10}  # how many steps in a row that are not finite end the run

@@ -11,6 +11,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from vae_jax.checkpoint import Checkpoints
+from vae_jax.compilation import use_compilation_cache
 from vae_jax.config import check_config
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import fingerprint
@@ -41,6 +42,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
 
 def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> dict[str, Any] | None:
     check_config(config)
+    use_compilation_cache(config.compilation_cache)
     writer = jax.process_index() == 0
     stop.at_once = jax.process_count() == 1  # there is nothing to save yet
 
