@@ -36,15 +36,14 @@ def blur_vae() -> int:
 
 
 def vae_gan() -> int:
-    """One image is encoded, two latents are decoded, three images are judged; then a pull-back for each player:
+    """One image is encoded, two latents are decoded, three images are judged.
 
-    the encoder's from conv4 to its weights, the decoder's from the logits to its weights, the discriminator's.
+    From conv4 and from the logits back to the images, from the logits to the discriminator's weights as well. From
+    there to the decoder's weights, and once more through the decoder to the encoder's.
     """
     encoder, decoder, discriminator = p.larsen_encoder(), p.larsen_decoder(), p.larsen_discriminator()
-    forward = sum(encoder) + 2 * sum(decoder) + 3 * sum(discriminator)
-    of_encoder = 3 * sum(discriminator[:4]) + 2 * sum(decoder) + p.trained(encoder) - sum(encoder)
-    of_decoder = 3 * sum(discriminator) + 2 * (p.trained(decoder) - sum(decoder))
-    return forward + of_encoder + of_decoder + 3 * (p.trained(discriminator) - sum(discriminator))
+    judged = 3 * (3 * sum(discriminator) + sum(discriminator[:4]))
+    return judged + 2 * (sum(decoder) + p.trained(decoder)) + p.trained(encoder)
 
 
 def against_a_judge(discriminator: p.Network) -> int:

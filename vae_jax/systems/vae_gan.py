@@ -15,9 +15,10 @@ compare pixels and move encoder and decoder.
 
 All that is decoded in a step goes through the decoder as one batch, and that together with the real images through the
 discriminator as one batch: BatchNorm normalises them alike, as the running statistics will when the model is used.
+What the discriminator says of images is pulled back to them once, for all players who weigh it: see `pulled_back_once`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,17 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         features = look_up(layers, layer, "terms.similarity.layer")
         return l2(features[:n], features[n : 2 * n]) / 2
 
+    def judge(params, seen, stats):
+        """The terms of what the discriminator sees, [2n or 3n, H, W, C]: real, recon, sample; its two costs apart."""
+        n = len(seen) // (3 if "sample" in fakes else 2)
+        layers, stats = run(discriminator, "discriminator", params, stats, seen, train=True)
+        real, fake = layers["logits"][:n], layers["logits"][n if "recon" in fakes else 2 * n :]
+        costs = {"gan_real": jnp.mean(real_cost(real)), "gan_fake": jnp.mean(fake_cost(fake))}
+        values = {"similarity": jnp.mean(compare(layers, n)), "gan": costs["gan_real"] + costs["gan_fake"]}
+        if not saturating:
+            values["generator"] = jnp.mean(real_cost(fake))
+        return values, (costs, stats)
+
     def terms(params, stats, frozen, batch, key, step):
         images, n = batch["image"], batch["image"].shape[0]
         posterior_key, prior_key = jax.random.split(key)
@@ -75,16 +87,10 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         if "sample" in fakes:
             z = jnp.concatenate([z, jax.random.normal(prior_key, z.shape)])
         decoded, stats = run(decoder, "decoder", params["decoder"], stats, z, train=True)
-        seen = jnp.concatenate([images, decoded])  # [2n or 3n, H, W, C]: real, recon, sample
-        layers, stats = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=True)
-        real, fake = layers["logits"][:n], layers["logits"][n if "recon" in fakes else 2 * n :]
-        values = image_terms.values(frozen, batch, decoded[:n])
-        values |= {"kl": kl(mean, logvar), "similarity": compare(layers, n)}
-        values |= {"gan_real": real_cost(real), "gan_fake": fake_cost(fake)}
-        if not saturating:
-            values["generator"] = real_cost(fake)
-        values = {name: jnp.mean(value) for name, value in values.items()}
-        return values | {"gan": values["gan_real"] + values["gan_fake"]}, stats
+        seen = jnp.concatenate([images, decoded])
+        judged, (costs, stats) = pulled_back_once(judge, "gan")(params["discriminator"], seen, stats)
+        values = image_terms.values(frozen, batch, decoded[:n]) | {"kl": kl(mean, logvar)}
+        return {name: jnp.mean(value) for name, value in values.items()} | judged | costs, stats
 
     def evaluate(params, stats, frozen, batch):
         images = batch["image"]
@@ -100,6 +106,30 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     shape = (config.latents,)
     system = System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, shape, prior=True, gate=gate)
     return system._replace(targets=image_terms.targets)
+
+
+def pulled_back_once(judge: Callable, own_term: str) -> Callable:
+    """judge(params, images, stats) -> ({term: scalar}, aux), whose gradients are computed once, however many players
+    pull back other sums of its terms: these gradients are linear in the weights of the terms.
+
+    With respect to the images all terms have gradients, with respect to `params` only `own_term`; `aux` has none.
+    """
+
+    def forward(params, images, stats):
+        terms, pull_back, aux = jax.vjp(lambda *moved: judge(*moved, stats), params, images, has_aux=True)
+        unit = {name: {other: jnp.full_like(terms[other], other == name) for other in terms} for name in terms}
+        gradients = {name: pull_back(unit[name]) for name in terms}
+        of_params, of_images = gradients[own_term][0], {name: gradient[1] for name, gradient in gradients.items()}
+        return (terms, aux), (of_params, of_images)
+
+    def backward(gradients, cotangents):
+        (of_params, of_images), (weights, _) = gradients, cotangents
+        to_images = sum(weights[name] * gradient for name, gradient in of_images.items())
+        return jax.tree.map(lambda gradient: weights[own_term] * gradient, of_params), to_images, None
+
+    once = jax.custom_vjp(judge)
+    once.defvjp(forward, backward)
+    return once
 
 
 def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> dict[str, dict[str, Weight]]:
