@@ -28,7 +28,7 @@ from vae_jax.interrupt import Stopped
 from vae_jax.metrics import METRICS, default_metrics, load_metrics, measure
 from vae_jax.pictures import make_pictures, save_png
 from vae_jax.report import write_report
-from vae_jax.sharding import replicated
+from vae_jax.sharding import place, replicated
 from vae_jax.state import State, digest, eval_params
 from vae_jax.systems import System
 from vae_jax.train_step import to_float
@@ -58,7 +58,7 @@ def make_evaluate(
     The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
     `stop` is asked before each batch; where it says so, Stopped is raised.
     """
-    weights = jax.device_put(load_metrics(metrics, dataset), replicated(mesh))
+    weights = place(load_metrics(metrics, dataset), replicated(mesh))
     batch_size = -(-batch_size // mesh.size) * mesh.size
     indices, mask = padded_indices(dataset.size, batch_size)
     feed = Feed(dataset, mesh)

@@ -12,7 +12,7 @@ from PIL import Image
 from vae_jax.data.contract import Dataset
 from vae_jax.experiment import Experiment
 from vae_jax.rngs import root_key
-from vae_jax.sharding import replicated
+from vae_jax.sharding import place, replicated
 from vae_jax.state import State, eval_params
 from vae_jax.train_step import to_float
 from vae_jax.workdir import write_bytes
@@ -72,7 +72,7 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
         return rows, system.decode(params, stats, z)
 
     def pictures(state: State, frozen) -> dict[str, np.ndarray]:
-        inputs = jax.device_put(examples, replicated(mesh))
+        inputs = place(examples, replicated(mesh))
         rows, samples = jax.device_get(draw(eval_params(state), state.stats, frozen, inputs))
         drawn = {}
         if all(row is not None for row in rows):

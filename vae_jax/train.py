@@ -23,7 +23,7 @@ from vae_jax.interrupt import Stop, Stopped, interruptibly, stop_requested
 from vae_jax.progress import Progress
 from vae_jax.report import write_report
 from vae_jax.rngs import root_key
-from vae_jax.sharding import make_mesh, replicated
+from vae_jax.sharding import make_mesh, place, replicated
 from vae_jax.state import digest
 from vae_jax.targets import cache_targets, expect_targets
 from vae_jax.train_step import make_train_call, make_train_step, steps_written_out
@@ -68,7 +68,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     workdir = held.enter_context(open_workdir(workdir, config))
     inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
     check_inputs(workdir, inputs)
-    frozen = jax.device_put(frozen, replicated(mesh))
+    frozen = place(frozen, replicated(mesh))
     if writer and (data.notes or eval_data.notes):
         notes = {"train": dict(data.notes), "eval": dict(eval_data.notes)}
         write_text(workdir / "data_report.json", json.dumps(notes, indent=2) + "\n")

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
-from vae_jax.sharding import replicated, split_batches
+from vae_jax.sharding import place, replicated, split_batches
 
 
 @functools.lru_cache(maxsize=4)
@@ -46,7 +46,7 @@ class Feed:
         self._sharding = split_batches(mesh)
         self._arrays = None
         if dataset.arrays is not None:
-            self._arrays = jax.device_put(dict(dataset.arrays), replicated(mesh))
+            self._arrays = place(dict(dataset.arrays), replicated(mesh))
             self._gather = jax.jit(
                 lambda arrays, indices: jax.tree.map(lambda array: array[indices], arrays),
                 out_shardings=self._sharding,
