@@ -16,6 +16,7 @@ class UserError(Exception):
     """
 
 
+MISTAKE = 2  # the exit code
 OF_A_FLAG = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS)
 OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CURES = dict.fromkeys(OF_A_FLAG, "Name another folder or file.")
@@ -29,12 +30,12 @@ def mistakes_told() -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MISTAKE)
     except OSError as error:
         if error.errno not in CURES:
             raise
         print(f"error: {error.filename}: {error.strerror}. {CURES[error.errno]}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MISTAKE)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
