@@ -23,12 +23,13 @@ TINY = (
 
 
 def start(
-    workdir: Path, *arguments: str, program: Sequence[str] = ("-m", "vae_jax.main"), **options
+    workdir: Path, *arguments: str, program: Sequence[str] = ("-m", "vae_jax.main"), devices: int = 1, **options
 ) -> subprocess.Popen:
-    """A tiny run on the devices that it takes by itself; both outputs are one pipe."""
+    """A tiny run; both outputs are one pipe."""
     command = [sys.executable, "-u", *program, f"--workdir={workdir}", *TINY, *arguments]
     environment = os.environ | {
-        "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}" if devices > 1 else "",
+        "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }  # fmt: skip
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options

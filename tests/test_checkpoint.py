@@ -7,6 +7,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from vae_jax.checkpoint import FAILED_SAVES, Checkpoints, _sums
@@ -192,6 +193,20 @@ def test_checkpoints_of_earlier_versions(saved):
     restored = earlier.restore(target(state_at(0)))
     assert int(restored.skipped) == 0 and restored.skipped.sharding == restored.step.sharding
     assert digest(restored._replace(skipped=jnp.int32(3))) == digest(state_at(30))
+
+
+def test_checkpoints_of_devices_and_in_memory(tmp_path):
+    """Earlier versions wrote arrays that lay on devices; the first of many processes reads into its own memory."""
+    checkpoints, state = Checkpoints(tmp_path), state_at(7)
+    leaves = jax.device_put(flatten(state), replicated(make_mesh(4)))
+    leaves.pop("skipped")
+    ocp.Checkpointer(ocp.StandardCheckpointHandler()).save(checkpoints.folder / "7", leaves)
+    write_text(checkpoints.folder / "manifests" / "7.json", json.dumps(_sums(checkpoints.folder / "7")))
+    restored = checkpoints.restore(target(state))
+    assert digest(restored) == digest(state)
+    assert restored.params["vae"]["dense"]["kernel"].sharding == replicated(make_mesh(4))
+    in_memory = checkpoints.restore(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state))
+    assert digest(in_memory) == digest(state) and isinstance(in_memory.params["vae"]["dense"]["kernel"], np.ndarray)
 
 
 def test_another_model_is_refused_with_the_difference(saved):

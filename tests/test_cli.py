@@ -13,6 +13,8 @@ from vae_jax.config import check_config
 from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
 
+SMOKE = "--config=configs/dfc_mnist.py:smoke"
+
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
@@ -32,13 +34,20 @@ def assert_mistake(result: subprocess.CompletedProcess, *words: str) -> None:
         ([], ["--config=configs/NAME.py"]),
         (["--config=configs/dfc_mnst.py"], ["no config configs/dfc_mnst.py", "'configs/dfc_mnist.py'"]),
         (["--config=configs/dfc_mnist.py:quik"], ["Unknown variant 'quik'", "'quick'"]),
-        (["--config=configs/dfc_mnist.py:smoke", "--config.batchsize=3"], ["'batchsize'", "'batch_size'"]),
-        (["--config=configs/dfc_mnist.py:smoke", "--config.data.nam=x"], ["'data.nam'", "'data.name'"]),
-        (["--config=configs/dfc_mnist.py:smoke", "--config.steps=many"], ["--config.steps=many"]),
-        (["--config=configs/dfc_mnist.py:smoke", "--wrkdir=x"], ["'wrkdir'", "workdir"]),
-        (["--config=configs/dfc_mnist.py:smoke", "config.steps=40"], ["'config.steps=40' is no flag"]),
+        ([SMOKE, "--config.batchsize=3"], ["'batchsize'", "'batch_size'"]),
+        ([SMOKE, "--config.data.nam=x"], ["'data.nam'", "'data.name'"]),
+        ([SMOKE, "--config.steps=many"], ["--config.steps=many"]),
+        ([SMOKE, "--wrkdir=x"], ["'wrkdir'", "workdir"]),
+        ([SMOKE, "config.steps=40"], ["'config.steps=40' is no flag"]),
         (["--config=README.md"], ["no config README.md"]),
         (["--config.seed=3"], ["--config.seed needs --config="]),
+        ([SMOKE, "--coordinator=host:1"], ["--num_processes=N and --process_id=I go together"]),
+        ([SMOKE, "--num_processes=2", "--process_id=0"], ["go together"]),
+        ([SMOKE, "--coordinator=host", "--num_processes=2", "--process_id=0"], ["--coordinator=host has no port"]),
+        ([SMOKE, "--coordinator=host:1", "--num_processes=2", "--process_id=2"], ["process_id < num_processes"]),
+        ([SMOKE, "--distributed=auto", "--process_id=1"], ["--distributed=auto finds out"]),
+        ([SMOKE, "--distributed=auto"], ["jax cannot tell which processes belong", "Name them: --coordinator"]),
+        ([SMOKE, "--distributed=yes"], ["auto"]),
     ],
 )
 def test_mistakes_in_flags(arguments, words):

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 
 from vae_jax.errors import UserError
+from vae_jax.processes import first_does
 from vae_jax.state import State, flatten, unflatten
 from vae_jax.workdir import write_text
 
@@ -43,7 +43,10 @@ class Checkpoints:
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._failed = 0  # saves since the last that did not fail
-        self._checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
 
     def steps(self) -> list[int]:
         """The steps that have a folder or a manifest, oldest first."""
@@ -54,20 +57,14 @@ class Checkpoints:
         """Writes `state` and returns its step once it is complete; older ones beyond `keep` are removed after that.
 
         UserError where `state` holds a number that is not finite. NotSaved where the disk is full or refuses, and what
-        was there before is as it was.
+        was there before is as it was. Of many processes, of which each has the state, the first does it, and all wait
+        for it and raise what it raises.
         """
         step = int(state.step)
         _check_finite(state, self.folder)
-        if step in self.steps() and self._problem(step) is None:
-            return step
-        with _quiet():
-            try:
-                self._write(step, state)
-            except Exception as error:  # whatever the disk makes Orbax raise
-                self._remove_unfinished()
-                raise NotSaved(self._failure(step, error)) from None
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"checkpoint {step}")
+        failure = first_does(lambda: self._try_to_write(step, state))
+        if failure:
+            raise NotSaved(failure)
         return step
 
     def save_or_warn(self, state: State) -> None:
@@ -79,10 +76,13 @@ class Checkpoints:
             self._failed += 1
             if self._failed == FAILED_SAVES:
                 raise UserError(f"{error}\nThis was failed save {FAILED_SAVES} in a row: the run gives up.") from None
-            print(f"warning: {error} Going on; {FAILED_SAVES} failed saves in a row end the run.", flush=True)
+            if jax.process_index() == 0:
+                print(f"warning: {error} Going on; {FAILED_SAVES} failed saves in a row end the run.", flush=True)
 
     def restore(self, target: State) -> State | None:
         """The newest good checkpoint in the shapes and shardings of `target`; None where there never was one.
+
+        Leaves of `target` may be arrays of numpy: then those of the checkpoint are.
 
         UserError where there are some, and all are damaged.
         """
@@ -94,8 +94,7 @@ class Checkpoints:
             if not self._path(step).is_dir() and self._path(step, UNFINISHED).is_dir():
                 continue
             problems[step] = problem
-            if jax.process_index() == 0:
-                print(f"checkpoint {step} in {self.folder} is damaged: {problem}; trying the one before", flush=True)
+            print(f"checkpoint {step} in {self.folder} is damaged: {problem}; trying the one before", flush=True)
         if problems:
             raise UserError(
                 f"No checkpoint in {self.folder} is whole:\n"
@@ -104,19 +103,29 @@ class Checkpoints:
             )
         return None
 
+    def _try_to_write(self, step: int, state: State) -> str | None:
+        """Why it could not be written, or None."""
+        if step in self.steps() and self._problem(step) is None:
+            return None
+        with _quiet():
+            try:
+                self._write(step, state)
+            except Exception as error:  # whatever the disk makes Orbax raise
+                self._remove_unfinished()
+                return self._failure(step, error)
+        return None
+
     def _write(self, step: int, state: State) -> None:
-        if jax.process_index() == 0:
-            self._remove(step)  # what there is of it is damaged
-        self._checkpointer.save(self._path(step, UNFINISHED), flatten(state), force=True)
-        if jax.process_index() == 0:
-            sums = _sums(self._path(step, UNFINISHED))
-            write_text(self._manifest(step), json.dumps(sums, indent=1))
-            self._path(step, UNFINISHED).replace(self._path(step))
-            for old in [n for n in self.steps() if n < step][: 1 - self._keep or None]:
-                self._remove(old)
-            for lost in [n for n in self.steps() if n > step and self._problem(n)]:
-                self._remove(lost)
-            self._remove_unfinished()
+        self._remove(step)  # what there is of it is damaged
+        self._checkpointer.save(self._path(step, UNFINISHED), jax.device_get(flatten(state)), force=True)
+        sums = _sums(self._path(step, UNFINISHED))
+        write_text(self._manifest(step), json.dumps(sums, indent=1))
+        self._path(step, UNFINISHED).replace(self._path(step))
+        for old in [n for n in self.steps() if n < step][: 1 - self._keep or None]:
+            self._remove(old)
+        for lost in [n for n in self.steps() if n > step and self._problem(n)]:
+            self._remove(lost)
+        self._remove_unfinished()
 
     def _remove(self, step: int) -> None:
         self._manifest(step).unlink(missing_ok=True)
@@ -124,15 +133,14 @@ class Checkpoints:
 
     def _remove_unfinished(self) -> None:
         """Whatever saves that ended early have left."""
-        if jax.process_index() == 0:
-            for pattern in (f"*{UNFINISHED}*", "*.orbax-checkpoint-tmp*"):
-                for leftover in self.folder.glob(pattern):
-                    shutil.rmtree(leftover, ignore_errors=True)
-            for leftover in self._manifest(0).parent.glob("*.tmp"):
-                leftover.unlink(missing_ok=True)
-            for step in self._manifests():
-                if not self._path(step).is_dir():
-                    self._manifest(step).unlink()
+        for pattern in (f"*{UNFINISHED}*", "*.orbax-checkpoint-tmp*"):
+            for leftover in self.folder.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self._manifest(0).parent.glob("*.tmp"):
+            leftover.unlink(missing_ok=True)
+        for step in self._manifests():
+            if not self._path(step).is_dir():
+                self._manifest(step).unlink()
 
     def _failure(self, step: int, error: Exception) -> str:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore, which raises a ValueError
@@ -155,7 +163,8 @@ class Checkpoints:
             ]
             more = f"\n  and {len(differing) - 10} more" if len(differing) > 10 else ""
             raise UserError(f"{self._path(step)} holds another model:\n" + "\n".join(lines) + more)
-        zero = {name: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding) for name, leaf in zero.items()}
+        places = {name: getattr(leaf, "sharding", None) for name, leaf in zero.items()}
+        zero = {name: jax.device_put(np.zeros(leaf.shape, leaf.dtype), places[name]) for name, leaf in zero.items()}
         return unflatten(target, self._checkpointer.restore(self._path(step), wanted) | zero)
 
     def _path(self, step: int, suffix: str = "") -> Path:

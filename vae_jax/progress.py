@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from vae_jax.config import NOT_FINITE
 from vae_jax.errors import UserError
 from vae_jax.host_tensorflow import hide_accelerators
+from vae_jax.processes import first_does
 from vae_jax.workdir import append_line, read_lines
 
 IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
@@ -24,9 +25,7 @@ class Progress:
 
     def __init__(self, workdir: Path, step: int, config: ConfigDict, terms: list[str]):
         self._workdir, self._config, self._terms = workdir, config, terms
-        records = read_lines(workdir / "scalars.jsonl")
-        evaluations = [r["step"] for r in records if r["step"] <= step and any(name.startswith("eval/") for name in r)]
-        self.judged = max(evaluations, default=0)  # the newest step that was evaluated
+        self.judged = first_does(lambda: _newest_evaluation(workdir, step))  # its step
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._writer = None
         self._unsaid: list[dict[str, np.ndarray]] = []  # scalars and seconds since the last line
@@ -75,7 +74,9 @@ class Progress:
     def log(self, step: int) -> None:
         """Prints the line of `step` and writes the means of its scalars since the line before."""
         self.check()
-        if not self._unsaid or self._writer is None:
+        if self._writer is None:
+            self._unsaid = []
+        if not self._unsaid:
             return
         values = {name: np.concatenate([part[name] for part in self._unsaid]) for name in self._unsaid[0]}
         finite, skipped = values["finite"] == 1, int(values["skipped"][-1])
@@ -127,6 +128,11 @@ class Progress:
             yield
         except self._refusals as error:
             print(f"warning: {what} could not be written: {str(error).splitlines()[0]}", flush=True)
+
+
+def _newest_evaluation(workdir: Path, step: int) -> int:
+    records = [record for record in read_lines(workdir / "scalars.jsonl") if record["step"] <= step]
+    return max((r["step"] for r in records if any(name.startswith("eval/") for name in r)), default=0)
 
 
 def _not_finite(values: dict[str, np.ndarray], i: int) -> str:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.checkpoint import Checkpoints
 from vae_jax.compilation import use_compilation_cache
-from vae_jax.config import check_config
+from vae_jax.config import check_config, flat
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import fingerprint
 from vae_jax.data.pipeline import TrainBatches
@@ -20,6 +20,7 @@ from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
 from vae_jax.experiment import abstract_state, check_shapes, make_experiment
 from vae_jax.interrupt import Stop, Stopped, interruptibly, stop_requested
+from vae_jax.processes import agreed, check_alike, from_first
 from vae_jax.progress import Progress
 from vae_jax.report import write_report
 from vae_jax.rngs import root_key
@@ -44,10 +45,12 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     check_config(config)
     use_compilation_cache(config.compilation_cache)
     writer = jax.process_index() == 0
-    stop.at_once = jax.process_count() == 1  # there is nothing to save yet
+    check_alike(flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""})  # may be others on each host
+    stop.at_once = jax.process_count() == 1  # there is nothing to save yet; many processes would have to agree
 
     # ---- mesh ----------------------------------------------------------------------------------------------------
     mesh = make_mesh(config.batch_size)
+    stopping = agreed(stop, mesh)
 
     # ---- data ----------------------------------------------------------------------------------------------------
     data = load_dataset(config, config.data.train, augmented=True)
@@ -67,6 +70,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     check_shapes(config, experiment, frozen)
     workdir = held.enter_context(open_workdir(workdir, config))
     inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
+    check_alike(inputs)
     check_inputs(workdir, inputs)
     frozen = place(frozen, replicated(mesh))
     if writer and (data.notes or eval_data.notes):
@@ -75,7 +79,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
 
     # ---- state, restored where there is one ----------------------------------------------------------------------
     checkpoints = Checkpoints(workdir, config.keep_checkpoints)
-    state = checkpoints.restore(abstract_state(experiment, mesh))
+    state = from_first(checkpoints.restore, abstract_state(experiment, mesh))
     if state is None:
         state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
         say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
@@ -93,7 +97,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
         experiment.system, experiment.optimizers, config.ema, experiment.augment, config.checkpointing
     )
     train_call = make_train_call(train_step, steps_written_out(config.steps_per_call))
-    judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stop)
+    judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stopping)
     step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
     progress = Progress(workdir, step, config, terms)
@@ -124,7 +128,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     # ---- steps: evaluate what is due, call, log, save; an error in a scalar comes before anything is saved -----------
     stop.at_once = False
     with contextlib.suppress(Stopped):  # from an evaluation, which the same command makes again
-        while step < config.steps and not stop():
+        while step < config.steps and not stopping():
             if step % config.eval_every == 0 and step > progress.judged:
                 evaluate(state)
                 continue
@@ -141,7 +145,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     # ---- the end, or a stop --------------------------------------------------------------------------------------
     progress.check()
     checkpoints.save(state)
-    if step < config.steps or stop():
+    if step < config.steps or stopping():
         say(f"stopped at step {step:,} and saved; the same command goes on from there")
         return None
     metrics = evaluate(state)

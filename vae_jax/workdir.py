@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import differences, flat, read_config, to_json
 from vae_jax.errors import UserError
+from vae_jax.processes import first_does
 
 FIRST_FILES = {"lock", "config.json.tmp"}  # what a start may leave that was cut short
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -26,11 +27,16 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 @contextlib.contextmanager
 def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
-    """Makes or reopens the folder, for this run alone while the context lasts.
+    """Makes or reopens the folder, for this run alone while the context lasts; of many processes only the first does.
 
     UserError if it holds a run of another model, data set or training, is in use by a live run, or cannot be written.
     """
-    path = Path(workdir)
+    with contextlib.ExitStack() as held:
+        first_does(lambda: _open(Path(workdir), config, held))
+        yield Path(workdir)
+
+
+def _open(path: Path, config: ConfigDict, held: contextlib.ExitStack) -> None:
     if (path / "config.json").is_file():
         lines = differences(read_config(path), config)
         if lines:
@@ -41,15 +47,12 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
             )
     elif path.exists() and (not path.is_dir() or {file.name for file in path.iterdir()} - FIRST_FILES):
         raise UserError(f"{path} is not empty and not the workdir of a run. Take another --workdir.")
-    with contextlib.ExitStack() as held:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
-                held.callback(_lock(path / "lock").close)
-                write_text(path / "config.json", to_json(config))
-        except OSError as error:
-            raise UserError(f"The workdir {path} cannot be written: {error}.") from None
-        yield path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        held.callback(_lock(path / "lock").close)
+        write_text(path / "config.json", to_json(config))
+    except OSError as error:
+        raise UserError(f"The workdir {path} cannot be written: {error}.") from None
 
 
 def _lock(path: Path) -> TextIO:
@@ -74,8 +77,14 @@ def _lock(path: Path) -> TextIO:
 
 
 def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
-    """Notes in WORKDIR/inputs.json what the run learns from; UserError if a resumed run would have other inputs."""
-    path = workdir / "inputs.json"
+    """Notes in WORKDIR/inputs.json what the run learns from; UserError if a resumed run would have other inputs.
+
+    Of many processes only the first does it.
+    """
+    first_does(lambda: _check_inputs(workdir / "inputs.json", inputs))
+
+
+def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
     if path.is_file():
         before, now = flat(json.loads(path.read_text())), flat(inputs)
         lines = [
@@ -85,11 +94,11 @@ def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
         ]
         if lines:
             raise UserError(
-                f"The run in {workdir} had other inputs:\n"
+                f"The run in {path.parent} had other inputs:\n"
                 + "\n".join(lines)
                 + "\nGive it the same data and weights again, or take another --workdir."
             )
-    elif jax.process_index() == 0:
+    else:
         write_text(path, json.dumps(inputs, indent=2) + "\n")
 
 
