@@ -1,5 +1,7 @@
 """Two real processes as one run, on a CPU over gloo: the same numbers, and the same end whatever happens to one."""
 
+import os
+import re
 import resource
 import signal
 import socket
@@ -168,6 +170,26 @@ def test_a_process_of_which_nothing_is_heard(tmp_path):
     assert time.monotonic() - began < 40
     processes[1].kill()
     rest_of(processes[1], -signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_one_killed_the_other_ends_and_both_are_started_again(two, tmp_path):
+    """kill -9 to process 1, later to process 0: the other one ends by itself within a minute; the end is bit-equal."""
+    run, output = tmp_path / "run", ""
+    supervise = (str(ROOT / "launch" / "supervise.py"), "--processes=2", "--backoff=0.2", "--settle=60", "--")
+    process = start(run, *RUN, "--heartbeat=20", program=(*supervise, sys.executable, "-u", *MAIN))
+    for number, words in ((1, "step       5"), (0, "step      14")):
+        output += wait_for(process, words)
+        pids = re.findall(r"supervise: started (\d+), (\d+)", output)[-1]
+        os.kill(int(pids[number]), signal.SIGKILL)
+    output += rest_of(process)
+    assert output.count("ended with -9") == 2 and "is killed" not in output, output
+    seconds = [float(word) for word in re.findall(r"all had ended ([\d.]+) s after the first", output)]
+    assert len(seconds) == 2 and max(seconds) < 60
+    steps = [record["from_step"] for record in read_lines(run / "runs.jsonl")]
+    assert len(steps) == 3 and steps[0] == 0 and 3 <= steps[1] < steps[2]
+    assert_same_state(run, two)
+    assert curve(run) == curve(two) and judged(run) == judged(two)
 
 
 @pytest.mark.slow

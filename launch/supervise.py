@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Keeps the processes of one host running: starts them, and all of them again when one fails.
+
+    launch/supervise.py [--processes=N] [--restarts=10] [--backoff=5] [--settle=15] [--dry-run] -- COMMAND ...
+
+With --processes=N the command is started N times, each with --coordinator, --num_processes and --process_id of its own;
+without, once as it stands. When a process fails, the others are given `settle` seconds to end by themselves and are
+then killed; all start again after a pause, which doubles from `backoff` seconds to five minutes. After `restarts`
+failures in a row, between which nothing ran for an hour, the supervisor gives up.
+
+SIGINT, SIGTERM and SIGHUP are passed on, so that the run saves and ends, and nothing is started again.
+
+Exit codes: 0, the command ended well; 2, it was a mistake that no new start mends, as vae_jax tells them; 128 + number,
+a signal told it to stop; otherwise that of the process that failed last.
+
+Checked by tests/test_supervise.py, and by tests/test_processes.py with trainings on a CPU. Needs nothing but Python.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+MISTAKE = 2
+LONGEST_PAUSE = 300.0  # seconds; less than processes wait for each other, vae_jax.processes.CONNECT_SECONDS
+LASTING = 3600.0  # seconds of running after which earlier failures are forgotten
+SAME = 2.0  # seconds within which two signals are one: Ctrl-C reaches a script and what it started
+POLL = 0.1
+
+told: list[tuple[int, float]] = []  # signals and when they came
+
+
+def commands(command: list[str], processes: int) -> list[list[str]]:
+    """The command line of each process."""
+    if processes == 1:
+        return [command]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
+    return [[*command, where, f"--num_processes={processes}", f"--process_id={i}"] for i in range(processes)]
+
+
+def listen(number: int, frame: object) -> None:
+    """Notes a signal; `pass_on` hands it over."""
+    now = time.monotonic()
+    if not told or now - told[-1][1] > SAME:
+        told.append((number, now))
+
+
+def pass_on(running: list[subprocess.Popen], done: int) -> int:
+    """Hands the signals from the `done`-th on to the processes that still run; how many that makes."""
+    for number, _ in told[done:]:
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+    return len(told)
+
+
+def attempt(lines: list[list[str]], settle: float) -> list[int]:
+    """Runs one process per command line until all have ended; their exit codes, negative after a signal."""
+    running = [subprocess.Popen(line, start_new_session=True) for line in lines]  # Ctrl-C is for the supervisor
+    say(f"started {', '.join(str(process.pid) for process in running)}")
+    passed, failed = 0, None
+    while any(process.poll() is None for process in running):
+        passed = pass_on(running, passed)
+        codes = [process.poll() for process in running]
+        if failed is None and any(codes):
+            failed = time.monotonic()
+            say(f"process {next(i for i, code in enumerate(codes) if code)} ended with {next(filter(None, codes))}")
+        if failed is not None and time.monotonic() - failed > settle:
+            for i, process in enumerate(running):
+                if process.poll() is None:
+                    say(f"process {i} did not end by itself within {settle:g} s and is killed")
+                    process.kill()
+        time.sleep(POLL)
+    if failed is not None:
+        say(f"all had ended {time.monotonic() - failed:.1f} s after the first")
+    return [process.returncode for process in running]
+
+
+def supervise(command: list[str], processes: int, restarts: int, backoff: float, settle: float) -> int:
+    """Runs the command until it ends well, is told to stop, or has failed too often; the supervisor's exit code."""
+    failures, pause = 0, backoff
+    while True:
+        began = time.monotonic()
+        codes = attempt(commands(command, processes), settle)
+        if told:
+            return 128 + told[0][0]
+        if not any(codes):
+            return 0
+        if MISTAKE in codes:
+            return MISTAKE
+        if time.monotonic() - began > LASTING:
+            failures, pause = 0, backoff
+        failures += 1
+        if failures > restarts:
+            say(f"gives up after {failures} failures")
+            return max(codes) if max(codes) > 0 else 128 - min(codes)
+        say(f"starts again in {pause:g} s, {failures} of {restarts}")
+        until = time.monotonic() + pause
+        while time.monotonic() < until and not told:
+            time.sleep(POLL)
+        if told:
+            return 128 + told[0][0]
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def say(text: str) -> None:
+    """One line for the log."""
+    print(f"supervise: {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(usage=__doc__.strip().split("\n\n")[1].strip(), allow_abbrev=False)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--restarts", type=int, default=10)
+    parser.add_argument("--backoff", type=float, default=5.0)
+    parser.add_argument("--settle", type=float, default=15.0)
+    parser.add_argument("--dry-run", action="store_true", default=bool(os.environ.get("DRY_RUN")))
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    if options.dry_run:
+        for line in commands(options.command, options.processes):
+            print(shlex.join(line))
+        return 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, listen)
+    return supervise(options.command, options.processes, options.restarts, options.backoff, options.settle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
