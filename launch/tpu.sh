@@ -1,0 +1,59 @@
+# What tpu_vm.sh and tpu_pod.sh share; they source it after common.sh. WORKER says which machines of the TPU are meant.
+
+need TPU my-tpu
+need ZONE europe-west4-b
+need ACCELERATOR "$EXAMPLE"
+need RUNTIME v2-alpha-tpuv5-lite
+
+where=(--zone="$ZONE")
+[ -z "${PROJECT:-}" ] || where+=(--project="$PROJECT")
+uv='python3 -m uv'
+INSTALL=${INSTALL:-"python3 -m pip install --quiet --user uv && $uv venv --quiet --allow-existing --python 3.12 .venv \
+&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13'"}
+
+tpu() {
+  run gcloud compute tpus tpu-vm "$@"
+}
+
+create() {
+  tpu create "$TPU" "${where[@]}" --accelerator-type="$ACCELERATOR" --version="$RUNTIME" ${SPOT:+--spot}
+}
+
+there() { # makes the TPU unless it is there; spot ones that were preempted cannot be started again, only made anew
+  local state=
+  [ -n "${DRY_RUN:-}" ] || state=$(tpu describe "$TPU" "${where[@]}" --format='value(state)' 2> /dev/null) || true
+  case $state in
+    READY) ;;
+    '')
+      [ -z "${DRY_RUN:-}" ] || echo "# unless it is there:"
+      create
+      ;;
+    PREEMPTED | TERMINATED) tpu delete "$TPU" "${where[@]}" --quiet && create ;;
+    STOPPED) tpu start "$TPU" "${where[@]}" ;;
+    *)
+      echo "error: $TPU is $state; try again when that is over" >&2
+      exit 1
+      ;;
+  esac
+}
+
+on_tpu() { # on_tpu COMMAND: in the shell of every machine
+  tpu ssh "$TPU" "${where[@]}" --worker="$WORKER" --command="$1"
+}
+
+send() { # this folder as ~/vae_jax with its environment, but not beneath a run that is going on
+  local archive
+  archive=$(mktemp --suffix=.tar.gz)
+  run tar --exclude=./.git --exclude=./.venv --exclude=./.launch --exclude=./runs --exclude=./docs \
+    --exclude=__pycache__ -czf "$archive" .
+  tpu scp "$archive" "$TPU:vae_jax.tar.gz" "${where[@]}" --worker="$WORKER"
+  rm -f "$archive"
+  on_tpu "mkdir -p vae_jax/.launch && cd vae_jax && if flock --nonblock .launch/lock true; then tar -xzf \
+../vae_jax.tar.gz && $INSTALL; fi"
+}
+
+train() { # train ARGUMENT ...: starts the training, or attaches to it
+  local python=.venv/bin/python
+  on_tpu "cd vae_jax && ${BEFORE:+$BEFORE && }$(quoted bash launch/attach.sh .launch "$python" launch/supervise.py \
+    --restarts="${RESTARTS:-10}" -- "$python" -m vae_jax.main "$@")"
+}
