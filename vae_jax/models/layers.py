@@ -51,12 +51,35 @@ def _window_means(length: int, size: int) -> np.ndarray:
     return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+@jax.custom_vjp
 def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, padding `SAME`: [B, H, W, in] -> [B, 2H, 2W, out].
 
-    `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by `kernel`.
+    `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by `kernel`,
+    and its own gradients are those of that convolution: faster than the gradients of four phases. There is no
+    forward-mode derivative.
     """
-    return _by_phases(x, kernel, [max(size - 2, 0) // 2 for size in kernel.shape[:2]])
+    return _by_phases(x, kernel, _same_low(kernel))
+
+
+def _same_low(kernel: jax.Array) -> list[int]:
+    """The zeros that `SAME` adds before the first row and column of an image of even height and width."""
+    return [max(size - 2, 0) // 2 for size in kernel.shape[:2]]
+
+
+def _conv_transpose_2x_backward(
+    inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = inputs
+
+    def half(kernel):
+        return jax.lax.conv_general_dilated(gradient, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+
+    of_x, by_kernel = half(kernel), jax.linear_transpose(half, kernel)
+    return of_x, *by_kernel(x)
+
+
+conv_transpose_2x.defvjp(lambda x, kernel: (conv_transpose_2x(x, kernel), (x, kernel)), _conv_transpose_2x_backward)
 
 
 def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array:
