@@ -1,5 +1,6 @@
 """The commands as a user meets them: bad input is one clear message before anything is compiled, exit code 2."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -196,3 +197,19 @@ def test_a_few_cores_become_devices(monkeypatch, cores, batch_sizes, given, devi
         *kept, count, eigen = environment["XLA_FLAGS"].split()
         assert kept == given.split() and count == f"--xla_force_host_platform_device_count={devices}"
         assert eigen == "--xla_cpu_multi_thread_eigen=false" and int(environment["PJRT_NPROC"]) >= 32
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_freed_memory_is_kept():
+    """A block of 64 MiB that is filled, freed and filled again is new to the process the first time only."""
+    program = (
+        "import resource, numpy as np\n"
+        "from vae_jax.cli import keep_freed_memory\n"
+        "keep_freed_memory()\n"
+        "fill = lambda: np.empty(2**26, np.uint8).fill(1)\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "before = faults(); fill(); first = faults(); fill(); print(first - before, faults() - first)"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second = map(int, printed.stdout.split())
+    assert second < first / 10

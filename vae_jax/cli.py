@@ -1,7 +1,9 @@
 """What the commands share: flags, devices, and errors that speak to people."""
 
+import ctypes
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,15 +16,27 @@ from vae_jax.interrupt import end_without_threads
 
 _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
 
-
 MOST_CORES = 4  # that are made devices: each holds a copy of the data
 SMALLEST_SHARE = 8  # images of a batch that a core is given
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def initialise() -> None:
     """Before the first use of a device: jax up to 0.10.2 deadlocks with more virtual devices than cores."""
     if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
+
+
+def keep_freed_memory() -> None:
+    """The memory that one train step on CPU has freed serves the next one.
+
+    As it comes, glibc gives large blocks back to the system, which then fills page after page with zeros for the next
+    step. Under another C library nothing happens.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
 
 
 def use_cores(configs: Sequence[ConfigDict]) -> None:
@@ -51,6 +65,7 @@ def run(main: Callable) -> None:
         if len(argv) > 1:
             raise UserError(f"{argv[1]!r} is no flag: flags begin with --.")
         initialise()
+        keep_freed_memory()
         main()
 
     try:
