@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from configs import common
-from vae_jax import checkpoint, classify, compare_tables, config, inversion, latents_report, page
+from vae_jax import bench_peers, checkpoint, classify, compare_tables, config, inversion, latents_report, page
 
 README = (ROOT / "README.md").read_text()
 
@@ -58,6 +58,13 @@ def test_deepsims_tables_are_the_printed_ones(module, path):
     path = ROOT / "docs" / "results" / path
     table = page.markdown_table(*module._table(json.loads(path.with_suffix(".json").read_text()))).strip()
     assert table in path.with_suffix(".md").read_text() and table in README
+
+
+def test_the_ratios_are_the_printed_ones():
+    files = [name for line in blocks("sh") for name in re.findall(r"--table=(\S+)", line)]
+    names = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "results" / "speed").glob("*.json"))
+    assert files == [",".join(names)]
+    assert page.markdown_table(*bench_peers.table(bench_peers.read_records([ROOT / name for name in names]))) in README
 
 
 def test_the_predictions_are_the_printed_ones():

@@ -214,6 +214,10 @@ def test_mistakes_in_the_config():
     with pytest.raises(UserError, match="The term gan has no option 'saturate'. Did you mean 'saturating'"):
         make_system(config, SHAPE)
     config = small_config()
+    del config.terms.similarity.layer
+    with pytest.raises(UserError, match="The term similarity needs the option 'layer'"):
+        make_system(config, SHAPE)
+    config = small_config()
     del config.terms.similarity
     with pytest.raises(UserError, match="A vae_gan needs the term similarity"):
         make_system(config, SHAPE)

@@ -44,7 +44,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import cli
 from vae_jax.bench_machine import machine, matmul_peak, matmul_size, peak_memory
-from vae_jax.bench_peers import PEERS, against_peer
+from vae_jax.bench_peers import PEERS, against_peer, read_records, table
 from vae_jax.bench_split import seconds, split
 from vae_jax.config import check_config, image_shape
 from vae_jax.data import load_dataset
@@ -53,6 +53,7 @@ from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, check_shapes, make_experiment
+from vae_jax.page import markdown_table
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated
 from vae_jax.state import State
@@ -216,6 +217,9 @@ def say(text: str) -> None:
 
 def main() -> None:
     """The command line."""
+    if TABLE.value:
+        print(markdown_table(*table(read_records(TABLE.value))), end="")
+        return
     if "config" not in flags.FLAGS:
         raise UserError("Say what to measure: --config=configs/NAME.py.")
     config = flags.FLAGS.config
@@ -234,5 +238,6 @@ if __name__ == "__main__":
     CALLS = flags.DEFINE_integer("calls", 20, "Calls of which each time is the median.", lower_bound=20)
     PEER = flags.DEFINE_enum("peer", None, list(PEERS), "Compare with this framework.")
     ROUNDS = flags.DEFINE_integer("rounds", 3, "How often either is measured, in turn.", lower_bound=1)
+    TABLE = flags.DEFINE_list("table", [], "Files of such comparisons to make a table of, in place of measuring.")
     PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "The Python that has the other framework.")
     cli.run(main)

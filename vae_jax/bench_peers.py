@@ -5,6 +5,10 @@
 runs ours (`--part=step`) and every layout of the peer's (tests/peers) one after the other, each in a process of its
 own, as many times as there are rounds. A ratio above 1 is in our favour; of two layouts the faster one of a round
 counts. The peers' networks have fixed sizes, which are those of the configs in `TRAININGS`; the batch size is free.
+
+    python -m vae_jax.bench --table=FILE,FILE
+
+makes a table of the lines that were printed so into these files.
 """
 
 import json
@@ -71,6 +75,38 @@ def compare(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dic
         "ratio_minimum": min(ratios),
         "ratio_maximum": max(ratios),
     }
+
+
+def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The records in these files; UserError where one holds none."""
+    records = []
+    for name in names:
+        try:
+            record = json.loads(Path(name).read_text())
+            problem = "" if "ratio_median" in record else "it is no comparison"
+        except (OSError, ValueError, TypeError) as error:
+            problem = str(error)
+        if problem:
+            raise UserError(f"--table cannot read {name}: {problem}. Expected the line that --peer prints.")
+        records.append(record)
+    return records
+
+
+def table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of comparisons: medians of the rounds, with the smallest and the largest in brackets."""
+    header = ["training", "batch", "peer", "Python, jax", "ours / peer", "rounds"]
+    rows = [
+        [
+            record["config"],
+            str(record["batch_size"]),
+            f"{record['peer']} {record['peer_version'].partition('+')[0]}",
+            f"{record['versions']['python']}, {record['versions']['jax']}",
+            f"{record['ratio_median']:.2f} ({record['ratio_minimum']:.2f} - {record['ratio_maximum']:.2f})",
+            str(record["rounds"]),
+        ]
+        for record in records
+    ]
+    return header, rows
 
 
 def peer_system(config: ConfigDict) -> str:

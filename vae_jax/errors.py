@@ -59,10 +59,15 @@ FLAX_OWN = ("parent", "name")  # parameters of every Flax module, which are no o
 
 
 def call_with_options(function: Callable, what: str, *args: Any, **options: Any) -> Any:
-    """`function(*args, **options)`, or a UserError that names the options it does not have; `what` says whose."""
-    known = [name for name in list(inspect.signature(function).parameters)[len(args) :] if name not in FLAX_OWN]
+    """`function(*args, **options)`, or a UserError that names the options it does not have, or the one that it needs;
+    `what` says whose."""
+    parameters = list(inspect.signature(function).parameters.values())[len(args) :]
+    known = [parameter.name for parameter in parameters if parameter.name not in FLAX_OWN]
     for option in options:
         if option not in known:
             hint = nearest(option, known) if known else "It has none."
             raise UserError(f"{what} has no option {option!r}. {hint}")
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise UserError(f"{what} needs the option {parameter.name!r}.")
     return function(*args, **options)
