@@ -48,7 +48,7 @@ def restored():
 
 
 @pytest.mark.parametrize(
-    ("what", "count"), [(ONE_FUNCTION, 2), pytest.param(WHOLE_RUN, 20, marks=pytest.mark.slow)], ids=["function", "run"]
+    ("what", "count"), [(ONE_FUNCTION, 2), pytest.param(WHOLE_RUN, 8, marks=pytest.mark.slow)], ids=["function", "run"]
 )
 def test_a_second_process_compiles_nothing(what, count, tmp_path):
     programs = tmp_path / "programs"

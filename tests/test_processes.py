@@ -55,12 +55,13 @@ def judged(workdir) -> list[dict[str, float]]:
 
 
 def assert_same_curve(found, expected) -> None:
-    """To 1e-5, of 1 nat where there is less."""
+    """Losses to 1e-5, of 1 nat where there is less; norms of gradients and updates to 1e-4."""
     assert abs(expected[1]["bce"] - expected[STEPS]["bce"]) > 0.1
     assert list(found) == list(range(1, STEPS + 1))  # each line once
     for step, scalars in found.items():
         for name, value in scalars.items():
-            np.testing.assert_allclose(value, expected[step][name], 1e-5, 1e-5, err_msg=f"{name} at step {step}")
+            rtol = 1e-4 if "norm" in name else 1e-5
+            np.testing.assert_allclose(value, expected[step][name], rtol, 1e-5, err_msg=f"{name} at step {step}")
 
 
 # ---- what one process can show -------------------------------------------------------------------------------------
