@@ -77,9 +77,11 @@ def attempt(lines: list[list[str]], settle: float) -> list[int]:
                     say(f"process {i} did not end by itself within {settle:g} s and is killed")
                     process.kill()
         time.sleep(POLL)
-    if failed is not None:
-        say(f"all had ended {time.monotonic() - failed:.1f} s after the first")
-    return [process.returncode for process in running]
+    codes, ended = [process.returncode for process in running], time.monotonic()
+    if any(codes):  # which may all have come since they were last looked at
+        seconds = ended - (failed or ended)
+        say(f"all had ended {seconds:.1f} s after the first, with {', '.join(map(str, codes))}")
+    return codes
 
 
 def supervise(command: list[str], processes: int, restarts: int, backoff: float, settle: float) -> int:
