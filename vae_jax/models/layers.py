@@ -59,12 +59,7 @@ def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     and its own gradients are those of that convolution: faster than the gradients of four phases. There is no
     forward-mode derivative.
     """
-    return _by_phases(x, kernel, _same_low(kernel))
-
-
-def _same_low(kernel: jax.Array) -> list[int]:
-    """The zeros that `SAME` adds before the first row and column of an image of even height and width."""
-    return [max(size - 2, 0) // 2 for size in kernel.shape[:2]]
+    return _by_phases(x, kernel, [max(size - 2, 0) // 2 for size in kernel.shape[:2]])
 
 
 def _conv_transpose_2x_backward(
