@@ -6,6 +6,6 @@ of JSON, from the repository's folder:
     python -m tests.peers.torch_peer --system=dfc_mnist --batch_size=128 --calls=20 --layout=channels_last
     python -m tests.peers.keras_peer --system=dfc_mnist --batch_size=128 --calls=20
 
-They need neither jax nor vae_jax, so that PyTorch may have an environment of its own (`requirements.txt`). They allocate
-memory as their frameworks do, where vae_jax's commands keep what a step has freed (`vae_jax.cli.keep_freed_memory`).
+They need neither jax nor vae_jax, so that PyTorch may have an environment of its own (`requirements.txt`). Memory is
+allocated as their frameworks do; vae_jax's commands keep what a step has freed (`vae_jax.cli.keep_freed_memory`).
 """
