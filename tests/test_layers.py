@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax.models import layers
 from vae_jax.models.layers import (
+    Conv,
     adaptive_average_pool,
     conv_half,
     conv_transpose_2x,
@@ -49,6 +51,45 @@ def test_adaptive_average_pool_by_hand():
     x = np.arange(7, dtype=np.float32).reshape(1, 7, 1, 1) + 10 * np.arange(2, dtype=np.float32).reshape(1, 1, 2, 1)
     expected = np.array([1, 3, 5]).reshape(3, 1) + np.array([0, 5, 10])
     np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize(("strides", "padding"), [((1, 1), "SAME"), ((2, 2), "SAME"), ((2, 1), "VALID"), ((1, 1), 2)])
+def test_conv(strides, padding):
+    """Flax's convolution, values and all gradients, of an image with odd sides."""
+    x = jax.random.normal(jax.random.key(0), (3, 7, 10, 3))
+    plain, ours = (make(4, (5, 3), strides, padding) for make in (nn.Conv, Conv))
+    variables = ours.init(jax.random.key(1), x)
+    weights = jax.random.normal(jax.random.key(2), plain.apply(variables, x).shape)
+    np.testing.assert_array_equal(ours.apply(variables, x), plain.apply(variables, x))
+    fast, slow = (
+        jax.grad(lambda *a, f=module: (weights * f.apply(*a)).sum(), argnums=(0, 1))(variables, x)
+        for module in (ours, plain)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), fast, slow)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+@pytest.mark.parametrize("function", [conv_half, conv_transpose_2x])
+def test_gradient_of_a_kernel_in_parts(function, parts, monkeypatch):
+    """Five images in two or three uneven parts, or one by one, give the gradient of all together."""
+    x = jax.random.normal(jax.random.key(0), (5, 6, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4) if function is conv_half else (5, 5, 4, 3))
+    weights = jax.random.normal(jax.random.key(2), function(x, kernel).shape)
+    gradient = lambda: jax.grad(lambda kernel: (weights * function(x, kernel)).sum())(kernel)  # noqa: E731
+    whole = gradient()
+    monkeypatch.setattr(layers, "_parts", lambda gradient: parts)
+    np.testing.assert_allclose(gradient(), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_how_many_parts(monkeypatch):
+    """One on several devices; on one CPU as many as keep a part within LARGEST_KERNEL, one image at least."""
+    gradient = jnp.zeros((6, 2, 2, 8))  # 128 bytes an image
+    monkeypatch.setattr(layers, "LARGEST_KERNEL", 300)
+    assert layers._parts(gradient) == 1
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert layers._parts(gradient) == 3
+    monkeypatch.setattr(layers, "LARGEST_KERNEL", 1)
+    assert layers._parts(gradient) == 6
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 6, 3), (1, 2, 4, 1), (2, 14, 20, 2), (2, 8, 20, 2)])

@@ -10,14 +10,14 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import ConvHalf, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvHalf, ConvTranspose2x
 
 glorot = nn.initializers.glorot_uniform()
 HALVINGS = 3  # of height and width, in all three networks
 
 
 def _conv(features: int, name: str) -> nn.Conv:
-    return nn.Conv(features, (5, 5), padding=2, kernel_init=glorot, name=name)
+    return Conv(features, (5, 5), padding=2, kernel_init=glorot, name=name)
 
 
 def _half(features: int, name: str) -> ConvHalf:

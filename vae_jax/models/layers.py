@@ -1,10 +1,11 @@
-"""Up-sampling and pooling, written so that their gradients are fast on every platform.
+"""Convolutions, up-sampling and pooling, written so that their gradients are fast on every platform.
 
 Each fast form equals the plain one, values and gradients (`tests/test_layers.py`).
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+LARGEST_KERNEL = 2**23  # bytes, see `_parts`
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -51,6 +53,69 @@ def _window_means(length: int, size: int) -> np.ndarray:
     return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def _convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: str | tuple[tuple[int, int], ...]
+) -> jax.Array:
+    """A plain convolution, [B, H, W, in] by [h, w, in, out], whose kernel's gradient is `_gradient_of_kernel`.
+
+    There is no forward-mode derivative.
+    """
+    return _convolve(x, kernel, strides, padding)
+
+
+def _conv_backward(
+    strides: tuple[int, int], padding: Any, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = inputs
+    convolve = functools.partial(_convolve, strides=strides, padding=padding)
+    (of_x,) = jax.linear_transpose(lambda x: convolve(x, kernel), x)(gradient)
+    return of_x, _gradient_of_kernel(convolve, x, kernel, gradient)
+
+
+conv.defvjp(lambda x, kernel, *how: (_convolve(x, kernel, *how), (x, kernel)), _conv_backward)
+
+
+def _gradient_of_kernel(convolve: Callable, x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The gradient of `kernel` in `convolve(x, kernel)`, from the `gradient` of its result: a sum over `_parts`.
+
+    On CPU from finished arrays: XLA lays both out anew, and would compute what made them, a BatchNorm or a ReLU, once
+    more in the new order, several times slower than it copies.
+    """
+    if jax.default_backend() == "cpu":
+        x, gradient = jax.lax.optimization_barrier((x, gradient))
+    size = -(-len(x) // _parts(gradient))
+
+    def of_part(start: int) -> jax.Array:
+        part = slice(start, start + size)
+        return jax.linear_transpose(lambda kernel: convolve(x[part], kernel), kernel)(gradient[part])[0]
+
+    return functools.reduce(jnp.add, map(of_part, range(0, len(x), size)))
+
+
+def _parts(gradient: jax.Array) -> int:
+    """In how many parts of the batch the gradient of a kernel is computed: one but on a single CPU device.
+
+    XLA makes the gradient of the result the kernel of a convolution, and where that kernel outgrows the processor's
+    cache each product takes up to five times as long. Parts of a batch that lies on several devices would be sent
+    about.
+    """
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return min(-(-gradient.nbytes // LARGEST_KERNEL), len(gradient)) if alone else 1
+
+
+def _as_flax_calls_it(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **plain: Any) -> jax.Array:
+    """`conv`, for a convolution without dilation and groups."""
+    return conv(x, kernel, tuple(strides), padding if isinstance(padding, str) else tuple(map(tuple, padding)))
+
+
+Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # flax's, with the gradient of `conv`
+
+
 @jax.custom_vjp
 def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, padding `SAME`: [B, H, W, in] -> [B, 2H, 2W, out].
@@ -66,12 +131,8 @@ def _conv_transpose_2x_backward(
     inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-
-    def half(kernel):
-        return jax.lax.conv_general_dilated(gradient, kernel, (2, 2), "SAME", dimension_numbers=DIMENSIONS)
-
-    of_x, by_kernel = half(kernel), jax.linear_transpose(half, kernel)
-    return of_x, *by_kernel(x)
+    half = functools.partial(_convolve, strides=(2, 2), padding="SAME")
+    return half(gradient, kernel), _gradient_of_kernel(half, gradient, kernel, x)
 
 
 conv_transpose_2x.defvjp(lambda x, kernel: (conv_transpose_2x(x, kernel), (x, kernel)), _conv_transpose_2x_backward)
@@ -148,14 +209,13 @@ def conv_half(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
     half = (kernel.shape[0] - 1) // 2
-    return jax.lax.conv_general_dilated(x, kernel, (2, 2), [(half, half)] * 2, dimension_numbers=DIMENSIONS)
+    return _convolve(x, kernel, (2, 2), [(half, half)] * 2)
 
 
 def _conv_half_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
     half = (kernel.shape[0] - 1) // 2
-    by_kernel = jax.linear_transpose(lambda kernel: _strided(x, kernel), kernel)
-    return _by_phases(gradient, kernel, (half, half)), *by_kernel(gradient)
+    return _by_phases(gradient, kernel, (half, half)), _gradient_of_kernel(_strided, x, kernel, gradient)
 
 
 conv_half.defvjp(lambda x, kernel: (_strided(x, kernel), (x, kernel)), _conv_half_backward)

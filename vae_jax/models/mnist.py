@@ -9,13 +9,13 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import ConvTranspose2x, max_pool_2x2
+from vae_jax.models.layers import Conv, ConvTranspose2x, max_pool_2x2
 
 glorot = nn.initializers.glorot_uniform()
 
 
 def _conv(features: int, name: str, stride: int = 1, padding: str = "SAME") -> nn.Conv:
-    return nn.Conv(features, (3, 3), (stride, stride), padding, kernel_init=glorot, name=name)
+    return Conv(features, (3, 3), (stride, stride), padding, kernel_init=glorot, name=name)
 
 
 def _dense(features: int, name: str) -> nn.Dense:
