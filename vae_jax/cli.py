@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -18,7 +19,8 @@ _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --c
 
 MOST_CORES = 4  # that are made devices: each holds a copy of the data
 SMALLEST_SHARE = 8  # images of a batch that a core is given
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+THREADS_WELL = (0, 12)  # the jax from which convolutions of one device make good use of several cores
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
 def initialise() -> None:
@@ -31,22 +33,31 @@ def keep_freed_memory() -> None:
     """The memory that one train step on CPU has freed serves the next one.
 
     As it comes, glibc gives large blocks back to the system, which then fills page after page with zeros for the next
-    step. Under another C library nothing happens.
+    step. On a few cores all threads share one heap: of one heap each, every one grows as large as all they hold
+    together. Under another C library nothing happens.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+        if _cores() <= MOST_CORES:
+            libc.mallopt(M_ARENA_MAX, 1)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cores(configs: Sequence[ConfigDict]) -> None:
-    """Before the first use of a device: where jax runs on a few CPU cores, each becomes a device with its own share of
-    the batches, which is faster than one device of several threads.
+    """Before the first use of a device: where a jax before 0.12 runs on a few CPU cores, each becomes a device with its
+    own share of the batches, which is faster there than one device of several threads.
 
     Left as it is where XLA_FLAGS say how many there are, and where a batch cannot be split or gets too small.
     """
-    given = os.environ.get("XLA_FLAGS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jax.__version_info__ >= THREADS_WELL:
+        return
+    given, cores = os.environ.get("XLA_FLAGS", ""), _cores()
     splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in configs)
     if "host_platform_device_count" in given or not 1 < cores <= MOST_CORES or not splits:
         return
