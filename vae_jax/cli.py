@@ -1,13 +1,13 @@
 """What the commands share: flags, devices, and errors that speak to people."""
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -55,7 +55,7 @@ def use_cores(configs: Sequence[ConfigDict]) -> None:
 
     Left as it is where XLA_FLAGS say how many there are, and where a batch cannot be split or gets too small.
     """
-    if jax.__version_info__ >= THREADS_WELL:
+    if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) >= THREADS_WELL:
         return
     given, cores = os.environ.get("XLA_FLAGS", ""), _cores()
     splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in configs)
