@@ -53,7 +53,9 @@ def test_adaptive_average_pool_by_hand():
     np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, :, 0], expected)
 
 
-@pytest.mark.parametrize(("strides", "padding"), [((1, 1), "SAME"), ((2, 2), "SAME"), ((2, 1), "VALID"), ((1, 1), 2)])
+@pytest.mark.parametrize(
+    ("strides", "padding"), [((1, 1), "SAME"), ((1, 1), "VALID"), ((2, 2), "SAME"), ((2, 1), "VALID"), ((1, 1), 2)]
+)
 def test_conv(strides, padding):
     """Flax's convolution, values and all gradients, of an image with odd sides."""
     x = jax.random.normal(jax.random.key(0), (3, 7, 10, 3))
@@ -66,6 +68,12 @@ def test_conv(strides, padding):
         for module in (ours, plain)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), fast, slow)
+
+
+@pytest.mark.parametrize("what", [{"kernel_dilation": 2}, {"input_dilation": 2}, {"feature_group_count": 3}])
+def test_conv_refuses_what_it_has_not(what):
+    with pytest.raises(ValueError, match="neither dilation nor groups"):
+        Conv(6, (3, 3), **what).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
 @pytest.mark.parametrize("parts", [2, 3, 5])

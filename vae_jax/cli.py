@@ -17,7 +17,7 @@ from vae_jax.interrupt import end_without_threads
 
 _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
 
-MOST_CORES = 4  # that are made devices: each holds a copy of the data
+MOST_CORES = 4  # that are few: each may become a device, which holds a copy of the data, and all share one heap
 SMALLEST_SHARE = 8  # images of a batch that a core is given
 THREADS_WELL = (0, 12)  # the jax from which convolutions of one device make good use of several cores
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
