@@ -91,9 +91,8 @@ def test_ours_and_the_peer_in_turn(tmp_path, monkeypatch, capsys):
     calls = tmp_path / "calls"
     note = f"calls = open({str(calls)!r}, 'a+'); calls.write(json.dumps(arguments) + '\\n'); calls.seek(0)\n"
     ours = note + "rate = 100.0 * sum('vae_jax.bench' in line for line in calls)\nprint('noise')\n"
-    ours += (
-        "print(json.dumps({'images_per_second': rate, 'device': 'cpu', 'devices': 1, 'versions': {}, 'commit': None}))"
-    )
+    rest = {"steps_per_call": 5, "device": "cpu", "devices": 1, "versions": {}, "commit": None}
+    ours += f"print(json.dumps({{'images_per_second': rate, **{rest!r}}}))"
     theirs = note + "layout = arguments[-1].partition('=')[2]\n"
     theirs += (
         "print(json.dumps({'images_per_second': {'contiguous': 50, 'channels_last': 80}[layout], 'version': '2.13'}))"
@@ -105,6 +104,7 @@ def test_ours_and_the_peer_in_turn(tmp_path, monkeypatch, capsys):
     config = load_config(f"{ROOT}/configs/dfc_mnist.py")
     config.batch_size = 128
     record = against_peer(config, "torch", theirs, 2, 30)
+    assert rest.items() <= record.items()
     assert record["ratios"] == [1.25, 2.5] and record["ratio_median"] == 1.875
     assert record["images_per_second"] == {"contiguous": [50, 50], "channels_last": [80, 80], "ours": [100, 200]}
     assert (record["peer"], record["peer_version"], record["batch_size"], record["rounds"]) == ("torch", "2.13", 128, 2)

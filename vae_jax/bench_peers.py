@@ -60,7 +60,7 @@ def against_peer(config: ConfigDict, peer: str, python: str, rounds: int, calls:
         "config": config.name, "system": config.system, "peer": peer, "peer_version": their["version"],
         "batch_size": config.batch_size, "calls": calls, "rounds": rounds, "images_per_second": rates,
         **compare(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}),
-        **{key: our[key] for key in ("device", "devices", "versions", "commit")},
+        **{key: our[key] for key in ("steps_per_call", "device", "devices", "versions", "commit")},
     }  # fmt: skip
 
 
@@ -94,11 +94,12 @@ def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of comparisons: medians of the rounds, with the smallest and the largest in brackets."""
-    header = ["training", "batch", "peer", "Python, jax", "ours / peer", "rounds"]
+    header = ["training", "batch", "steps per call", "peer", "Python, jax", "ours / peer", "rounds"]
     rows = [
         [
             record["config"],
             str(record["batch_size"]),
+            str(record["steps_per_call"]),
             f"{record['peer']} {record['peer_version'].partition('+')[0]}",
             f"{record['versions']['python']}, {record['versions']['jax']}",
             f"{record['ratio_median']:.2f} ({record['ratio_minimum']:.2f} - {record['ratio_maximum']:.2f})",
