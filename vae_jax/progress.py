@@ -30,6 +30,7 @@ class Progress:
         self._writer = None
         self._unsaid: list[dict[str, np.ndarray]] = []  # scalars and seconds since the last line
         self._seconds = 0.0
+        self.seconds = 0.0  # of all train calls so far
         self._since: float | None = None
         self._in_a_row = 0  # newest steps that were not finite
         if jax.process_index() == 0:
@@ -57,7 +58,8 @@ class Progress:
             return
         first = self._pending[0][0]
         columns = jax.device_get([scalars for _, scalars in self._pending])
-        self._seconds += time.perf_counter() - self._since
+        taken = time.perf_counter() - self._since
+        self._seconds, self.seconds = self._seconds + taken, self.seconds + taken
         self._since, self._pending = None, []
         values = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
         for i, finite in enumerate(values["finite"]):

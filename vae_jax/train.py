@@ -42,6 +42,7 @@ def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
 
 
 def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> dict[str, Any] | None:
+    started = time.perf_counter()
     check_config(config)
     use_compilation_cache(config.compilation_cache)
     writer = jax.process_index() == 0
@@ -151,6 +152,9 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     metrics = evaluate(state)
     if writer:
         say(f"report: {write_report(workdir)}")
+    if progress.seconds:
+        taken = time.perf_counter() - started
+        say(f"{taken:,.0f} s from start to end, {taken / progress.seconds:.2f} times those of the train steps alone")
     return metrics
 
 
