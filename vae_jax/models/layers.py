@@ -14,6 +14,7 @@ import numpy as np
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 LARGEST_KERNEL = 2**23  # bytes, see `_parts`
+Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before the first and after the last row, and column
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -55,9 +56,6 @@ def _window_means(length: int, size: int) -> np.ndarray:
 
 def _convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any) -> jax.Array:
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
-
-
-Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before the first and after the last row, and column
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
