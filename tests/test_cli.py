@@ -4,6 +4,7 @@ import ctypes
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -202,6 +203,26 @@ def test_a_few_cores_become_devices(monkeypatch, cores, batch_sizes, given, devi
         *kept, count, eigen = environment["XLA_FLAGS"].split()
         assert kept == given.split() and count == f"--xla_force_host_platform_device_count={devices}"
         assert eigen == "--xla_cpu_multi_thread_eigen=false" and int(environment["PJRT_NPROC"]) >= 32
+
+
+@pytest.mark.parametrize(
+    ("version", "machine", "given", "flags"),
+    [
+        ("0.12.0.1", "x86_64", "", cli.ONEDNN),
+        ("0.12.0.1", "x86_64", "--xla_dump_to=/tmp", f"--xla_dump_to=/tmp {cli.ONEDNN}"),
+        ("0.12.0.1", "x86_64", "--xla_cpu_use_onednn=false", "--xla_cpu_use_onednn=false"),  # as the user wishes
+        ("0.12.0.1", "aarch64", "", ""),
+        ("0.10.2", "x86_64", "", ""),
+    ],
+)
+def test_xla_may_use_onednn(monkeypatch, version, machine, given, flags):
+    monkeypatch.setattr(os, "environ", {"XLA_FLAGS": given})
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    for _ in range(2):  # is the same when it has been done
+        cli.initialise()
+        assert os.environ == {"XLA_FLAGS": flags}
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")

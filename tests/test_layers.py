@@ -1,6 +1,10 @@
 """The fast forms equal the plain ones, values and gradients, odd sizes and odd kernels included."""
 
 import functools
+import os
+import platform
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -8,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vae_jax import cli
 from vae_jax.models import layers
 from vae_jax.models.layers import (
     Conv,
     adaptive_average_pool,
-    conv_half,
+    conv,
     conv_transpose_2x,
     max_pool_2x2,
     max_pool_3x3,
@@ -53,21 +58,46 @@ def test_adaptive_average_pool_by_hand():
     np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, :, 0], expected)
 
 
+@pytest.fixture(params=["plain", "deep"])
+def form(request, monkeypatch):
+    """Convolutions as they are where XLA has no oneDNN, and where it has, as if two channels filled its vectors."""
+    monkeypatch.setattr(layers, "has_onednn", lambda: request.param == "deep")
+    monkeypatch.setattr(layers, "VECTOR", 2)
+
+
 @pytest.mark.parametrize(
-    ("strides", "padding"), [((1, 1), "SAME"), ((1, 1), "VALID"), ((2, 2), "SAME"), ((2, 1), "VALID"), ((1, 1), 2)]
+    ("shape", "features", "kernel", "strides", "padding"),
+    [
+        ((3, 7, 10, 3), 4, (5, 3), (1, 1), "SAME"),
+        ((3, 7, 10, 3), 4, (5, 3), (1, 1), "VALID"),
+        ((3, 7, 10, 3), 4, (2, 3), (1, 1), 2),  # more than half of the kernel
+        ((3, 7, 10, 3), 4, (1, 1), (1, 1), 1),  # more than the kernel
+        ((3, 7, 10, 3), 4, (5, 3), (2, 2), "SAME"),
+        ((3, 8, 10, 3), 4, (4, 4), (2, 2), 1),
+        ((1, 2, 4, 1), 4, (5, 5), (2, 2), 2),  # the result is smaller than the kernel
+        ((2, 14, 20, 2), 4, (7, 7), (2, 2), 3),
+        ((2, 8, 6, 3), 4, (1, 1), (2, 2), 0),
+        ((2, 15, 16, 3), 4, (3, 3), (4, 4), 1),  # rows are left over
+        ((3, 7, 10, 1), 4, (4, 3), (1, 1), "SAME"),  # from one channel, to one, and both
+        ((3, 7, 10, 3), 1, (4, 3), (1, 1), "VALID"),
+        ((3, 7, 10, 3), 1, (3, 3), (1, 1), ((0, 3), (2, 1))),
+        ((3, 7, 10, 1), 1, (3, 4), (1, 1), 1),
+        ((3, 7, 10, 1), 1, (5, 3), (2, 1), "VALID"),
+    ],
 )
-def test_conv(strides, padding):
-    """Flax's convolution, values and all gradients, of an image with odd sides."""
-    x = jax.random.normal(jax.random.key(0), (3, 7, 10, 3))
-    plain, ours = (make(4, (5, 3), strides, padding) for make in (nn.Conv, Conv))
+def test_conv(shape, features, kernel, strides, padding, form):
+    """Flax's convolution, values and all gradients, of images whose batch, sides and channels are odd."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    plain, ours = (make(features, kernel, strides, padding) for make in (nn.Conv, Conv))
     variables = ours.init(jax.random.key(1), x)
-    weights = jax.random.normal(jax.random.key(2), plain.apply(variables, x).shape)
-    np.testing.assert_array_equal(ours.apply(variables, x), plain.apply(variables, x))
+    expected = plain.apply(variables, x)
+    weights = jax.random.normal(jax.random.key(2), expected.shape)
+    np.testing.assert_allclose(ours.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
     fast, slow = (
         jax.grad(lambda *a, f=module: (weights * f.apply(*a)).sum(), argnums=(0, 1))(variables, x)
         for module in (ours, plain)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), fast, slow)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max()), fast, slow)
 
 
 @pytest.mark.parametrize("what", [{"kernel_dilation": 2}, {"input_dilation": 2}, {"feature_group_count": 3}])
@@ -77,54 +107,77 @@ def test_conv_refuses_what_it_has_not(what):
 
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
-@pytest.mark.parametrize("function", [conv_half, conv_transpose_2x])
-def test_gradient_of_a_kernel_in_parts(function, parts, monkeypatch):
+@pytest.mark.parametrize("transpose", [False, True])
+def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
     """Five images in two or three uneven parts, or one by one, give the gradient of all together."""
     x = jax.random.normal(jax.random.key(0), (5, 6, 8, 3))
-    kernel = jax.random.normal(jax.random.key(1), (5, 5, 3, 4) if function is conv_half else (5, 5, 4, 3))
+    kernel = jax.random.normal(jax.random.key(1), (5, 5, 4, 3) if transpose else (5, 5, 3, 4))
+    function = conv_transpose_2x if transpose else functools.partial(conv, strides=(2, 2), padding=((2, 2), (2, 2)))
     weights = jax.random.normal(jax.random.key(2), function(x, kernel).shape)
     gradient = lambda: jax.grad(lambda kernel: (weights * function(x, kernel)).sum())(kernel)  # noqa: E731
     whole = gradient()
-    monkeypatch.setattr(layers, "_parts", lambda gradient: parts)
+    monkeypatch.setattr(layers, "_parts", lambda gradient, by_onednn: parts)
     np.testing.assert_allclose(gradient(), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_how_many_parts(monkeypatch):
-    """One on several devices; on one CPU as many as keep a part within LARGEST_KERNEL, one image at least."""
+    """One on several devices; on one CPU as many as keep a part within LARGEST_KERNEL, one image at least, and by
+    oneDNN VECTOR images each."""
     gradient = jnp.zeros((6, 2, 2, 8))  # 128 bytes an image
     monkeypatch.setattr(layers, "LARGEST_KERNEL", 300)
-    assert layers._parts(gradient) == 1
+    monkeypatch.setattr(layers, "VECTOR", 4)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert layers._parts(gradient, False) == layers._parts(gradient, True) == 1
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert layers._parts(gradient) == 3
+    assert layers._parts(gradient, False) == 3 and layers._parts(gradient, True) == 2
     monkeypatch.setattr(layers, "LARGEST_KERNEL", 1)
-    assert layers._parts(gradient) == 6
+    assert layers._parts(gradient, False) == 6
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 6, 3), (1, 2, 4, 1), (2, 14, 20, 2), (2, 8, 20, 2)])
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_conv_half(shape, size):
-    """Against the plain convolution of stride 2, also where the result is smaller than the kernel."""
-    x = jax.random.normal(jax.random.key(0), shape)
-    kernel = jax.random.normal(jax.random.key(1), (size, size, shape[3], 4))
-
-    def plain(x, kernel):
-        padding = [(size // 2, size // 2)] * 2
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    expected = plain(x, kernel)
-    assert expected.shape == (shape[0], shape[1] // 2, shape[2] // 2, 4)
-    np.testing.assert_allclose(conv_half(x, kernel), expected, rtol=1e-5, atol=1e-5)
-    weights = jax.random.normal(jax.random.key(2), expected.shape)
-    ours, theirs = (
-        jax.grad(lambda x, k, f=f: (weights * f(x, k)).sum(), argnums=(0, 1))(x, kernel) for f in (conv_half, plain)
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="oneDNN is for x86")
+@pytest.mark.skipif(jax.__version_info__ < cli.THREADS_WELL, reason="an older XLA gives oneDNN no convolutions")
+def test_onednn():
+    """With the flags that commands set, XLA calls oneDNN for values and gradients, and they equal the plain ones."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": cli.ONEDNN}, capture_output=True, text=True
     )
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(np.abs(b).max()))
+    assert done.returncode == 0, done.stderr
+    values, of_x, of_kernel, of_x_by_phases = 1, 1, 1, 4
+    one, two = values + of_x + of_kernel, values + of_x_by_phases + of_kernel  # calls, by the stride
+    assert list(map(int, done.stdout.split())) == [one, one, two, two]
+
+
+ONEDNN = """
+import jax, jax.numpy as jnp, numpy as np
+from vae_jax.models.layers import DIMENSIONS, conv
+
+def plain(x, kernel, *how):
+    return jax.lax.conv_general_dilated(x, kernel, *how, dimension_numbers=DIMENSIONS)
+
+def all_three(convolve, x, kernel, weights, *how):
+    y, pull = jax.vjp(lambda *a: convolve(*a, *how), x, kernel)
+    return y, *pull(weights)
+
+for size, stride, padding in (
+    (3, 1, ((1, 1), (1, 1))), (5, 1, ((0, 3), (2, 1))), (3, 2, ((0, 1), (0, 1))), (4, 2, ((1, 1), (1, 1)))
+):
+    strides = (stride, stride)
+    x = jax.random.normal(jax.random.key(0), (5, 10, 14, 17))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, 17, 19))
+    weights = jax.random.normal(jax.random.key(2), plain(x, kernel, strides, padding).shape)
+    ours, theirs = (
+        jax.jit(lambda *a, f=f: all_three(f, *a, strides, padding)).lower(x, kernel, weights).compile()
+        for f in (conv, plain)
+    )
+    print(ours.as_text().count("__onednn$convolution"))
+    for a, b in zip(ours(x, kernel, weights), theirs(x, kernel, weights), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+"""
 
 
 @pytest.mark.parametrize("padding", ["edge", "constant"])
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (1, 1, 2, 1), (2, 4, 4, 2)])
-def test_nearest_conv(shape, padding):
+def test_nearest_conv(shape, padding, form):
     """Against the definition: repeat, pad by the edge or by zeros, convolve."""
     x = jax.random.normal(jax.random.key(0), shape)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, shape[3], 4))
@@ -142,7 +195,7 @@ def test_nearest_conv(shape, padding):
 
 
 @pytest.mark.parametrize("kernel_shape", [(3, 3), (2, 2), (4, 4), (5, 5), (3, 5), (1, 1)])
-def test_conv_transpose(kernel_shape):
+def test_conv_transpose(kernel_shape, form):
     x = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))
     kernel = jax.random.normal(jax.random.key(1), (*kernel_shape, 4, 3))
 

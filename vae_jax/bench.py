@@ -8,8 +8,8 @@ Times are medians of at least 20 calls of `steps_per_call` steps, each waited fo
 `--part=step` measures the step alone, `--part=input` the batches alone, and what was not measured is null.
 
     images_per_second, ms_per_step   of the compiled train call, its batch lying on the devices
-    gflop_per_image          what XLA counts in the compiled call (`cost_analysis`) on all devices, by steps and images:
-                             two for each product of a convolution or matrix product but those with padding, one for
+    gflop_per_image          what XLA counts in the compiled call (`cost_analysis`), or in the same without oneDNN, of
+                             which it counts nothing, on all devices, by steps and images: two for each product of a convolution or matrix product but those with padding, one for
                              each other addition, multiplication or comparison, none for exp, log and the like
     matmul_gflop_per_second  the best of six float32 products of square matrices of `matmul_size` rows, which are split
                              over the devices, in this process
@@ -53,6 +53,7 @@ from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, check_shapes, make_experiment
+from vae_jax.models.layers import has_onednn
 from vae_jax.page import markdown_table
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated
@@ -139,9 +140,11 @@ def compile_call(config: ConfigDict, experiment: Experiment, arguments: tuple) -
     )
     unroll = steps_written_out(config.steps_per_call)
     began = time.perf_counter()
-    call = make_train_call(train_step, unroll).lower(*arguments).compile()
+    lowered = make_train_call(train_step, unroll).lower(*arguments)
+    call = lowered.compile()
     compile_seconds = time.perf_counter() - began
-    flops = jax.device_count() * call.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
+    counted = lowered.compile({"xla_cpu_use_onednn": False}) if has_onednn() else call  # oneDNN's work is not counted
+    flops = jax.device_count() * counted.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
     return call, flops / unroll / config.batch_size / 1e9, compile_seconds
 
 

@@ -4,6 +4,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,13 +21,25 @@ _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --c
 MOST_CORES = 4  # that are few: each may become a device, which holds a copy of the data, and all share one heap
 SMALLEST_SHARE = 8  # images of a batch that a core is given
 THREADS_WELL = (0, 12)  # the jax from which convolutions of one device make good use of several cores
+ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
 def initialise() -> None:
-    """Before the first use of a device: jax up to 0.10.2 deadlocks with more virtual devices than cores."""
-    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    """Before the first use of a device: XLA may use oneDNN, and does not deadlock.
+
+    Where XLA_FLAGS say how many CPU devices there are, all is left to them; jax up to 0.10.2 deadlocks with more than
+    there are cores.
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" in given:
         os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
+    elif _threads_well() and "onednn" not in given and (sys.platform, platform.machine()) == ("linux", "x86_64"):
+        os.environ["XLA_FLAGS"] = f"{given} {ONEDNN}".strip()
+
+
+def _threads_well() -> bool:
+    return tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) >= THREADS_WELL
 
 
 def keep_freed_memory() -> None:
@@ -55,7 +68,7 @@ def use_cores(configs: Sequence[ConfigDict]) -> None:
 
     Left as it is where XLA_FLAGS say how many there are, and where a batch cannot be split or gets too small.
     """
-    if tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) >= THREADS_WELL:
+    if _threads_well():
         return
     given, cores = os.environ.get("XLA_FLAGS", ""), _cores()
     splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in configs)

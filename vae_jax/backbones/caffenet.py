@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.layers import DIMENSIONS, max_pool_3x3
+from vae_jax.models.layers import DIMENSIONS, Conv, max_pool_3x3
 
 CONVOLUTIONS = {"relu1": 11, "relu2": 15, "relu3": 23, "relu4": 23, "relu5": 23, "pool5": 39}
 DENSE = {"fc6": 199, "fc7": 199, "fc8": 199}
@@ -64,7 +64,7 @@ class CaffeNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, taps: tuple[str, ...]) -> dict[str, jax.Array]:
         features = {}
-        first = nn.Conv(self.widths[0], (11, 11), (4, 4), padding=0, name="conv1")
+        first = Conv(self.widths[0], (11, 11), (4, 4), padding=0, name="conv1")
         others = zip(self.widths[1:], (5, 3, 3, 3), (2, 1, 2, 2), strict=True)
         others = [GroupedConv(*layer, name=f"conv{i}") for i, layer in enumerate(others, 2)]
         for i, conv in enumerate((first, *others), 1):

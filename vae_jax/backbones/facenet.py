@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.layers import max_pool_3x3
+from vae_jax.models.layers import Conv, max_pool_3x3
 
 CONVOLUTIONS = (  # those that are in no block
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "Conv2d_4b_3x3",
@@ -58,7 +58,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         stride = (self.stride, self.stride)
-        x = nn.Conv(self.features, self.kernel, stride, self.padding, use_bias=False, name="conv")(x)
+        x = Conv(self.features, self.kernel, stride, self.padding, use_bias=False, name="conv")(x)
         return nn.relu(FrozenBatchNorm(name="norm")(x))
 
 
@@ -101,7 +101,7 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = jnp.concatenate(inception(x, self.branches, self.width), axis=-1)
-        x = x + self.scale * nn.Conv(x.shape[-1], (1, 1), padding=0, name="up")(y)
+        x = x + self.scale * Conv(x.shape[-1], (1, 1), padding=0, name="up")(y)
         return x if self.last else nn.relu(x)
 
 

@@ -10,7 +10,7 @@ import jax
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import Backbone, flax_backbone
-from vae_jax.models.layers import max_pool_2x2
+from vae_jax.models.layers import Conv, max_pool_2x2
 
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)
@@ -28,7 +28,7 @@ class Vgg(nn.Module):
         for block, count in enumerate(self.convolutions, 1):
             width = self.width * min(2 ** (block - 1), 8)
             for i in range(1, count + 1):
-                conv = nn.Conv(width, (3, 3), padding=1, name=f"conv{block}_{i}")
+                conv = Conv(width, (3, 3), padding=1, name=f"conv{block}_{i}")
                 features[f"relu{block}_{i}"] = x = nn.relu(conv(x))
                 if set(taps) <= features.keys():
                     return features

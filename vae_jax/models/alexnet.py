@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import adaptive_average_pool, max_pool_3x3
+from vae_jax.models.layers import Conv, adaptive_average_pool, max_pool_3x3
 
 POOLED = 6  # height and width that the dense layers see
 
@@ -23,7 +23,7 @@ class AlexNet(nn.Module):
             if i in (2, 3):
                 x = max_pool_3x3(x)
             kernel, stride = (kernels[i - 1],) * 2, (strides[i - 1],) * 2
-            conv = nn.Conv(self.widths[i - 1], kernel, stride, paddings[i - 1], name=f"conv{i}")
+            conv = Conv(self.widths[i - 1], kernel, stride, paddings[i - 1], name=f"conv{i}")
             features[f"relu{i}"] = x = nn.relu(conv(x))
             if set(taps) <= features.keys():
                 return features

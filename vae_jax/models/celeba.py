@@ -9,7 +9,7 @@ N(1, 0.02^2), dense layers from torch's default U(-1, 1) / sqrt(inputs).
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import NearestConv2x
+from vae_jax.models.layers import Conv, NearestConv2x
 
 normal = nn.initializers.normal(0.02)
 torch_dense = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -45,7 +45,7 @@ class CelebaEncoder(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
         for i in range(halvings(*x.shape[1:3])):
             width = min(32 * 2**i, 256)
-            conv = nn.Conv(width, (4, 4), (2, 2), 1, use_bias=False, kernel_init=normal, name=f"conv{i + 1}")
+            conv = Conv(width, (4, 4), (2, 2), 1, use_bias=False, kernel_init=normal, name=f"conv{i + 1}")
             x = nn.leaky_relu(_norm(train, f"norm{i + 1}")(conv(x)), self.slope)  # [B, H / 2^(i + 1), ..., width]
         x = x.reshape(x.shape[0], -1)
         mean, logvar = (nn.Dense(self.latents, kernel_init=torch_dense, name=name) for name in ("mean", "logvar"))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.models.alexnet import AlexNet
-from vae_jax.models.layers import ConvHalf, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x
 
 SLOPE = 0.3
 HE = 2 / (1 + SLOPE**2)
@@ -27,7 +27,7 @@ def _active(x: jax.Array) -> jax.Array:
 
 
 def _conv(features: int, name: str, kernel: int = 3, padding: int = 1) -> nn.Conv:
-    return nn.Conv(features, (kernel, kernel), padding=padding, kernel_init=he, name=name)
+    return Conv(features, (kernel, kernel), padding=padding, kernel_init=he, name=name)
 
 
 def _up(features: int, name: str) -> ConvTranspose2x:
@@ -52,7 +52,7 @@ class DeepsimEncoder(nn.Module):
         x = 2 * x - 1
         for i, (features, kernel) in enumerate(((32, 5), (64, 5), (128, 3)), 1):
             features = _wide(features, self.scale)
-            x = _active(ConvHalf(features, kernel, kernel_init=he, name=f"conv{i}")(x))
+            x = _active(Conv(features, (kernel,) * 2, 2, kernel // 2, kernel_init=he, name=f"conv{i}")(x))
             x = _active(_conv(features, f"conv{i}_1")(x))
         x = _active(_conv(_wide(64, self.scale), "conv4")(x))
         return _active(_conv(self.latents, "code")(x))
@@ -166,7 +166,7 @@ class DeepsimDiscriminator(nn.Module):
             if min(x.shape[1:3]) < kernel:
                 raise ValueError(f"conv{i} of the deepsim discriminator needs {kernel}x{kernel} pixels, not {x.shape}")
             wide, name = _wide(wide, self.scale), f"conv{i}"
-            x = _active(nn.Conv(wide, (kernel,) * 2, (stride,) * 2, "VALID", kernel_init=he, name=name)(x))
+            x = _active(Conv(wide, (kernel,) * 2, (stride,) * 2, "VALID", kernel_init=he, name=name)(x))
         x = jnp.mean(x, axis=(1, 2))
         if features is not None:
             x = jnp.concatenate([x, self._embedded(features)], axis=1)

@@ -10,7 +10,7 @@ says 2x2. Chosen here: half of the units dropped, kernels from He's normal distr
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import max_pool_2x2
+from vae_jax.models.layers import Conv, max_pool_2x2
 
 he = nn.initializers.he_normal()
 
@@ -34,7 +34,7 @@ class ExemplarCnn(nn.Module):
         x = x - 0.5
         for i, width in enumerate(self.widths, 1):
             x = max_pool_2x2(x) if i > 1 else x
-            conv = nn.Conv(width, (5, 5), padding=2, kernel_init=he, name=f"conv{i}")
+            conv = Conv(width, (5, 5), padding=2, kernel_init=he, name=f"conv{i}")
             features[f"relu{i}"] = x = nn.relu(conv(x))
             if set(taps) <= features.keys():
                 return features

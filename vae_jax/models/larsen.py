@@ -10,7 +10,7 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, ConvHalf, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x
 
 glorot = nn.initializers.glorot_uniform()
 HALVINGS = 3  # of height and width, in all three networks
@@ -20,8 +20,8 @@ def _conv(features: int, name: str) -> nn.Conv:
     return Conv(features, (5, 5), padding=2, kernel_init=glorot, name=name)
 
 
-def _half(features: int, name: str) -> ConvHalf:
-    return ConvHalf(features, 5, use_bias=False, kernel_init=glorot, name=name)
+def _half(features: int, name: str) -> nn.Conv:
+    return Conv(features, (5, 5), 2, 2, use_bias=False, kernel_init=glorot, name=name)
 
 
 def _dense(features: int, name: str, use_bias: bool = False) -> nn.Dense:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.models.layers import NearestConv2x
+from vae_jax.models.layers import Conv, NearestConv2x
 
 GROUPS = 32
 torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -18,7 +18,7 @@ torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 def _conv(features: int, name: str, stride: int = 1) -> nn.Conv:
     """3x3; at stride 2 `SAME` is a margin of 1 at the bottom and on the right."""
-    return nn.Conv(features, (3, 3), (stride, stride), "SAME", kernel_init=torch_default, name=name)
+    return Conv(features, (3, 3), (stride, stride), "SAME", kernel_init=torch_default, name=name)
 
 
 def _dense(features: int, name: str) -> nn.Dense:

@@ -1,9 +1,11 @@
-"""Convolutions, up-sampling and pooling, written so that their gradients are fast on every platform.
+"""Convolutions, up-sampling and pooling, written so that they and their gradients are fast on every platform.
 
-Each fast form equals the plain one, values and gradients (`tests/test_layers.py`).
+What only a CPU gains from is chosen here, by platform. Each fast form equals the plain one, values and gradients
+(`tests/test_layers.py`).
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+VECTOR = 16  # numbers that oneDNN computes at once (AVX-512): of fewer channels or images it makes slow work
 LARGEST_KERNEL = 2**23  # bytes, see `_parts`
 Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before the first and after the last row, and column
 
@@ -54,57 +57,159 @@ def _window_means(length: int, size: int) -> np.ndarray:
     return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any) -> jax.Array:
+def _plain(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+
+
+def _deep(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Sequence, dilation: Sequence[int] = (1, 1, 1)
+) -> jax.Array:
+    """[B, D, H, W, in] by [d, h, w, in, out]."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )
+
+
+def _one_deep(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
+    """`_plain` as a convolution of depth one."""
+    return _deep(x[:, None], kernel[None], (1, *strides), ((0, 0), *padding))[:, 0]
+
+
+def _fastest(channels: int) -> Callable:
+    """`_plain` or the form of it that is the fastest on this platform where so many `channels` come out.
+
+    Of XLA's libraries for x86 oneDNN is the faster, unless its vectors would be almost empty, but the other one takes
+    all plain convolutions first. Those of three dimensions it leaves.
+    """
+    if channels == 1 and jax.default_backend() == "cpu":
+        return _to_one_channel
+    return _one_deep if channels >= VECTOR and has_onednn() else _plain
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Whether XLA gives convolutions of three dimensions to oneDNN: on x86, if XLA_FLAGS say so (`cli.initialise`)."""
+    if "onednn" not in os.environ.get("XLA_FLAGS", "") or jax.default_backend() != "cpu":
+        return False
+    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 1, 8, 8, 16), (1, 3, 3, 16, 16)))
+    some = jax.jit(functools.partial(_deep, strides=(1, 1, 1), padding="SAME"))
+    return "__onednn" in some.lower(x, kernel).compile().as_text()
+
+
+def _to_one_channel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
+    """`_plain` as a matrix product, [B, H, W, in] by [in, h * w], whose columns are laid over each other."""
+    if tuple(strides) != (1, 1):
+        return _plain(x, kernel, strides, padding)
+    size = kernel.shape[:2]
+    sides = (n + before + after + 1 - k for n, k, (before, after) in zip(x.shape[1:3], size, padding, strict=True))
+    windows = functools.partial(_windows, size=size, padding=_opposite(size, padding))
+    products = jnp.einsum("bhwc,ijc->ijbhw", x, kernel[::-1, ::-1, :, 0])
+    (y,) = jax.linear_transpose(windows, jax.ShapeDtypeStruct((len(x), *sides), x.dtype))(products)
+    return y[..., None]
+
+
+def _windows(x: jax.Array, size: Sequence[int], padding: Padding) -> jax.Array:
+    """[B, H, W] -> [h, w, B, H', W']: for each tap of a kernel of that `size` what it meets."""
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(*ends, 0) for ends in ((0, 0), *padding)])  # or cut off, if negative
+    height, width = (length + 1 - k for length, k in zip(x.shape[1:], size, strict=True))
+    return jnp.stack([jnp.stack([x[:, i : i + height, j : j + width] for j in range(size[1])]) for i in range(size[0])])
+
+
+def _opposite(size: Sequence[int], padding: Padding) -> Padding:
+    """The padding by which the transpose of a convolution of stride 1 is one."""
+    return tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(size, padding, strict=True))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
-    """A plain convolution, [B, H, W, in] by [h, w, in, out], whose kernel's gradient is `_gradient_of_kernel`.
+    """A plain convolution, [B, H, W, in] by [h, w, in, out], by the fastest forms of it and of its gradients.
 
     There is no forward-mode derivative.
     """
-    return _convolve(x, kernel, strides, padding)
+    return _fastest(kernel.shape[-1])(x, kernel, strides, padding)
+
+
+def _conv_forward(x: jax.Array, kernel: jax.Array, *how: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    x = _finished(x)
+    return conv(x, kernel, *how), (x, kernel)
 
 
 def _conv_backward(
     strides: tuple[int, int], padding: Padding, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-    convolve = functools.partial(_convolve, strides=strides, padding=padding)
-    (of_x,) = jax.linear_transpose(lambda x: convolve(x, kernel), x)(gradient)
-    return of_x, _gradient_of_kernel(convolve, x, kernel, gradient)
+    gradient = _finished(gradient)
+    if strides == (2, 2) and x.shape[1:3] == (2 * gradient.shape[1], 2 * gradient.shape[2]):
+        of_x = _by_phases(gradient, kernel, [before for before, _ in padding])
+    elif strides == (1, 1):
+        flipped, margin = kernel[::-1, ::-1].swapaxes(2, 3), _opposite(kernel.shape[:2], padding)
+        of_x = _fastest(x.shape[-1])(gradient, flipped, strides, margin)
+    else:
+        (of_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, padding), x)(gradient)
+    return of_x, _gradient_of_kernel(x, kernel, strides, padding, gradient)
 
 
-conv.defvjp(lambda x, kernel, *how: (_convolve(x, kernel, *how), (x, kernel)), _conv_backward)
+conv.defvjp(_conv_forward, _conv_backward)
 
 
-def _gradient_of_kernel(convolve: Callable, x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-    """The gradient of `kernel` in `convolve(x, kernel)`, from the `gradient` of its result: a sum over `_parts`.
+def _finished(x: jax.Array) -> jax.Array:
+    """On CPU, x as an array of its own.
 
-    On CPU from finished arrays: XLA lays both out anew, and would compute what made them, a BatchNorm or a ReLU, once
-    more in the new order, several times slower than it copies.
+    XLA lays images anew for the gradient of a kernel, and would compute what made them, a BatchNorm or a ReLU, once
+    more in the new order, several times slower than it copies; for a convolution of depth one, once more as well.
     """
-    if jax.default_backend() == "cpu":
-        x, gradient = jax.lax.optimization_barrier((x, gradient))
-    size = -(-len(x) // _parts(gradient))
-
-    def of_part(start: int) -> jax.Array:
-        part = slice(start, start + size)
-        return jax.linear_transpose(lambda kernel: convolve(x[part], kernel), kernel)(gradient[part])[0]
-
-    return functools.reduce(jnp.add, map(of_part, range(0, len(x), size)))
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
-def _parts(gradient: jax.Array) -> int:
+def _gradient_of_kernel(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding, gradient: jax.Array
+) -> jax.Array:
+    """The gradient of `kernel` in a convolution, from the `gradient` of its result: a sum over parts of the batch."""
+    if 1 in kernel.shape[2:] and strides == (1, 1) and jax.default_backend() == "cpu":
+        return _by_windows(x, kernel, padding, gradient)
+    by_onednn = kernel.shape[-1] >= VECTOR and has_onednn()
+    of_part = _with_channels_as_width if by_onednn else _transposed
+    size = -(-len(x) // _parts(gradient, by_onednn))
+    parts = (slice(start, start + size) for start in range(0, len(x), size))
+    return functools.reduce(jnp.add, (of_part(x[part], kernel, strides, padding, gradient[part]) for part in parts))
+
+
+def _by_windows(x: jax.Array, kernel: jax.Array, padding: Padding, gradient: jax.Array) -> jax.Array:
+    """As a matrix product, where one channel comes in or out."""
+    size = kernel.shape[:2]
+    if kernel.shape[2] == 1:
+        return jnp.einsum("ijbhw,bhwo->ijo", _windows(x[..., 0], size, padding), gradient)[:, :, None]
+    windows = _windows(gradient[..., 0], size, _opposite(size, padding))
+    return jnp.einsum("ijbhw,bhwc->ijc", windows, x)[::-1, ::-1, :, None]
+
+
+def _transposed(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding, gradient: jax.Array
+) -> jax.Array:
+    (of_kernel,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, padding), kernel)(gradient)
+    return of_kernel
+
+
+def _with_channels_as_width(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding, gradient: jax.Array
+) -> jax.Array:
+    """[h, w, in, out] as a convolution of one image, [1, H, W, in, B] by [H', W', 1, B, out]: rows as depth, columns as
+    height and channels as width, which fill oneDNN's registers; the taps of a kernel are too few to."""
+    image, filters = x.transpose(1, 2, 3, 0)[None], gradient.transpose(1, 2, 0, 3)[:, :, None]
+    taps = _deep(image, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))[0]
+    return taps[: kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
+
+
+def _parts(gradient: jax.Array, by_onednn: bool) -> int:
     """In how many parts of the batch the gradient of a kernel is computed: one but on a single CPU device.
 
-    XLA makes the gradient of the result the kernel of a convolution, and where that kernel outgrows the processor's
-    cache each product takes up to five times as long. Parts of a batch that lies on several devices would be sent
-    about.
+    oneDNN's vectors hold VECTOR images. Otherwise XLA makes the gradient of the result the kernel of a convolution, and
+    where that outgrows the processor's cache each product takes up to five times as long. Parts of a batch that lies on
+    several devices would be sent about.
     """
-    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return min(-(-gradient.nbytes // LARGEST_KERNEL), len(gradient)) if alone else 1
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return 1
+    return -(-len(gradient) // VECTOR) if by_onednn else min(-(-gradient.nbytes // LARGEST_KERNEL), len(gradient))
 
 
 def _as_flax_calls_it(
@@ -119,7 +224,7 @@ def _as_flax_calls_it(
     return conv(x, kernel, tuple(strides), tuple(map(tuple, padding)))
 
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # flax's, with the gradient of `conv`
+Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # flax's, by `conv`
 
 
 @jax.custom_vjp
@@ -133,15 +238,21 @@ def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _by_phases(x, kernel, [max(size - 2, 0) // 2 for size in kernel.shape[:2]])
 
 
+def _conv_transpose_2x_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    x = _finished(x)
+    return conv_transpose_2x(x, kernel), (x, kernel)
+
+
 def _conv_transpose_2x_backward(
     inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-    half = functools.partial(_convolve, strides=(2, 2), padding="SAME")
-    return half(gradient, kernel), _gradient_of_kernel(half, gradient, kernel, x)
+    gradient = _finished(gradient)
+    padding = jax.lax.padtype_to_pads(gradient.shape[1:3], kernel.shape[:2], (2, 2), "SAME")
+    return conv(gradient, kernel, (2, 2), padding), _gradient_of_kernel(gradient, kernel, (2, 2), padding, x)
 
 
-conv_transpose_2x.defvjp(lambda x, kernel: (conv_transpose_2x(x, kernel), (x, kernel)), _conv_transpose_2x_backward)
+conv_transpose_2x.defvjp(_conv_transpose_2x_forward, _conv_transpose_2x_backward)
 
 
 def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array:
@@ -157,7 +268,7 @@ def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array
 
     def phase(row, column):
         taps = kernel[row.taps][:, column.taps]
-        return _convolve(x, taps, (1, 1), [row.padding, column.padding])
+        return _fastest(taps.shape[-1])(x, taps, (1, 1), (row.padding, column.padding))
 
     return _interleaved([[phase(row, column) for column in columns] for row in rows])
 
@@ -201,46 +312,6 @@ class ConvTranspose2x(nn.Module):
         return _biased(self, y)
 
 
-@jax.custom_vjp
-def conv_half(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 2 by an odd kernel, torch's padding of (size - 1) / 2: [B, H, W, in] -> [B, H/2, W/2, out].
-
-    `kernel` is [size, size, in, out], H and W are even. The gradient of x is the transposed convolution `_by_phases`,
-    with jax 0.10 up to 70 times as fast as XLA's: where the result is smaller than the kernel. There is no forward-mode
-    derivative.
-    """
-    return _strided(x, kernel)
-
-
-def _strided(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    half = (kernel.shape[0] - 1) // 2
-    return _convolve(x, kernel, (2, 2), [(half, half)] * 2)
-
-
-def _conv_half_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = inputs
-    half = (kernel.shape[0] - 1) // 2
-    return _by_phases(gradient, kernel, (half, half)), _gradient_of_kernel(_strided, x, kernel, gradient)
-
-
-conv_half.defvjp(lambda x, kernel: (_strided(x, kernel), (x, kernel)), _conv_half_backward)
-
-
-class ConvHalf(nn.Module):
-    """Halves height and width: `conv_half`, with a bias unless something takes it out again."""
-
-    features: int
-    kernel_size: int = 3
-    use_bias: bool = True
-    kernel_init: Callable = nn.initializers.glorot_uniform()
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        y = conv_half(x, self.param("kernel", self.kernel_init, shape))
-        return _biased(self, y)
-
-
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array, padding: str = "edge") -> jax.Array:
     """Nearest-neighbour up-sampling by two, padding by one, 3x3 convolution: [B, H, W, in] -> [B, 2H, 2W, out].
 
@@ -254,7 +325,7 @@ def nearest_conv_2x(x: jax.Array, kernel: jax.Array, padding: str = "edge") -> j
 
     def phase(a, b):  # output (2m + a, 2n + b) sees x from (m + a, n + b) on
         seen = x[:, a : a + height + 1, b : b + width + 1]
-        return _convolve(seen, kernel[..., a, b], (1, 1), "VALID")
+        return conv(seen, kernel[..., a, b], (1, 1), ((0, 0), (0, 0)))
 
     return _interleaved([[phase(a, b) for b in range(2)] for a in range(2)])
 

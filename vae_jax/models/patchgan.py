@@ -6,6 +6,8 @@ It judges patches: each number of its map sees so many pixels around it, 70 in t
 import flax.linen as nn
 import jax
 
+from vae_jax.models.layers import Conv
+
 normal = nn.initializers.normal(0.02)
 SLOPE = 0.2
 
@@ -44,4 +46,4 @@ class PatchDiscriminator(nn.Module):
         return {"logits": self._conv(1, 1, "logits", use_bias=True)(x)[..., 0]}
 
     def _conv(self, features: int, stride: int, name: str, use_bias: bool) -> nn.Conv:
-        return nn.Conv(features, (4, 4), (stride, stride), padding=1, use_bias=use_bias, kernel_init=normal, name=name)
+        return Conv(features, (4, 4), (stride, stride), padding=1, use_bias=use_bias, kernel_init=normal, name=name)

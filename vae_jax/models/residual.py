@@ -7,13 +7,13 @@ costs no stability.
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x
 
 he = nn.initializers.he_normal()
 
 
 def _conv(features: int, name: str, stride: int = 1, kernel_init=he) -> nn.Conv:
-    return nn.Conv(features, (3, 3), (stride, stride), "SAME", kernel_init=kernel_init, name=name)
+    return Conv(features, (3, 3), (stride, stride), "SAME", kernel_init=kernel_init, name=name)
 
 
 class ResidualBlock(nn.Module):

@@ -12,9 +12,10 @@ import flax.linen as nn
 import jax
 
 from vae_jax.data.degrade import bicubic
-from vae_jax.models.layers import ConvHalf, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x
 from vae_jax.models.residual import ResidualBlock, he
 
+glorot = nn.initializers.glorot_uniform()
 WIDTHS = (16, 32, 64)  # of the vector encoder's halvings
 NARROW = -6.0  # log-variance that a spatial posterior starts from: from 0 on its noise drowns what features say
 
@@ -29,7 +30,8 @@ class VectorEncoder(nn.Module):
         if x.shape[1] % 8 or x.shape[2] % 8:
             raise ValueError(f"the vector encoder takes images whose sides are multiples of eight, not {x.shape[1:]}")
         for i, width in enumerate(WIDTHS):
-            x = nn.relu(ConvHalf(width, name=f"conv{i + 1}")(x))  # [B, h / 2^(i + 1), ..., width]
+            halving = Conv(width, (3, 3), 2, 1, kernel_init=glorot, name=f"conv{i + 1}")
+            x = nn.relu(halving(x))  # [B, h / 2^(i + 1), ..., width]
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(self.latents, name="mean")(x), nn.Dense(self.latents, name="logvar")(x)
 
@@ -65,12 +67,12 @@ class SpatialEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        x = nn.Conv(self.width, (3, 3), kernel_init=he, name="conv")(x)
+        x = Conv(self.width, (3, 3), kernel_init=he, name="conv")(x)
         for i in range(self.blocks):
             x = ResidualBlock(name=f"block{i + 1}")(x)
         x = nn.swish(x)
-        logvar = nn.Conv(self.latents, (3, 3), bias_init=nn.initializers.constant(NARROW), name="logvar")
-        return nn.Conv(self.latents, (3, 3), name="mean")(x), logvar(x)
+        logvar = Conv(self.latents, (3, 3), bias_init=nn.initializers.constant(NARROW), name="logvar")
+        return Conv(self.latents, (3, 3), name="mean")(x), logvar(x)
 
     @property
     def reach(self) -> int:
@@ -93,10 +95,10 @@ class SpatialUpscaler(nn.Module):
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
         channels = self.shape[2]
         z, low = z[..., :-channels], z[..., -channels:]
-        x = nn.Conv(self.width, (3, 3), kernel_init=he, name="conv")(z)
+        x = Conv(self.width, (3, 3), kernel_init=he, name="conv")(z)
         for i in range(self.blocks):
             x = ResidualBlock(name=f"block{i + 1}")(x)
-        sub_pixels = nn.Conv(self.factor**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, name="sub_pixels")
+        sub_pixels = Conv(self.factor**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, name="sub_pixels")
         return bicubic(low, self.factor) + depth_to_space(sub_pixels(nn.swish(x)), self.factor)
 
     @property
