@@ -8,9 +8,10 @@ Times are medians of at least 20 calls of `steps_per_call` steps, each waited fo
 `--part=step` measures the step alone, `--part=input` the batches alone, and what was not measured is null.
 
     images_per_second, ms_per_step   of the compiled train call, its batch lying on the devices
-    gflop_per_image          what XLA counts in the compiled call (`cost_analysis`), or in the same without oneDNN, of
-                             which it counts nothing, on all devices, by steps and images: two for each product of a convolution or matrix product but those with padding, one for
-                             each other addition, multiplication or comparison, none for exp, log and the like
+    gflop_per_image          what XLA counts in the compiled call (`cost_analysis`) on all devices, by steps and images:
+                             two for each product of a convolution or matrix product but those with padding, one for
+                             each other addition, multiplication or comparison, none for exp, log and the like. Of what
+                             oneDNN computes it counts nothing: there, in the same call compiled without oneDNN
     matmul_gflop_per_second  the best of six float32 products of square matrices of `matmul_size` rows, which are split
                              over the devices, in this process
     peak_share               gflop_per_image * images_per_second / matmul_gflop_per_second
