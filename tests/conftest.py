@@ -93,17 +93,25 @@ def assert_gradients(ours, expected, rtol: float, atol: float) -> None:
         np.testing.assert_allclose(leaf, theirs, rtol=rtol, atol=atol * largest, err_msg=str(path))
 
 
-def find_convolutions(jaxpr, shapes):
-    """Convolutions that see or make an array of one of these shapes, in all nested programs."""
-    for equation in jaxpr.eqns:
-        arrays = [v.aval.shape for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "shape")]
-        if equation.primitive.name == "conv_general_dilated" and shapes & set(arrays):
+def equations(jaxpr):
+    """All equations of a program whose results are used, of nested programs too; what nothing uses, XLA drops."""
+    used = {v for v in jaxpr.outvars if not hasattr(v, "val")}
+    for equation in reversed(jaxpr.eqns):
+        if used & set(equation.outvars):
+            used |= {v for v in equation.invars if not hasattr(v, "val")}
             yield equation
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
+            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
-                    yield from find_convolutions(inner, shapes)
+                    yield from equations(inner)
+
+
+def convolutions(jaxpr):
+    """Those among `equations`, and the matrix products that stand for convolutions to one channel."""
+    for equation in equations(jaxpr):
+        product = equation.primitive.name == "dot_general" and equation.outvars[0].aval.ndim == 5
+        if product or equation.primitive.name == "conv_general_dilated":
+            yield equation
 
 
 def assert_golden(name, function, arguments, rtol=1e-5):

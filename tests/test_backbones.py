@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, equations
 from golden.formula import fill, lpips_images, uniform
 
 from pretrained_converters.names import STYLES, translate
@@ -84,7 +84,7 @@ def test_bfloat16_runs_in_bfloat16(narrow):
     tap = NARROW[name][2]
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights)
     program = jax.make_jaxpr(lambda w, x: backbone.apply(w, x, (tap,)))(half, images)
-    products = [e for e in program.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
+    products = [e for e in equations(program.jaxpr) if e.primitive.name in ("conv_general_dilated", "dot_general")]
     assert len(products) >= 8 and {str(e.outvars[0].aval.dtype) for e in products} == {"bfloat16"}
     value = backbone.apply(half, images, (tap,))[tap]
     assert value.dtype == jnp.float32

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, equations
 from golden.formula import fill, uniform
 from test_caffemodel import entry, new_blob, old_blob
 
@@ -86,7 +86,7 @@ def test_gradients_are_finite(weights):
 def test_bfloat16_runs_in_bfloat16(golden, weights):
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights)
     program = jax.make_jaxpr(lambda w, x: CAFFENET.apply(w, x, ("fc8",)))(half, images("whole"))
-    products = [e for e in program.eqns if e.primitive.name in ("conv_general_dilated", "dot_general")]
+    products = [e for e in equations(program.jaxpr) if e.primitive.name in ("conv_general_dilated", "dot_general")]
     assert len(products) == 11 and {str(e.outvars[0].aval.dtype) for e in products} == {"bfloat16"}
     found = jax.jit(CAFFENET.apply, static_argnums=2)(half, images("whole"), ("fc8",))["fc8"]
     assert found.dtype == jnp.float32

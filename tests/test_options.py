@@ -1,9 +1,9 @@
 """What saves memory or time changes no number, but for rounding: checkpointing and bfloat16."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import convolutions, equations
 from noted_step import KEY, QUICKLY, Step, assert_alike, config_of, images_of, step_of
 
 from vae_jax.train_step import to_float
@@ -54,16 +54,6 @@ def test_no_network_that_is_frozen_is_run_again(plain):
     np.testing.assert_allclose(again.flops - plain.flops, once, rtol=0.02)
 
 
-def equations(jaxpr):
-    """All equations of a program, of nested ones too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                yield from equations(inner)
-
-
 def test_bfloat16(plain):
     """The feature term is float32's to 0.2 %, gradients to 3 %; networks that learn, and sums, stay in float32."""
     half = step_of(config_of("vae", backbone={"dtype": "bfloat16"}))
@@ -78,10 +68,9 @@ def test_bfloat16(plain):
     def loss(params):
         return half.experiment.system.terms(params, {}, half.frozen, to_float(batch), KEY, 0)[0]["feature"]
 
-    program = list(equations(jax.make_jaxpr(jax.grad(loss))(half.state.params).jaxpr))
-    narrow = {e.primitive.name for e in program if any(v.aval.dtype == jnp.bfloat16 for v in e.outvars)}
-    sums = {str(e.outvars[0].aval.dtype) for e in program if e.primitive.name in ("reduce_sum", "dot_general")}
-    convolutions = [e.outvars[0].aval for e in program if e.primitive.name == "conv_general_dilated"]
-    images = [str(a.dtype) for a in convolutions if a.shape[0] == len(batch["image"])]  # and no kernels
-    assert "conv_general_dilated" in narrow and sums == {"float32"}
-    assert images.count("bfloat16") == 2 * 3 + 2  # three of either image, and back through those of the taps
+    program = jax.make_jaxpr(jax.grad(loss))(half.state.params).jaxpr
+    networks = [str(e.outvars[0].aval.dtype) for e in convolutions(program)]
+    dense = [e for e in equations(program) if e.primitive.name == "dot_general" and e.outvars[0].aval.ndim == 2]
+    sums = [e for e in equations(program) if e.primitive.name == "reduce_sum"]
+    assert {str(e.outvars[0].aval.dtype) for e in (*dense, *sums)} == {"float32"}
+    assert networks.count("bfloat16") == 2 * 2 + 2  # those before the taps of either image, and back through them
