@@ -1,7 +1,10 @@
 """Checkpoints are verified, and a damaged one falls back to the one before."""
 
+import asyncio
 import errno
+import gc
 import json
+import os
 import shutil
 
 import jax
@@ -10,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from vae_jax.checkpoint import FAILED_SAVES, Checkpoints, _sums
+from vae_jax.checkpoint import FAILED_SAVES, Checkpoints, NotSaved, _sums
 from vae_jax.errors import UserError
 from vae_jax.sharding import make_mesh, replicated
 from vae_jax.state import State, digest, flatten
@@ -172,6 +175,24 @@ def test_a_disk_that_is_full(saved, monkeypatch, capsys):
         saved.save_or_warn(state_at(90))
     assert sorted(path.name for path in saved.folder.iterdir()) == ["30", "60", "manifests"]
     assert digest(saved.restore(target(state_at(0)))) == digest(state_at(60))
+
+
+def test_writes_that_were_given_up_are_silent(saved, monkeypatch, caplog):
+    """Orbax writes arrays side by side and raises the failure of one; asyncio logs the others as it collects them."""
+    code = compile("async def write():\n    raise OSError('No space left on device')", "orbax/writes.py", "exec")
+    exec(code, orbax := {})
+
+    def fail(*_, **__):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(asyncio.wait([loop.create_task(orbax["write"]())]))
+        loop.close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(saved._checkpointer, "save", fail)
+    with pytest.raises(NotSaved, match="No space left on device"):
+        saved.save(state_at(40))
+    gc.collect()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging as standard_logging
 import os
 import re
 import shutil
@@ -226,9 +227,13 @@ def _quiet() -> Iterator[None]:
 
 @functools.cache
 def _forget_given_up_writes() -> None:
-    """From now on: where a save failed, tensorstore's threads tell of the other writes to nobody, and print that."""
+    """From now on: where a save failed, the other writes tell of their failures to nobody.
+
+    Else tensorstore's threads print that they cannot, and asyncio, whenever it collects what ran them, that none asked.
+    """
     hook = sys.unraisablehook
     sys.unraisablehook = lambda it: None if str(it.exc_value) == "Event loop is closed" else hook(it)
+    standard_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 def _sums(folder: Path) -> dict[str, str]:
