@@ -78,6 +78,8 @@ def form(request, monkeypatch):
         ((2, 14, 20, 2), 4, (7, 7), (2, 2), 3),
         ((2, 8, 6, 3), 4, (1, 1), (2, 2), 0),
         ((2, 15, 16, 3), 4, (3, 3), (4, 4), 1),  # rows are left over
+        ((3, 7, 10, 6), 4, (3, 2), (1, 1), "SAME"),  # channels in groups
+        ((3, 9, 10, 4), 6, (3, 2), (2, 2), "SAME"),
         ((3, 7, 10, 1), 4, (4, 3), (1, 1), "SAME"),  # from one channel, to one, and both
         ((3, 7, 10, 3), 1, (4, 3), (1, 1), "VALID"),
         ((3, 7, 10, 3), 1, (3, 3), (1, 1), ((0, 3), (2, 1))),
@@ -121,15 +123,16 @@ def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
 
 
 def test_how_many_parts(monkeypatch):
-    """One on several devices; on one CPU as many as keep a part within LARGEST_KERNEL, one image at least, and by
-    oneDNN VECTOR images each."""
+    """One on several devices or where LARGEST_KERNEL holds it; else as many as it holds, one image at least, and by
+    oneDNN IMAGES each."""
     gradient = jnp.zeros((6, 2, 2, 8))  # 128 bytes an image
     monkeypatch.setattr(layers, "LARGEST_KERNEL", 300)
-    monkeypatch.setattr(layers, "VECTOR", 4)
+    monkeypatch.setattr(layers, "IMAGES", 4)
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     assert layers._parts(gradient, False) == layers._parts(gradient, True) == 1
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     assert layers._parts(gradient, False) == 3 and layers._parts(gradient, True) == 2
+    assert layers._parts(gradient[:2], False) == layers._parts(gradient[:2], True) == 1
     monkeypatch.setattr(layers, "LARGEST_KERNEL", 1)
     assert layers._parts(gradient, False) == 6
 
@@ -142,14 +145,17 @@ def test_onednn():
         [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": cli.ONEDNN}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    values, of_x, of_kernel, of_x_by_phases = 1, 1, 1, 4
-    one, two = values + of_x + of_kernel, values + of_x_by_phases + of_kernel  # calls, by the stride
+    values, of_x, of_kernel, of_x_by_phases = 1, 1, 40, 4  # calls; oneDNN itself would add 33 parts, no more
+    one, two = values + of_x + of_kernel, values + of_x_by_phases + of_kernel  # by the stride
     assert list(map(int, done.stdout.split())) == [one, one, two, two]
 
 
 ONEDNN = """
 import jax, jax.numpy as jnp, numpy as np
+from vae_jax.models import layers
 from vae_jax.models.layers import DIMENSIONS, conv
+
+layers.LARGEST_KERNEL, layers.IMAGES = 0, 1
 
 def plain(x, kernel, *how):
     return jax.lax.conv_general_dilated(x, kernel, *how, dimension_numbers=DIMENSIONS)
@@ -162,8 +168,8 @@ for size, stride, padding in (
     (3, 1, ((1, 1), (1, 1))), (5, 1, ((0, 3), (2, 1))), (3, 2, ((0, 1), (0, 1))), (4, 2, ((1, 1), (1, 1)))
 ):
     strides = (stride, stride)
-    x = jax.random.normal(jax.random.key(0), (5, 10, 14, 17))
-    kernel = jax.random.normal(jax.random.key(1), (size, size, 17, 19))
+    x = jax.random.normal(jax.random.key(0), (40, 10, 14, 16))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, 16, 19))
     weights = jax.random.normal(jax.random.key(2), plain(x, kernel, strides, padding).shape)
     ours, theirs = (
         jax.jit(lambda *a, f=f: all_three(f, *a, strides, padding)).lower(x, kernel, weights).compile()

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-VECTOR = 16  # numbers that oneDNN computes at once (AVX-512): of fewer channels or images it makes slow work
-LARGEST_KERNEL = 2**23  # bytes, see `_parts`
+VECTOR = 16  # numbers that oneDNN computes at once (AVX-512): of fewer channels it makes slow work
+LARGEST_KERNEL, IMAGES = 2**23, 16  # bytes, and images a part, see `_parts`
 Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before the first and after the last row, and column
 
 
@@ -193,23 +193,31 @@ def _transposed(
 def _with_channels_as_width(
     x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding, gradient: jax.Array
 ) -> jax.Array:
-    """[h, w, in, out] as a convolution of one image, [1, H, W, in, B] by [H', W', 1, B, out]: rows as depth, columns as
-    height and channels as width, which fill oneDNN's registers; the taps of a kernel are too few to."""
-    image, filters = x.transpose(1, 2, 3, 0)[None], gradient.transpose(1, 2, 0, 3)[:, :, None]
-    taps = _deep(image, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))[0]
-    return taps[: kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
+    """[h, w, in, out] as a convolution: rows as depth, columns as height and channels as width, which fill oneDNN's
+    registers (the taps of a kernel are too few to).
+
+    [in / width, H, W, width, B] by [H', W', 1, B, out]: groups of channels pass for images, so that there is work for
+    many cores.
+    """
+    width = VECTOR if x.shape[3] % VECTOR == 0 else x.shape[3]
+    images = x.reshape(*x.shape[:3], -1, width).transpose(3, 1, 2, 4, 0)
+    filters = gradient.transpose(1, 2, 0, 3)[:, :, None]
+    taps = _deep(images, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))
+    taps = _finished(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
+    taps = taps[:, : kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
+    return taps.transpose(1, 2, 0, 3, 4).reshape(kernel.shape)
 
 
 def _parts(gradient: jax.Array, by_onednn: bool) -> int:
     """In how many parts of the batch the gradient of a kernel is computed: one but on a single CPU device.
 
-    oneDNN's vectors hold VECTOR images. Otherwise XLA makes the gradient of the result the kernel of a convolution, and
-    where that outgrows the processor's cache each product takes up to five times as long. Parts of a batch that lies on
-    several devices would be sent about.
+    The gradient of the result is the kernel of the convolution that computes it, and where that outgrows the
+    processor's cache, XLA's own form takes up to five times as long; oneDNN's then is the fastest with IMAGES a part.
+    Parts of a batch that lies on several devices would be sent about.
     """
-    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+    if jax.default_backend() != "cpu" or jax.device_count() > 1 or gradient.nbytes < LARGEST_KERNEL:
         return 1
-    return -(-len(gradient) // VECTOR) if by_onednn else min(-(-gradient.nbytes // LARGEST_KERNEL), len(gradient))
+    return -(-len(gradient) // IMAGES) if by_onednn else min(-(-gradient.nbytes // LARGEST_KERNEL), len(gradient))
 
 
 def _as_flax_calls_it(
