@@ -123,3 +123,10 @@ def assert_golden(name, function, arguments, rtol=1e-5):
     if gradient.shape != expected.shape:
         gradient = np.asarray(gradient).ravel()[(uniform("gradient", expected.shape) * gradient.size).astype(int)]
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=rtol * np.abs(expected).max())
+
+
+@pytest.fixture(params=["plain", "deep"])
+def form(request, monkeypatch):
+    """Convolutions as they are where XLA has no oneDNN, and where it has, as if two channels filled its vectors."""
+    monkeypatch.setattr("vae_jax.models.convolutions.has_onednn", lambda: request.param == "deep")
+    monkeypatch.setattr("vae_jax.models.convolutions.VECTOR", 2)

@@ -54,7 +54,7 @@ from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, check_shapes, make_experiment
-from vae_jax.models.layers import has_onednn
+from vae_jax.models.convolutions import has_onednn
 from vae_jax.page import markdown_table
 from vae_jax.rngs import root_key
 from vae_jax.sharding import make_mesh, replicated

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.layers import DIMENSIONS, Conv, max_pool_3x3
+from vae_jax.models.convolutions import conv
+from vae_jax.models.layers import Conv, max_pool_3x3
 
 CONVOLUTIONS = {"relu1": 11, "relu2": 15, "relu3": 23, "relu4": 23, "relu5": 23, "pool5": 39}
 DENSE = {"fc6": 199, "fc7": 199, "fc8": 199}
@@ -48,10 +49,9 @@ class GroupedConv(nn.Module):
         shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        padding = [(self.size // 2, self.size // 2)] * 2
+        padding = ((self.size // 2, self.size // 2),) * 2
         groups = zip(jnp.split(x, self.groups, -1), jnp.split(kernel, self.groups, -1), strict=True)
-        outputs = [jax.lax.conv_general_dilated(a, b, (1, 1), padding, dimension_numbers=DIMENSIONS) for a, b in groups]
-        return jnp.concatenate(outputs, axis=-1) + bias.reshape(1, 1, 1, -1)
+        return jnp.concatenate([conv(a, b, (1, 1), padding) for a, b in groups], axis=-1) + bias.reshape(1, 1, 1, -1)
 
 
 class CaffeNet(nn.Module):
@@ -67,10 +67,10 @@ class CaffeNet(nn.Module):
         first = Conv(self.widths[0], (11, 11), (4, 4), padding=0, name="conv1")
         others = zip(self.widths[1:], (5, 3, 3, 3), (2, 1, 2, 2), strict=True)
         others = [GroupedConv(*layer, name=f"conv{i}") for i, layer in enumerate(others, 2)]
-        for i, conv in enumerate((first, *others), 1):
+        for i, layer in enumerate((first, *others), 1):
             if i in (2, 3):
                 x = local_response_norm(max_pool_3x3(x, ceil_mode=True))
-            features[f"relu{i}"] = x = nn.relu(conv(x))
+            features[f"relu{i}"] = x = nn.relu(layer(x))
             if set(taps) <= features.keys():
                 return features
         features["pool5"] = x = max_pool_3x3(x, ceil_mode=True)
