@@ -14,6 +14,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())  # what t
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.formula import uniform
@@ -78,10 +79,30 @@ def smoke():
 
 def value_and_gradient(function, *arguments):
     """function(*arguments) [B], and the gradient of its weighted sum (1, 2, ...) with respect to the last argument."""
-    values = function(*arguments)
-    weights = np.arange(1, values.shape[0] + 1, dtype=np.float32)
-    gradient = jax.grad(lambda last: (weights * function(*arguments[:-1], last)).sum())(arguments[-1])
+
+    @jax.jit
+    def both(last):
+        values, pull = jax.vjp(lambda last: function(*arguments[:-1], last), last)
+        return values, *pull(jnp.arange(1, len(values) + 1, dtype=values.dtype))
+
+    values, gradient = both(arguments[-1])
     return np.asarray(values), np.asarray(gradient)
+
+
+def assert_same(ours, plain, *arguments):
+    """Two functions have the same values, to 1e-5, and gradients with respect to all arguments, to 1e-5 of the largest
+    entry, of a sum weighted at random."""
+
+    def all_of(function):
+        def values_and_gradients(*arguments):
+            values, pull = jax.vjp(function, *arguments)
+            return values, pull(jax.random.normal(jax.random.key(2), values.shape))
+
+        return jax.jit(values_and_gradients)(*arguments)
+
+    (values, gradients), (expected, slow) = all_of(ours), all_of(plain)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max()), gradients, slow)
 
 
 def assert_gradients(ours, expected, rtol: float, atol: float) -> None:

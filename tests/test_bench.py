@@ -5,12 +5,14 @@ import os
 import stat
 import sys
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT
 from products import mnist_classifier, mnist_decoder, mnist_encoder
 from test_cli import assert_mistake, run
 
+from vae_jax import cli
 from vae_jax.bench_peers import PEERS, against_peer, compare, peer_system, without_flags
 from vae_jax.cli import load_config
 from vae_jax.errors import UserError
@@ -27,10 +29,11 @@ def the_line(*arguments: str) -> dict:
 
 
 def test_the_line_of_a_config(monkeypatch):
-    """On the four devices of the tests, two steps in a call; GFLOP by hand count, see test_efficiency.py."""
-    monkeypatch.setenv(
-        "XLA_FLAGS", f"{os.environ['XLA_FLAGS']} --xla_backend_optimization_level=0"
-    )  # to compile sooner
+    """On the four devices of the tests, two steps in a call, by oneDNN where there is; GFLOP by hand count, see
+    test_efficiency.py."""
+    library = cli.ONEDNN if jax.__version_info__ >= cli.THREADS_WELL else ""
+    sooner = "--xla_backend_optimization_level=0"  # compiled
+    monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {library} {sooner}")
     record = the_line(SMOKE)
     assert (record["config"], record["system"], record["part"], record["data"]) == (
         "dfc_mnist",
