@@ -32,8 +32,7 @@ def test_the_line_of_a_config(monkeypatch):
     """On the four devices of the tests, two steps in a call, by oneDNN where there is; GFLOP by hand count, see
     test_efficiency.py."""
     library = cli.ONEDNN if jax.__version_info__ >= cli.THREADS_WELL else ""
-    sooner = "--xla_backend_optimization_level=0"  # compiled
-    monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {library} {sooner}")
+    monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {library}")
     record = the_line(SMOKE)
     assert (record["config"], record["system"], record["part"], record["data"]) == (
         "dfc_mnist",
