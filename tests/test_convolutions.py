@@ -111,12 +111,13 @@ def all_three(convolve, x, kernel, weights, *how):
     y, pull = jax.vjp(lambda *a: convolve(*a, *how), x, kernel)
     return y, *pull(weights)
 
-for size, stride, padding in (
-    (3, 1, ((1, 1), (1, 1))), (5, 1, ((0, 3), (2, 1))), (3, 2, ((0, 1), (0, 1))), (4, 2, ((1, 1), (1, 1)))
+for size, stride, padding, channels in (
+    (3, 1, ((1, 1), (1, 1)), 32), (5, 1, ((0, 3), (2, 1)), 17),
+    (3, 2, ((0, 1), (0, 1)), 32), (4, 2, ((1, 1), (1, 1)), 17)
 ):
     strides = (stride, stride)
-    x = jax.random.normal(jax.random.key(0), (40, 10, 14, 16))
-    kernel = jax.random.normal(jax.random.key(1), (size, size, 16, 19))
+    x = jax.random.normal(jax.random.key(0), (40, 10, 14, channels))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 19))
     weights = jax.random.normal(jax.random.key(2), plain(x, kernel, strides, padding).shape)
     ours, theirs = (
         jax.jit(lambda *a, f=f: all_three(f, *a, strides, padding)).lower(x, kernel, weights).compile()

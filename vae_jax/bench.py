@@ -65,7 +65,6 @@ from vae_jax.weight_files import RANDOM, check_weights
 
 WARM_UP = 3  # calls
 IMAGES = 1024  # of the synthetic set
-WITHOUT_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": False}
 MEASURED = (
     "images_per_second", "ms_per_step", "gflop_per_image", "peak_share", "matmul_gflop_per_second", "matmul_size",
     "compile_seconds", "peak_memory_bytes", "host_share", "input_images_per_second", "data_wait_share", "split",
@@ -145,7 +144,7 @@ def compile_call(config: ConfigDict, experiment: Experiment, arguments: tuple) -
     lowered = make_train_call(train_step, unroll).lower(*arguments)
     call = lowered.compile()
     compile_seconds = time.perf_counter() - began
-    counted = lowered.compile(WITHOUT_ONEDNN) if has_onednn() else call  # of calls of oneDNN XLA counts nothing
+    counted = lowered.compile(cli.WITHOUT_ONEDNN) if has_onednn() else call  # of calls of oneDNN XLA counts nothing
     flops = jax.device_count() * counted.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
     return call, flops / unroll / config.batch_size / 1e9, compile_seconds
 

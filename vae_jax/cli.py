@@ -22,6 +22,7 @@ MOST_CORES = 4  # that are few: each may become a device, which holds a copy of 
 SMALLEST_SHARE = 8  # images of a batch that a core is given
 THREADS_WELL = (0, 12)  # the jax from which convolutions of one device make good use of several cores
 ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
+WITHOUT_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": False}  # of one program, where XLA_FLAGS say ONEDNN
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
