@@ -87,20 +87,22 @@ def test_how_many_parts(monkeypatch):
 @pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="oneDNN is for x86")
 @pytest.mark.skipif(jax.__version_info__ < cli.THREADS_WELL, reason="an older XLA gives oneDNN no convolutions")
 def test_onednn():
-    """With the flags that commands set, XLA calls oneDNN for values and gradients, and they equal the plain ones."""
+    """With the flags that commands set, XLA calls oneDNN for values and gradients, and they equal the plain ones. One
+    call computes convolution, bias and ReLU, also where there is a gradient."""
     done = subprocess.run(
         [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": cli.ONEDNN}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     values, of_x, of_kernel, of_x_by_phases = 1, 1, 40, 4  # calls; oneDNN itself would add 33 parts, no more
     one, two = values + of_x + of_kernel, values + of_x_by_phases + of_kernel  # by the stride
-    assert list(map(int, done.stdout.split())) == [one, one, two, two]
+    assert list(map(int, done.stdout.split())) == [one, one, two, two, 1]
 
 
 ONEDNN = """
 import jax, jax.numpy as jnp, numpy as np
 from vae_jax.models import convolutions
 from vae_jax.models.convolutions import DIMENSIONS, conv
+from vae_jax.models.layers import relu
 
 convolutions.LARGEST_KERNEL, convolutions.IMAGES = 0, 1
 
@@ -111,6 +113,9 @@ def all_three(convolve, x, kernel, weights, *how):
     y, pull = jax.vjp(lambda *a: convolve(*a, *how), x, kernel)
     return y, *pull(weights)
 
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile()
+
 for size, stride, padding, channels in (
     (3, 1, ((1, 1), (1, 1)), 32), (5, 1, ((0, 3), (2, 1)), 17),
     (3, 2, ((0, 1), (0, 1)), 32), (4, 2, ((1, 1), (1, 1)), 17)
@@ -120,12 +125,14 @@ for size, stride, padding, channels in (
     kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 19))
     weights = jax.random.normal(jax.random.key(2), plain(x, kernel, strides, padding).shape)
     ours, theirs = (
-        jax.jit(lambda *a, f=f: all_three(f, *a, strides, padding)).lower(x, kernel, weights).compile()
-        for f in (conv, plain)
+        compiled(lambda *a, f=f: all_three(f, *a, strides, padding), x, kernel, weights) for f in (conv, plain)
     )
     print(ours.as_text().count("__onednn$convolution"))
     for a, b in zip(ours(x, kernel, weights), theirs(x, kernel, weights), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+end = lambda *a: relu(conv(*a, strides, padding) + 1).sum()
+print(compiled(jax.grad(end), x, kernel).as_text().count(',"RELU"]'))
 """
 
 

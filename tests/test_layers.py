@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from conftest import assert_same
 
-from vae_jax.models.layers import adaptive_average_pool, max_pool_2x2, max_pool_3x3, nearest_conv_2x
+from vae_jax.models.layers import adaptive_average_pool, max_pool_2x2, max_pool_3x3, nearest_conv_2x, relu
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu(dtype):
+    """JAX's, at 0 and where the numbers end as well."""
+    x = jnp.array([-jnp.inf, -3, -1e-30, -0.0, 0, 1e-30, 3, jnp.inf, jnp.nan], dtype)
+    gradients = jnp.arange(1.0, 10).astype(dtype)
+    (ours, pull), (theirs, pull_theirs) = (jax.vjp(function, x) for function in (relu, nn.relu))
+    for a, b in ((ours, theirs), (*pull(gradients), *pull_theirs(gradients))):
+        assert a.dtype == x.dtype
+        np.testing.assert_array_equal(a.astype("float32"), b.astype("float32"))
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 9, 2), (2, 5, 4, 1)])

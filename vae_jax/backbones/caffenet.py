@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
 from vae_jax.models.convolutions import conv
-from vae_jax.models.layers import Conv, max_pool_3x3
+from vae_jax.models.layers import Conv, max_pool_3x3, relu
 
 CONVOLUTIONS = {"relu1": 11, "relu2": 15, "relu3": 23, "relu4": 23, "relu5": 23, "pool5": 39}
 DENSE = {"fc6": 199, "fc7": 199, "fc8": 199}
@@ -70,15 +70,15 @@ class CaffeNet(nn.Module):
         for i, layer in enumerate((first, *others), 1):
             if i in (2, 3):
                 x = local_response_norm(max_pool_3x3(x, ceil_mode=True))
-            features[f"relu{i}"] = x = nn.relu(layer(x))
+            features[f"relu{i}"] = x = relu(layer(x))
             if set(taps) <= features.keys():
                 return features
         features["pool5"] = x = max_pool_3x3(x, ceil_mode=True)
         if set(taps) <= features.keys():
             return features
         x = x.reshape(x.shape[0], -1)  # height, width, channel: the converter reorders Caffe's rows
-        features["fc6"] = x = nn.relu(nn.Dense(self.dense, name="fc6")(x))
-        features["fc7"] = x = nn.relu(nn.Dense(self.dense, name="fc7")(x))
+        features["fc6"] = x = relu(nn.Dense(self.dense, name="fc6")(x))
+        features["fc7"] = x = relu(nn.Dense(self.dense, name="fc7")(x))
         features["fc8"] = nn.Dense(self.classes, name="fc8")(x)
         return features
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.layers import Conv, max_pool_3x3
+from vae_jax.models.layers import Conv, max_pool_3x3, relu
 
 CONVOLUTIONS = (  # those that are in no block
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "Conv2d_4b_3x3",
@@ -59,7 +59,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         stride = (self.stride, self.stride)
         x = Conv(self.features, self.kernel, stride, self.padding, use_bias=False, name="conv")(x)
-        return nn.relu(FrozenBatchNorm(name="norm")(x))
+        return relu(FrozenBatchNorm(name="norm")(x))
 
 
 def inception(x: jax.Array, branches: Branches, width: int, reduce: bool = False) -> list[jax.Array]:
@@ -102,7 +102,7 @@ class Residual(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = jnp.concatenate(inception(x, self.branches, self.width), axis=-1)
         x = x + self.scale * Conv(x.shape[-1], (1, 1), padding=0, name="up")(y)
-        return x if self.last else nn.relu(x)
+        return x if self.last else relu(x)
 
 
 class FaceNet(nn.Module):

@@ -10,7 +10,7 @@ import jax
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import Backbone, flax_backbone
-from vae_jax.models.layers import Conv, max_pool_2x2
+from vae_jax.models.layers import Conv, max_pool_2x2, relu
 
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)
@@ -29,7 +29,7 @@ class Vgg(nn.Module):
             width = self.width * min(2 ** (block - 1), 8)
             for i in range(1, count + 1):
                 conv = Conv(width, (3, 3), padding=1, name=f"conv{block}_{i}")
-                features[f"relu{block}_{i}"] = x = nn.relu(conv(x))
+                features[f"relu{block}_{i}"] = x = relu(conv(x))
                 if set(taps) <= features.keys():
                     return features
             x = max_pool_2x2(x)

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, adaptive_average_pool, max_pool_3x3
+from vae_jax.models.layers import Conv, adaptive_average_pool, max_pool_3x3, relu
 
 POOLED = 6  # height and width that the dense layers see
 
@@ -24,7 +24,7 @@ class AlexNet(nn.Module):
                 x = max_pool_3x3(x)
             kernel, stride = (kernels[i - 1],) * 2, (strides[i - 1],) * 2
             conv = Conv(self.widths[i - 1], kernel, stride, paddings[i - 1], name=f"conv{i}")
-            features[f"relu{i}"] = x = nn.relu(conv(x))
+            features[f"relu{i}"] = x = relu(conv(x))
             if set(taps) <= features.keys():
                 return features
         features["pool5"] = x = max_pool_3x3(x)
@@ -32,9 +32,9 @@ class AlexNet(nn.Module):
             return features
         x = adaptive_average_pool(x, POOLED)
         x = x.reshape(x.shape[0], -1)  # height, width, channel: the converter reorders torchvision's rows
-        features["fc6"] = x = nn.relu(nn.Dense(self.dense, name="fc6")(x))
+        features["fc6"] = x = relu(nn.Dense(self.dense, name="fc6")(x))
         if set(taps) <= features.keys():
             return features
-        features["fc7"] = x = nn.relu(nn.Dense(self.dense, name="fc7")(x))
+        features["fc7"] = x = relu(nn.Dense(self.dense, name="fc7")(x))
         features["fc8"] = nn.Dense(self.classes, name="fc8")(x)
         return features

@@ -3,6 +3,8 @@
 import flax.linen as nn
 import jax
 
+from vae_jax.models.layers import relu
+
 
 class BlurKernel(nn.Module):
     """z [B, latents] -> blur kernels [B, size, size], not negative, that sum to 1.
@@ -19,6 +21,6 @@ class BlurKernel(nn.Module):
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
         x = z
         for i in range(self.layers):
-            x = nn.relu(nn.Dense(self.hidden, name=f"dense{i + 1}")(x))
+            x = relu(nn.Dense(self.hidden, name=f"dense{i + 1}")(x))
         x = nn.softmax(nn.Dense(self.size**2, name="pixels")(x))
         return x.reshape(-1, self.size, self.size)

@@ -4,6 +4,7 @@ Each form equals the plain one, values and gradients (`tests/test_convolutions.p
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Pad
 def _forward(
     function: Callable, x: jax.Array, kernel: jax.Array, *how: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    x = _finished(x)
+    x = finished(x)
     return function(x, kernel, *how), (x, kernel)
 
 
@@ -38,7 +39,7 @@ def _conv_backward(
     strides: tuple[int, int], padding: Padding, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-    gradient = _finished(gradient)
+    gradient = finished(gradient)
     if strides == (2, 2) and x.shape[1:3] == (2 * gradient.shape[1], 2 * gradient.shape[2]):
         of_x = _by_phases(gradient, kernel, [before for before, _ in padding])
     elif strides == (1, 1):
@@ -67,7 +68,7 @@ def _conv_transpose_2x_backward(
     inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-    gradient = _finished(gradient)
+    gradient = finished(gradient)
     padding = jax.lax.padtype_to_pads(gradient.shape[1:3], kernel.shape[:2], (2, 2), "SAME")
     return conv(gradient, kernel, (2, 2), padding), _gradient_of_kernel(gradient, kernel, (2, 2), padding, x)
 
@@ -115,13 +116,18 @@ def _one_deep(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: 
 
 
 def _to_one_channel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
-    """`_plain` as a matrix product, [B, H, W, in] by [in, h * w], whose columns are laid over each other."""
+    """`_plain` as a matrix product, [B, H, W, in] by [in, h * w], whose columns are laid over each other.
+
+    There are columns without a tap, to fill the last vector.
+    """
     if tuple(strides) != (1, 1):
         return _plain(x, kernel, strides, padding)
-    size = kernel.shape[:2]
+    size, taps = kernel.shape[:2], math.prod(kernel.shape[:2])
     sides = (n + before + after + 1 - k for n, k, (before, after) in zip(x.shape[1:3], size, padding, strict=True))
     windows = functools.partial(_windows, size=size, padding=_opposite(size, padding))
-    products = jnp.einsum("bhwc,ijc->ijbhw", x, kernel[::-1, ::-1, :, 0])
+    columns = jnp.pad(kernel[::-1, ::-1].reshape(taps, -1), ((0, -taps % VECTOR), (0, 0)))
+    products = jnp.einsum("bhwc,tc->bhwt", x, columns)[..., :taps]
+    products = products.transpose(3, 0, 1, 2).reshape(*size, *x.shape[:3])
     (y,) = jax.linear_transpose(windows, jax.ShapeDtypeStruct((len(x), *sides), x.dtype))(products)
     return y[..., None]
 
@@ -138,7 +144,7 @@ def _opposite(size: Sequence[int], padding: Padding) -> Padding:
     return tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(size, padding, strict=True))
 
 
-def _finished(x: jax.Array) -> jax.Array:
+def finished(x: jax.Array) -> jax.Array:
     """On CPU, x as an array of its own.
 
     XLA lays images anew for the gradient of a kernel, and would compute what made them, a BatchNorm or a ReLU, once
@@ -192,7 +198,7 @@ def _with_channels_as_width(
     images = x.reshape(*x.shape[:3], -1, width).transpose(3, 1, 2, 4, 0)
     filters = gradient.transpose(1, 2, 0, 3)[:, :, None]
     taps = _deep(images, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))
-    taps = _finished(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
+    taps = finished(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
     taps = taps[:, : kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
     return taps.transpose(1, 2, 0, 3, 4).reshape(kernel.shape)
 

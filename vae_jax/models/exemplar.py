@@ -10,7 +10,7 @@ says 2x2. Chosen here: half of the units dropped, kernels from He's normal distr
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, max_pool_2x2
+from vae_jax.models.layers import Conv, max_pool_2x2, relu
 
 he = nn.initializers.he_normal()
 
@@ -35,10 +35,10 @@ class ExemplarCnn(nn.Module):
         for i, width in enumerate(self.widths, 1):
             x = max_pool_2x2(x) if i > 1 else x
             conv = Conv(width, (5, 5), padding=2, kernel_init=he, name=f"conv{i}")
-            features[f"relu{i}"] = x = nn.relu(conv(x))
+            features[f"relu{i}"] = x = relu(conv(x))
             if set(taps) <= features.keys():
                 return features
-        x = nn.relu(nn.Dense(self.dense, kernel_init=he, name="dense")(x.reshape(x.shape[0], -1)))
+        x = relu(nn.Dense(self.dense, kernel_init=he, name="dense")(x.reshape(x.shape[0], -1)))
         features["relu4"] = x = nn.Dropout(self.dropout, deterministic=not train)(x)
         if set(taps) <= features.keys():
             return features

@@ -10,7 +10,7 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x, relu
 
 glorot = nn.initializers.glorot_uniform()
 HALVINGS = 3  # of height and width, in all three networks
@@ -53,8 +53,8 @@ class LarsenEncoder(nn.Module):
         *widths, hidden = _scaled((64, 128, 256, 1024), self.scale)
         x = 2 * x - 1
         for i, width in enumerate(widths, 1):
-            x = nn.relu(_norm(train, f"norm{i}")(_half(width, f"conv{i}")(x)))  # [B, H / 2^i, W / 2^i, width]
-        x = nn.relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
+            x = relu(_norm(train, f"norm{i}")(_half(width, f"conv{i}")(x)))  # [B, H / 2^i, W / 2^i, width]
+        x = relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
         return _dense(self.latents, "mean", use_bias=True)(x), _dense(self.latents, "logvar", use_bias=True)(x)
 
 
@@ -74,10 +74,10 @@ class LarsenDecoder(nn.Module):
         _check(height, width)
         first, *widths = _scaled((256, 256 if height > 32 else 192, 128, 32), self.scale)
         small = (height // 2**HALVINGS, width // 2**HALVINGS, first)
-        x = nn.relu(_norm(train, "norm_dense")(_dense(math.prod(small), "dense")(z))).reshape(-1, *small)
+        x = relu(_norm(train, "norm_dense")(_dense(math.prod(small), "dense")(z))).reshape(-1, *small)
         for i, features in enumerate(widths, 1):
             up = ConvTranspose2x(features, kernel_size=5, use_bias=False, name=f"upconv{i}")
-            x = nn.relu(_norm(train, f"norm{i}")(up(x)))  # [B, H / 2^(3 - i), W / 2^(3 - i), features]
+            x = relu(_norm(train, f"norm{i}")(up(x)))  # [B, H / 2^(3 - i), W / 2^(3 - i), features]
         return (1 + nn.tanh(_conv(channels, "image")(x))) / 2
 
 
@@ -95,9 +95,9 @@ class LarsenDiscriminator(nn.Module):
         _check(*x.shape[1:3])
         first, *widths, hidden = _scaled((32, 128, 256 if x.shape[1] > 32 else 192, 256, 512), self.scale)
         taps = {"conv1": _conv(first, "conv1")(2 * x - 1)}
-        x = nn.relu(taps["conv1"])
+        x = relu(taps["conv1"])
         for i, width in enumerate(widths, 2):
             taps[f"conv{i}"] = y = _half(width, f"conv{i}")(x)  # [B, H / 2^(i - 1), W / 2^(i - 1), width]
-            x = nn.relu(_norm(train, f"norm{i}")(y))
-        x = nn.relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
+            x = relu(_norm(train, f"norm{i}")(y))
+        x = relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
         return taps | {"logits": _dense(1, "logit", use_bias=True)(x)[:, 0]}

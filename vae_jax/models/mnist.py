@@ -9,7 +9,7 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, ConvTranspose2x, max_pool_2x2
+from vae_jax.models.layers import Conv, ConvTranspose2x, max_pool_2x2, relu
 
 glorot = nn.initializers.glorot_uniform()
 
@@ -29,11 +29,11 @@ class MnistEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        x = nn.relu(_conv(32, "conv1")(x))  # [B, 28, 28, 32]
-        x = nn.relu(_conv(64, "conv2", stride=2)(x))  # [B, 14, 14, 64]
-        x = nn.relu(_conv(64, "conv3")(x))
-        x = nn.relu(_conv(64, "conv4")(x))
-        x = nn.relu(_dense(32, "dense")(x.reshape(x.shape[0], -1)))
+        x = relu(_conv(32, "conv1")(x))  # [B, 28, 28, 32]
+        x = relu(_conv(64, "conv2", stride=2)(x))  # [B, 14, 14, 64]
+        x = relu(_conv(64, "conv3")(x))
+        x = relu(_conv(64, "conv4")(x))
+        x = relu(_dense(32, "dense")(x.reshape(x.shape[0], -1)))
         return _dense(self.latents, "mean")(x), _dense(self.latents, "logvar")(x)
 
 
@@ -47,8 +47,8 @@ class MnistDecoder(nn.Module):
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
         height, width, channels = self.shape
         small = (math.ceil(height / 2), math.ceil(width / 2), 64)
-        x = nn.relu(_dense(math.prod(small), "dense")(z)).reshape(-1, *small)  # [B, 14, 14, 64]
-        x = nn.relu(ConvTranspose2x(32, name="upconv")(x))[:, :height, :width]  # [B, 28, 28, 32]
+        x = relu(_dense(math.prod(small), "dense")(z)).reshape(-1, *small)  # [B, 14, 14, 64]
+        x = relu(ConvTranspose2x(32, name="upconv")(x))[:, :height, :width]  # [B, 28, 28, 32]
         return nn.sigmoid(_conv(channels, "image")(x))
 
 
@@ -64,11 +64,11 @@ class MnistClassifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, convolutions_only: bool = False) -> dict[str, jax.Array]:
         taps = {}
-        taps["relu1"] = x = nn.relu(_conv(32, "conv1", padding="VALID")(x))
-        taps["relu2"] = x = nn.relu(_conv(64, "conv2", padding="VALID")(max_pool_2x2(x)))
-        taps["relu3"] = x = nn.relu(_conv(64, "conv3", padding="VALID")(max_pool_2x2(x)))  # [B, 3, 3, 64]
+        taps["relu1"] = x = relu(_conv(32, "conv1", padding="VALID")(x))
+        taps["relu2"] = x = relu(_conv(64, "conv2", padding="VALID")(max_pool_2x2(x)))
+        taps["relu3"] = x = relu(_conv(64, "conv3", padding="VALID")(max_pool_2x2(x)))  # [B, 3, 3, 64]
         if convolutions_only:
             return taps
-        taps["relu4"] = x = nn.relu(_dense(64, "dense")(x.reshape(x.shape[0], -1)))
+        taps["relu4"] = x = relu(_dense(64, "dense")(x.reshape(x.shape[0], -1)))
         taps["logits"] = _dense(self.classes, "logits")(x)
         return taps

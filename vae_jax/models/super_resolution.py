@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 
 from vae_jax.data.degrade import bicubic
-from vae_jax.models.layers import Conv, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x, relu
 from vae_jax.models.residual import ResidualBlock, he
 
 glorot = nn.initializers.glorot_uniform()
@@ -31,7 +31,7 @@ class VectorEncoder(nn.Module):
             raise ValueError(f"the vector encoder takes images whose sides are multiples of eight, not {x.shape[1:]}")
         for i, width in enumerate(WIDTHS):
             halving = Conv(width, (3, 3), 2, 1, kernel_init=glorot, name=f"conv{i + 1}")
-            x = nn.relu(halving(x))  # [B, h / 2^(i + 1), ..., width]
+            x = relu(halving(x))  # [B, h / 2^(i + 1), ..., width]
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(self.latents, name="mean")(x), nn.Dense(self.latents, name="logvar")(x)
 
@@ -54,7 +54,7 @@ class VectorUpscaler(nn.Module):
         x = nn.Dense(height * width * WIDTHS[-1], name="dense")(z).reshape(-1, height, width, WIDTHS[-1])
         widths = [WIDTHS[-1]] * (self.factor.bit_length() - 1) + [WIDTHS[1], WIDTHS[0]]
         for i, features in enumerate(widths):
-            x = nn.relu(ConvTranspose2x(features, name=f"conv{i + 1}")(x))
+            x = relu(ConvTranspose2x(features, name=f"conv{i + 1}")(x))
         return nn.sigmoid(ConvTranspose2x(channels, name="image")(x))
 
 
