@@ -61,9 +61,9 @@ def test_kerass_optimizer_is_ours(keras_steps):
     np.testing.assert_allclose(variable.numpy(), params, rtol=0, atol=1e-6)
 
 
-def test_the_program_prints_one_line():
-    command = [sys.executable, "-m", "tests.peers.keras_peer", "--system=dfc_mnist", "--batch_size=2", "--calls=1"]
-    printed = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    assert printed.keys() == {"framework", "version", "layout", "batch_size", "images_per_second", "ms_per_step"}
-    assert printed["framework"] == "keras" and printed["layout"] == "channels_last" and printed["batch_size"] == 2
-    np.testing.assert_allclose(printed["images_per_second"] * printed["ms_per_step"], 2000)
+def test_the_program_answers():
+    command = [sys.executable, "-m", "tests.peers.keras_peer", "--system=dfc_mnist", "--batch_size=2"]
+    answers = subprocess.run(command, input="1\n2\n", cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said, *seconds = map(json.loads, answers.splitlines())
+    assert said["framework"] == "keras" and said["layout"] == "channels_last"
+    assert len(seconds) == 2 and min(seconds) > 0

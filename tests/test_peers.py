@@ -174,11 +174,16 @@ def test_the_step_does_nothing_twice(torch, name):
     assert count(system.step, images, noise) == expected
 
 
-def test_the_program_prints_one_line(torch):
-    command = [sys.executable, "-m", "tests.peers.torch_peer", "--layout=contiguous"]
-    command += ["--system=dfc_mnist", "--batch_size=2", "--calls=1"]
-    printed = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    assert printed.keys() == {"framework", "version", "layout", "batch_size", "images_per_second", "ms_per_step"}
-    assert printed["framework"] == "torch" and printed["version"] == torch.__version__
-    assert printed["layout"] == "contiguous" and printed["batch_size"] == 2
-    np.testing.assert_allclose(printed["images_per_second"] * printed["ms_per_step"], 2000)
+def test_the_program_answers(torch):
+    command = [
+        sys.executable,
+        "-m",
+        "tests.peers.torch_peer",
+        "--system=dfc_mnist",
+        "--batch_size=2",
+        "--layout=contiguous",
+    ]
+    answers = subprocess.run(command, input="1\n2\n", cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said, *seconds = map(json.loads, answers.splitlines())
+    assert said["framework"] == "torch" and said["layout"] == "contiguous" and said["version"] == torch.__version__
+    assert len(seconds) == 2 and min(seconds) > 0

@@ -1,7 +1,7 @@
 """How fast a config trains on this machine: one JSON line on stdout, progress on stderr.
 
     python -m vae_jax.bench --config=configs/NAME.py[:variant] [--config.KEY=VALUE ...]
-        [--data=synthetic|real] [--part=all|step|input] [--calls=20] [--peer=torch|keras --rounds=3 --peer_python=PATH]
+        [--data=synthetic|real] [--part=all|step|input] [--calls=20] [--peer=torch|keras --peer_python=PATH]
 
 Times are medians of at least 20 calls of `steps_per_call` steps, each waited for, after three that do not count.
 `--data=synthetic` are random images and untrained networks, which take as long as others and need no files;
@@ -34,7 +34,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ from ml_collections import ConfigDict
 
 from vae_jax import cli
 from vae_jax.bench_machine import machine, matmul_peak, matmul_size, peak_memory
-from vae_jax.bench_peers import PEERS, against_peer, read_records, table
+from vae_jax.bench_peers import PEERS, against_peer, read_records, say, table
 from vae_jax.bench_split import seconds, split
 from vae_jax.config import check_config, image_shape
 from vae_jax.data import load_dataset
@@ -73,7 +73,6 @@ MEASURED = (
 
 def measure(config: ConfigDict, data: str, part: str, calls: int) -> dict[str, Any]:
     """The record of one config."""
-    check_config(config)
     mesh, steps = make_mesh(config.batch_size), config.steps_per_call
     if data == "synthetic":
         config = untrained(config)
@@ -100,6 +99,45 @@ def measure_step(
 ) -> dict[str, Any]:
     """What of the record is of train calls; `whole` with the loop over batches and with the parts of a step."""
     steps = config.steps_per_call
+    training = prepare(config, dataset, batches, mesh)
+    batch, run = training.batch, going_on(training)
+    say("train calls")
+    taken = median(lambda _: run(batch), calls)
+    rate, peak = steps * config.batch_size / taken, matmul_peak(mesh)
+    record = {
+        "images_per_second": rate, "ms_per_step": 1e3 * taken / steps, "gflop_per_image": training.gflop,
+        "peak_share": training.gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
+        "compile_seconds": training.compile_seconds, "peak_memory_bytes": peak_memory(),
+    }  # fmt: skip
+    if whole:
+        say("train calls, each with a new batch")
+        record["data_wait_share"] = data_wait(run, batches, steps, calls)
+    state, scalars = run(batch)
+    training = training._replace(state=state)
+    run = going_on(training._replace(call=compile_nothing(training, scalars)))
+    record["host_share"] = median(lambda _: run(batch), calls) / taken
+    if whole:
+        say("the parts of a step")
+        record["split"] = split(training.experiment, run(batch)[0], training.frozen, mesh, calls)
+    return record
+
+
+class Training(NamedTuple):
+    """A compiled train call with what it is called with."""
+
+    experiment: Experiment
+    call: Callable
+    state: State
+    frozen: Any
+    batch: dict[str, jax.Array]
+    key: jax.Array
+    gflop: float  # per image
+    compile_seconds: float
+
+
+def prepare(config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: Mesh) -> Training:
+    """The training of a config, of the first batches."""
+    steps = config.steps_per_call
     experiment = make_experiment(config, image_shape(config), "label" in batches(0, steps))
     frozen = experiment.system.frozen()
     if config.backbone.cache_targets:
@@ -113,25 +151,7 @@ def measure_step(
     key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
     say("compiling the train step")
     call, gflop, compile_seconds = compile_call(config, experiment, (state, frozen, batch, key))
-    say("train calls")
-    run = going_on(call, state, frozen, key)
-    taken = median(lambda _: run(batch), calls)
-    rate, peak = steps * config.batch_size / taken, matmul_peak(mesh)
-    record = {
-        "images_per_second": rate, "ms_per_step": 1e3 * taken / steps, "gflop_per_image": gflop,
-        "peak_share": gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
-        "compile_seconds": compile_seconds, "peak_memory_bytes": peak_memory(),
-    }  # fmt: skip
-    if whole:
-        say("train calls, each with a new batch")
-        record["data_wait_share"] = data_wait(run, batches, steps, calls)
-    state, scalars = run(batch)
-    run = going_on(compile_nothing((state, frozen, batch, key), scalars), state, frozen, key)
-    record["host_share"] = median(lambda _: run(batch), calls) / taken
-    if whole:
-        say("the parts of a step")
-        record["split"] = split(experiment, run(batch)[0], frozen, mesh, calls)
-    return record
+    return Training(experiment, call, state, frozen, batch, key, gflop, compile_seconds)
 
 
 def compile_call(config: ConfigDict, experiment: Experiment, arguments: tuple) -> tuple[Callable, float, float]:
@@ -149,25 +169,36 @@ def compile_call(config: ConfigDict, experiment: Experiment, arguments: tuple) -
     return call, flops / unroll / config.batch_size / 1e9, compile_seconds
 
 
-def compile_nothing(arguments: tuple, scalars: dict[str, jax.Array]) -> Callable:
+def compile_nothing(training: Training, scalars: dict[str, jax.Array]) -> Callable:
     """A call with the arguments and results of a train call, which gives its state back and computes nothing."""
     shapes = {name: (value.shape, value.dtype) for name, value in scalars.items()}
 
     def call(state, frozen, batches, key):
         return state, {name: jnp.zeros(*shape) for name, shape in shapes.items()}
 
+    arguments = training.state, training.frozen, training.batch, training.key
     return jax.jit(call, donate_argnames=("state",), keep_unused=True).lower(*arguments).compile()
 
 
-def going_on(call: Callable, state: State, frozen: Any, key: jax.Array) -> Callable[..., tuple[State, dict]]:
+def going_on(training: Training) -> Callable[..., tuple[State, dict]]:
     """(batches) -> (state, scalars) of a call that goes on from the state which the one before left, and donates it."""
+    state = training.state
 
     def run(batches: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
         nonlocal state
-        state, scalars = call(state, frozen, batches, key)
+        state, scalars = training.call(state, training.frozen, batches, training.key)
         return state, scalars
 
     return run
+
+
+def timed_call(config: ConfigDict) -> Callable[[], float]:
+    """A function that makes a train call of random images and says how many seconds it took."""
+    config, mesh = untrained(config), make_mesh(config.batch_size)
+    dataset = random_images(config)
+    training = prepare(config, dataset, TrainBatches(dataset, config.seed, config.batch_size, mesh), mesh)
+    run = going_on(training)
+    return lambda: seconds(run, training.batch)
 
 
 def median(function: Callable[[int], Any], calls: int) -> float:
@@ -214,11 +245,6 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def say(text: str) -> None:
-    """Progress, which is not the result."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """The command line."""
     if TABLE.value:
@@ -228,10 +254,11 @@ def main() -> None:
         raise UserError("Say what to measure: --config=configs/NAME.py.")
     config = flags.FLAGS.config
     with contextlib.redirect_stdout(sys.stderr):
+        check_config(config)
+        cli.use_cores([config])
         if PEER.value:
-            record = against_peer(config, PEER.value, PEER_PYTHON.value, ROUNDS.value, CALLS.value)
+            record = against_peer(config, PEER.value, PEER_PYTHON.value, CALLS.value, timed_call)
         else:
-            cli.use_cores([config])
             record = measure(config, DATA.value, PART.value, CALLS.value)
     print(json.dumps(rounded(record)))
 
@@ -241,7 +268,6 @@ if __name__ == "__main__":
     PART = flags.DEFINE_enum("part", "all", ["all", "step", "input"], "What to measure.")
     CALLS = flags.DEFINE_integer("calls", 20, "Calls of which each time is the median.", lower_bound=20)
     PEER = flags.DEFINE_enum("peer", None, list(PEERS), "Compare with this framework.")
-    ROUNDS = flags.DEFINE_integer("rounds", 3, "How often either is measured, in turn.", lower_bound=1)
     TABLE = flags.DEFINE_list("table", [], "Files of such comparisons to make a table of, in place of measuring.")
     PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "The Python that has the other framework.")
     cli.run(main)

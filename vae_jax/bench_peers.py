@@ -1,27 +1,31 @@
 """This training beside the same one in another framework: the ratio of their images per second, pair by pair.
 
-    python -m vae_jax.bench --config=configs/NAME.py --peer=torch|keras [--rounds=3] [--peer_python=PATH]
+    python -m vae_jax.bench --config=configs/NAME.py --peer=torch|keras [--calls=20] [--peer_python=PATH]
 
-runs ours (`--part=step`) and every layout of the peer's (tests/peers) one after the other, each in a process of its
-own, as many times as there are rounds. A ratio above 1 is in our favour; of two layouts the faster one of a round
-counts. The peers' networks have fixed sizes, which are those of the configs in `TRAININGS`; the batch size is free.
+measures ours, of random images, and every layout of the peer's (tests/peers, each in a process of its own) in turn: in
+each round as many steps of each as our train call has, the first of one round the last of the next, so that a machine
+that is now faster, now slower is so for all. A ratio above 1 is in our favour; of two layouts the faster one counts.
+The peers' networks have fixed sizes, which are those of the configs in `TRAININGS`; the batch size is free.
 
     python -m vae_jax.bench --table=FILE,FILE
 
 makes a table of the lines that were printed so into these files.
 """
 
+import contextlib
 import json
 import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vae_jax.bench_machine import machine
 from vae_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -31,50 +35,53 @@ TRAININGS = {  # by the name that a config gives itself: the peer's --system, th
     "dfc_celeba_123": ("dfc_celeba", 64),
     "vaegan_celeba": ("vae_gan", 64),
 }
-OURS = ("peer", "rounds", "peer_python", "part", "data")  # flags that our own measurement does not pass on
+WARM_UP = 3  # rounds
 
 
-def against_peer(config: ConfigDict, peer: str, python: str, rounds: int, calls: int) -> dict[str, Any]:
-    """The record of a comparison: `compare`'s ratios, the images per second of every run, and what ran."""
-    system = peer_system(config)
-    ours = [sys.executable, "-m", "vae_jax.bench", *without_flags(sys.argv[1:], OURS), "--part=step"]
-    options = [f"--system={system}", f"--batch_size={config.batch_size}", f"--calls={calls}"]
-    theirs = {
-        layout: [python, "-m", f"tests.peers.{peer}_peer", *options, *([f"--layout={layout}"] if layout else [])]
-        for layout in PEERS[peer]
-    }
-    hint = (
-        f"Install what it needs:\n  {python} -m pip install -r tests/peers/requirements.txt\n"
-        "or name the Python that has it: --peer_python=PATH."
-    )
-    records = []
-    for i in range(rounds):  # the peer first: what it lacks is told at once
-        record = {layout or peer: run(command, f"The {peer} peer", hint, ROOT) for layout, command in theirs.items()}
-        record["ours"] = run(ours, "vae_jax.bench")
-        records.append(record)
-        rates = "  ".join(f"{name} {measured['images_per_second']:.4g}" for name, measured in record.items())
-        print(f"round {i + 1} of {rounds}, images/s: {rates}", file=sys.stderr, flush=True)
-    their, *_, our = records[0].values()
-    rates = {name: [record[name]["images_per_second"] for record in records] for name in records[0]}
+def against_peer(
+    config: ConfigDict, peer: str, python: str, calls: int, prepare: Callable[[ConfigDict], Callable[[], float]]
+) -> dict[str, Any]:
+    """The record of a comparison: `compare`'s ratios, the images per second of every round, and what ran.
+
+    Args:
+      prepare: makes of a config what measures it: the seconds of one train call.
+    """
+    options = [f"--system={peer_system(config)}", f"--batch_size={config.batch_size}"]
+    steps = config.steps_per_call
+    with contextlib.ExitStack() as running:
+        turns, versions = {}, set()
+        for layout in PEERS[peer]:  # the peer first: what it lacks is told at once
+            say(f"preparing {peer} {layout}")
+            command = [python, "-m", f"tests.peers.{peer}_peer", *options, *([f"--layout={layout}"] if layout else [])]
+            said, turns[layout or peer] = running.enter_context(started(command, peer, steps))
+            versions.add(said["version"])
+        turns["ours"] = prepare(config)
+        rates = {name: [] for name in turns}
+        for i in range(WARM_UP + calls):
+            for name in turns if i % 2 == 0 else reversed(turns):
+                rates[name].append(steps * config.batch_size / turns[name]())
+            if i >= WARM_UP:
+                measured = "  ".join(f"{name} {rate[-1]:.4g}" for name, rate in rates.items())
+                say(f"round {i + 1 - WARM_UP} of {calls}, images/s: {measured}")
+    rates = {name: rate[WARM_UP:] for name, rate in rates.items()}
+    (version,) = versions
     return {
-        "config": config.name, "system": config.system, "peer": peer, "peer_version": their["version"],
-        "batch_size": config.batch_size, "calls": calls, "rounds": rounds, "images_per_second": rates,
-        **compare(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}),
-        **{key: our[key] for key in ("steps_per_call", "device", "devices", "versions", "commit")},
+        "config": config.name, "system": config.system, "peer": peer, "peer_version": version,
+        "batch_size": config.batch_size, "steps_per_call": steps, "calls": calls, "images_per_second": rates,
+        **compare(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}), **machine(),
     }  # fmt: skip
 
 
 def compare(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Ratios ours / theirs of images per second [rounds], for every layout and against the faster layout of a round."""
-    by_layout = {layout: [a / b for a, b in zip(ours, rates, strict=True)] for layout, rates in theirs.items()}
-    ratios = [min(pair) for pair in zip(*by_layout.values(), strict=True)]
+    """Ratios ours / theirs of images per second [rounds], against the layout which by their median is the faster."""
+    ratios = {layout: [a / b for a, b in zip(ours, rates, strict=True)] for layout, rates in theirs.items()}
+    medians = {layout: statistics.median(ratio) for layout, ratio in ratios.items()}
+    layout = min(medians, key=medians.get)
+    lower, _, upper = statistics.quantiles(ratios[layout], n=4, method="inclusive")
     return {
-        "ratios_by_layout": by_layout,
-        "ratios": ratios,
-        "ratio_median": statistics.median(ratios),
-        "ratio_minimum": min(ratios),
-        "ratio_maximum": max(ratios),
-    }
+        "ratio_medians": medians, "layout": layout, "ratios": ratios[layout], "ratio_median": medians[layout],
+        "ratio_quartiles": [lower, upper],
+    }  # fmt: skip
 
 
 def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -83,7 +90,7 @@ def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
     for name in names:
         try:
             record = json.loads(Path(name).read_text())
-            problem = "" if "ratio_median" in record else "it is no comparison"
+            problem = "" if "ratio_quartiles" in record else "it is no comparison"
         except (OSError, ValueError, TypeError) as error:
             problem = str(error)
         if problem:
@@ -93,8 +100,8 @@ def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of comparisons: medians of the rounds, with the smallest and the largest in brackets."""
-    header = ["training", "batch", "steps per call", "peer", "Python, jax", "ours / peer", "rounds"]
+    """Header and rows of comparisons: medians of the rounds, with the quartiles in brackets."""
+    header = ["training", "batch", "steps per call", "peer", "Python, jax", "ours / peer (quartiles)", "rounds"]
     rows = [
         [
             record["config"],
@@ -102,8 +109,8 @@ def table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
             str(record["steps_per_call"]),
             f"{record['peer']} {record['peer_version'].partition('+')[0]}",
             f"{record['versions']['python']}, {record['versions']['jax']}",
-            f"{record['ratio_median']:.2f} ({record['ratio_minimum']:.2f} - {record['ratio_maximum']:.2f})",
-            str(record["rounds"]),
+            "{:.2f} ({:.2f} - {:.2f})".format(record["ratio_median"], *record["ratio_quartiles"]),
+            str(record["calls"]),
         ]
         for record in records
     ]
@@ -122,27 +129,45 @@ def peer_system(config: ConfigDict) -> str:
     return system
 
 
-def without_flags(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The command line without these flags, written as --name=value or --name value."""
-    kept, rest = [], iter(arguments)
-    for argument in rest:
-        name, equals, _ = argument.lstrip("-").partition("=")
-        if not (argument.startswith("-") and name in names):
-            kept.append(argument)
-        elif not equals:
-            next(rest, None)
-    return kept
+@contextlib.contextmanager
+def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dict[str, Any], Callable[[], float]]]:
+    """What a peer's program says of itself once it is ready, and a function that asks it for the seconds of `steps`."""
+    with tempfile.TemporaryFile("w+") as errors:
+
+        def fail(problem: str) -> UserError:
+            errors.seek(0)
+            told = errors.read().strip() or problem
+            return UserError(
+                f"The {peer} peer failed: {shlex.join(command)}\n{told.splitlines()[-1]}\n"
+                f"Install what it needs:\n  {command[0]} -m pip install -r tests/peers/requirements.txt\n"
+                "or name the Python that has it: --peer_python=PATH."
+            )
+
+        pipe = subprocess.PIPE
+        try:
+            program = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, cwd=ROOT)
+        except OSError as error:
+            raise fail(str(error)) from None
+
+        def answer() -> Any:
+            try:
+                return json.loads(program.stdout.readline())
+            except ValueError:
+                program.wait()
+                raise fail("it ended without an answer") from None
+
+        def seconds() -> float:
+            with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
+                print(steps, file=program.stdin, flush=True)
+            return answer()
+
+        with program:
+            try:
+                yield answer(), seconds
+            finally:
+                program.kill()
 
 
-def run(command: Sequence[str], what: str, hint: str = "", folder: Path | None = None) -> dict[str, Any]:
-    """The record that a command prints as its last line; UserError where it fails."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-        if result.returncode == 0:
-            return json.loads(result.stdout.splitlines()[-1])
-        problem = result.stderr.strip().splitlines()[-1:]
-    except OSError as error:
-        problem = [str(error)]
-    except (ValueError, IndexError):
-        problem = ["it printed no record"]
-    raise UserError("\n".join([f"{what} failed: {shlex.join(command)}", *problem, *filter(None, [hint])]))
+def say(text: str) -> None:
+    """Progress, which is not the result."""
+    print(text, file=sys.stderr, flush=True)

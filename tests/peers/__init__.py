@@ -1,10 +1,10 @@
 """The same train steps in PyTorch and in Keras, used by nobody but the benchmark; `tests/test_peers.py` compares them.
 
-Plain code of either framework, as somebody writes it who knows how to make it fast there. Each program prints one line
-of JSON, from the repository's folder:
+Plain code of either framework, as somebody writes it who knows how to make it fast there. Each program says what it is
+and then for every line that it reads, a number of steps, how many seconds those took; from the repository's folder:
 
-    python -m tests.peers.torch_peer --system=dfc_mnist --batch_size=128 --calls=20 --layout=channels_last
-    python -m tests.peers.keras_peer --system=dfc_mnist --batch_size=128 --calls=20
+    echo 20 | python -m tests.peers.torch_peer --system=dfc_mnist --batch_size=128 --layout=channels_last
+    echo 20 | python -m tests.peers.keras_peer --system=dfc_mnist --batch_size=128
 
 They need neither jax nor vae_jax, so that PyTorch may have an environment of its own (`requirements.txt`). Memory is
 allocated as their frameworks do; vae_jax's commands keep what a step has freed (`vae_jax.cli.keep_freed_memory`).

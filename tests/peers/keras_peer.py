@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from tests.peers.timing import BATCHES, median_seconds, report
+from tests.peers.timing import BATCHES, answer
 
 
 def main() -> None:
@@ -11,7 +11,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--system", choices=["dfc_mnist"], required=True)
     parser.add_argument("--batch_size", type=int, required=True)
-    parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--jit_compile", action=argparse.BooleanOptionalAction, default=False)
     flags = parser.parse_args()
     os.environ.update(KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="1", CUDA_VISIBLE_DEVICES="")
@@ -34,8 +33,7 @@ def main() -> None:
         for term in compiled(images).values():
             term.numpy()
 
-    seconds = median_seconds(step, batches, flags.calls)
-    print(report("keras", keras.__version__, "channels_last", flags.batch_size, seconds))
+    answer("keras", keras.__version__, "channels_last", step, batches)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What both peers share: the time of a train step, as one line of JSON."""
+"""What both peers share: they are asked for a number of steps and answer how long those took."""
 
+import itertools
 import json
-import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,27 +11,17 @@ BATCHES = 4  # made once and used in turn
 WARM_UP = 5  # steps, in which memory is allocated and kernels are chosen
 
 
-def median_seconds(step: Callable[[Any], None], batches: Sequence[Any], calls: int) -> float:
-    """The median time of `calls` steps after the warm-up; `step(batch)` returns when all of its work is done."""
-    for i in range(WARM_UP):
-        step(batches[i % len(batches)])
-    seconds = []
-    for i in range(calls):
+def answer(framework: str, version: str, layout: str, step: Callable[[Any], None], batches: Sequence[Any]) -> None:
+    """Prints what this is, as one line of JSON, then for every line that it reads, a number of steps, their seconds.
+
+    `step(batch)` returns when all of its work is done.
+    """
+    rest = itertools.cycle(batches)
+    for batch in itertools.islice(rest, WARM_UP):
+        step(batch)
+    print(json.dumps({"framework": framework, "version": version, "layout": layout}), flush=True)
+    for line in sys.stdin:
         start = time.perf_counter()
-        step(batches[i % len(batches)])
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def report(framework: str, version: str, layout: str, batch_size: int, seconds: float) -> str:
-    """One line of JSON."""
-    return json.dumps(
-        {
-            "framework": framework,
-            "version": version,
-            "layout": layout,
-            "batch_size": batch_size,
-            "images_per_second": batch_size / seconds,
-            "ms_per_step": 1000 * seconds,
-        }
-    )
+        for batch in itertools.islice(rest, int(line)):
+            step(batch)
+        print(time.perf_counter() - start, flush=True)

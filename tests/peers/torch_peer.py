@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from tests.peers.timing import BATCHES, median_seconds, report
+from tests.peers.timing import BATCHES, answer
 from tests.peers.torch_steps import SHAPES, SYSTEMS
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -16,7 +16,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--system", choices=SYSTEMS, required=True)
     parser.add_argument("--batch_size", type=int, required=True)
-    parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--layout", choices=LAYOUTS, default="channels_last")
     flags = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
@@ -32,8 +31,7 @@ def main() -> None:
     def step(images: torch.Tensor) -> None:
         system.step(images, torch.randn(system.noise_shape(len(images))))
 
-    seconds = median_seconds(step, batches, flags.calls)
-    print(report("torch", torch.__version__, flags.layout, flags.batch_size, seconds))
+    answer("torch", torch.__version__, flags.layout, step, batches)
 
 
 if __name__ == "__main__":
