@@ -136,17 +136,19 @@ def test_ours_and_the_peer_in_turn(tmp_path, capsys):
     assert record["layout"] == "channels_last" and record["ratios"] == [0.625, 1.25]
     said = {"peer": "torch", "peer_version": "2.13", "batch_size": 128, "steps_per_call": 5, "calls": 2}
     assert said.items() <= record.items() and record["versions"]["jax"] == jax.__version__
-    assert "round 2 of 2, images/s: contiguous 256  channels_last 512  ours 640" in capsys.readouterr().err
+    told = "contiguous 256  channels_last 512  ours 640, 2.50 of contiguous, 1.25 of channels_last"
+    assert f"round 2 of 2, images/s: {told}" in capsys.readouterr().err
 
 
 def test_a_peer_that_fails(tmp_path):
-    """At its start, without a word, or when it is asked: the last line that it said, and what to do."""
+    """At its start, without a word, with a wrong one, or when it is asked: what it said last, and what to do."""
     config = load_config(f"{ROOT}/configs/dfc_mnist.py")
     install = r"(?s)keras peer failed: .*keras_peer --system=dfc_mnist.*{}.*pip install -r tests/peers/requirements.txt"
     late = "print('{\"version\": \"3\"}', flush=True); input(); sys.exit('out of memory')"
     for body, words in (
         ("sys.exit('no module named keras')", "no module named keras"),
-        ("", "ended without an answer"),
+        ("", "its answer was ''"),
+        ("print('a warning', flush=True); sys.stdin.read()", "its answer was 'a warning"),
         (late, "out of memory"),
     ):
         with pytest.raises(UserError, match=install.format(words)):

@@ -49,24 +49,24 @@ def against_peer(
     options = [f"--system={peer_system(config)}", f"--batch_size={config.batch_size}"]
     steps = config.steps_per_call
     with contextlib.ExitStack() as running:
-        turns, versions = {}, set()
+        turns = {}
         for layout in PEERS[peer]:  # the peer first: what it lacks is told at once
-            say(f"preparing {peer} {layout}")
+            say(" ".join(filter(None, ["preparing", peer, layout])))
             command = [python, "-m", f"tests.peers.{peer}_peer", *options, *([f"--layout={layout}"] if layout else [])]
             said, turns[layout or peer] = running.enter_context(started(command, peer, steps))
-            versions.add(said["version"])
         turns["ours"] = prepare(config)
         rates = {name: [] for name in turns}
         for i in range(WARM_UP + calls):
             for name in turns if i % 2 == 0 else reversed(turns):
                 rates[name].append(steps * config.batch_size / turns[name]())
             if i >= WARM_UP:
-                measured = "  ".join(f"{name} {rate[-1]:.4g}" for name, rate in rates.items())
-                say(f"round {i + 1 - WARM_UP} of {calls}, images/s: {measured}")
+                *theirs, (_, ours) = measured = [(name, rate[-1]) for name, rate in rates.items()]
+                told = "  ".join(f"{name} {rate:.4g}" for name, rate in measured)
+                told += "".join(f", {ours / rate:.2f} of {name}" for name, rate in theirs)
+                say(f"round {i + 1 - WARM_UP} of {calls}, images/s: {told}")
     rates = {name: rate[WARM_UP:] for name, rate in rates.items()}
-    (version,) = versions
     return {
-        "config": config.name, "system": config.system, "peer": peer, "peer_version": version,
+        "config": config.name, "system": config.system, "peer": peer, "peer_version": said["version"],
         "batch_size": config.batch_size, "steps_per_call": steps, "calls": calls, "images_per_second": rates,
         **compare(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}), **machine(),
     }  # fmt: skip
@@ -150,11 +150,12 @@ def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dic
             raise fail(str(error)) from None
 
         def answer() -> Any:
+            line = program.stdout.readline()
             try:
-                return json.loads(program.stdout.readline())
+                return json.loads(line)
             except ValueError:
-                program.wait()
-                raise fail("it ended without an answer") from None
+                program.communicate()  # until it has said what is wrong
+                raise fail(f"its answer was {line!r}") from None
 
         def seconds() -> float:
             with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
