@@ -19,13 +19,13 @@ from vae_jax.models.convolutions import conv, conv_transpose_2x, finished, inter
 def relu(x: jax.Array) -> jax.Array:
     """max(x, 0), with a gradient of 0 at 0, as `jax.nn.relu`'s. There is no forward-mode derivative.
 
-    Its gradient looks at the result and not at x, so that a convolution can end with it and never writes x.
+    Its gradient looks at the result and not at x, so that a convolution can end with it and nobody writes x.
     """
     return jnp.maximum(x, 0)
 
 
 def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = finished(jnp.maximum(x, 0))  # XLA would ask whether x > 0 again
+    y = finished(jnp.maximum(x, 0))  # or XLA sees that y > 0 is x > 0, and writes x
     return y, y
 
 
