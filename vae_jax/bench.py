@@ -266,7 +266,9 @@ def main() -> None:
 if __name__ == "__main__":
     DATA = flags.DEFINE_enum("data", "synthetic", ["synthetic", "real"], "Random images, or the config's data set.")
     PART = flags.DEFINE_enum("part", "all", ["all", "step", "input"], "What to measure.")
-    CALLS = flags.DEFINE_integer("calls", 20, "Calls of which each time is the median; rounds with --peer.", lower_bound=20)
+    CALLS = flags.DEFINE_integer(
+        "calls", 20, "Calls of which each time is the median; with --peer, rounds.", lower_bound=20
+    )
     PEER = flags.DEFINE_enum("peer", None, list(PEERS), "Compare with this framework.")
     TABLE = flags.DEFINE_list("table", [], "Files of such comparisons to make a table of, in place of measuring.")
     PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "The Python that has the other framework.")
