@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 from golden.formula import uniform
 
+from vae_jax.models.convolutions import VECTOR
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).parent.parent
@@ -131,10 +133,12 @@ def equations(jaxpr):
 
 
 def convolutions(jaxpr):
-    """Those among `equations`, and the matrix products that stand for convolutions to one channel."""
+    """Those among `equations`, and the matrix products that stand for convolutions to one channel: of images by taps in
+    whole vectors."""
     for equation in equations(jaxpr):
-        product = equation.primitive.name == "dot_general" and equation.outvars[0].aval.ndim == 5
-        if product or equation.primitive.name == "conv_general_dilated":
+        shapes = [v.aval.shape for v in equation.invars]
+        product = equation.primitive.name == "dot_general" and list(map(len, shapes)) == [4, 2]
+        if equation.primitive.name == "conv_general_dilated" or product and shapes[1][0] % VECTOR == 0:
             yield equation
 
 

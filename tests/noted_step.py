@@ -32,8 +32,8 @@ RATE = 1e-6  # of the steps that are taken here
 def config_of(system: str, **changes):
     """A config of digits with the article's networks; taps that are not in the order of their names weigh differently.
 
-    vgg is vae with untrained VGG16 in place of the small classifier. deepsim has dropout, vae_gan running statistics,
-    kl_autoencoder gradients within its forward pass.
+    vgg is vae with untrained VGG16 in place of the small classifier. deepsim has dropout, vae_gan running statistics
+    and images in colour, kl_autoencoder gradients within its forward pass.
     """
     config = load_config(f"{ROOT}/configs/{CONFIGS[system]}.py:smoke")
     config.batch_size, config.image_size, config.latents, config.data.grey = BATCH, 28, 5, True
@@ -43,7 +43,7 @@ def config_of(system: str, **changes):
     if "kl" in config.terms:
         config.terms.kl.weight = 1e-4
     if system == "vae_gan":
-        config.image_size, config.discriminator.scale = 32, 1 / 16
+        config.image_size, config.data.grey, config.discriminator.scale = 32, False, 1 / 16
     else:
         config.terms.feature = common.term(0.5, taps=("relu2", "relu1"), tap_weights=(2.0, 0.5))
     if system == "vgg":
@@ -111,8 +111,8 @@ def step_of(config, change: Callable = lambda experiment, frozen: experiment) ->
     return Step(experiment, state, frozen, jax.jit(step).lower(state, frozen, experiment.batch, key).compile(QUICKLY))
 
 
-def images_of(size: int, count: int = BATCH) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (count, size, size, 1)).astype(np.uint8)
+def images_of(size: int, channels: int = 1, count: int = BATCH) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, channels)).astype(np.uint8)
 
 
 def assert_alike(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float) -> None:

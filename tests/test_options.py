@@ -20,21 +20,21 @@ def plain() -> Step:
 @pytest.mark.parametrize(
     ("system", "factor"),
     [
-        ("vae", 0.7),
-        ("vgg", 0.55),
-        ("vae_gan", 0.55),
+        ("vae", 0.8),
+        ("vgg", 0.5),
+        ("vae_gan", 0.6),
         pytest.param("deepsim", 0.5, marks=pytest.mark.slow),
-        pytest.param("kl_autoencoder", 0.6, marks=pytest.mark.slow),
+        pytest.param("kl_autoencoder", 0.7, marks=pytest.mark.slow),
     ],
 )
 def test_checkpointing(system, factor, plain):
     """Terms, gradients and running statistics are the same to 1e-6, and `factor` of the memory is enough.
 
-    With pull-backs that are not in turn the VAE-GAN needs 0.96 of it.
+    With pull-backs that are not in turn the VAE-GAN needs 0.94 of it.
     """
     plain = plain if system == "vae" else step_of(config_of(system))
     again = step_of(config_of(system, checkpointing=True))
-    batch = {"image": images_of(plain.experiment.batch["image"].shape[1])}
+    batch = {"image": images_of(*plain.experiment.batch["image"].shape[2:])}
     (expected,), (found,) = plain(batch), again(batch)
     assert_alike(found, expected, 1e-6)
     assert sum("trace" in name and np.any(value != 0) for name, value in expected.items()) >= 20

@@ -20,7 +20,7 @@ from vae_jax.train_step import to_float
 
 
 def data_of(size: int, count: int = 40) -> Dataset:
-    return in_memory(images_of(size, count))
+    return in_memory(images_of(size, count=count))
 
 
 def test_cached_targets():
@@ -58,7 +58,7 @@ def test_cached_targets_of_lpips_and_in_bfloat16():
         config.terms = {name: common.term(1.0) for name in ("kl", "lpips", "l1")}
         config.terms.lpips.net = "alex"
     terms = make_image_terms(config, own=("kl",))
-    frozen, batch = filled(jax.eval_shape(terms.frozen)), to_float({"image": jnp.asarray(images_of(32, 2))})
+    frozen, batch = filled(jax.eval_shape(terms.frozen)), to_float({"image": jnp.asarray(images_of(32, count=2))})
     recon = batch["image"][:, ::-1]
     targets = jax.jit(terms.targets)(frozen, batch["image"])
     assert list(targets) == [f"lpips/relu{i}" for i in range(1, 6)]

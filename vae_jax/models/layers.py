@@ -26,10 +26,10 @@ def relu(x: jax.Array) -> jax.Array:
 
 def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     y = finished(jnp.maximum(x, 0))  # or XLA sees that y > 0 is x > 0, and writes x
-    return y, y
+    return y, y > 0
 
 
-relu.defvjp(_relu_forward, lambda y, gradient: (jnp.where(y > 0, gradient, 0),))
+relu.defvjp(_relu_forward, lambda is_open, gradient: (jnp.where(is_open, gradient, 0),))
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
