@@ -18,7 +18,6 @@ from vae_jax.train_step import make_train_step
 
 KEY = jax.random.key(3)
 BATCH = 16
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 CONFIGS = {
     "vae": "dfc_mnist",
     "vgg": "dfc_mnist",
@@ -108,7 +107,7 @@ def step_of(config, change: Callable = lambda experiment, frozen: experiment) ->
     state = state._replace(opt_state={player: optimizer.init(params) for player, params in state.params.items()})
     step = make_train_step(experiment.system, optimizers, 0.0, experiment.augment, config.checkpointing)
     key = jax.eval_shape(lambda: KEY)
-    return Step(experiment, state, frozen, jax.jit(step).lower(state, frozen, experiment.batch, key).compile(QUICKLY))
+    return Step(experiment, state, frozen, jax.jit(step).lower(state, frozen, experiment.batch, key).compile())
 
 
 def images_of(size: int, channels: int = 1, count: int = BATCH) -> np.ndarray:

@@ -114,10 +114,7 @@ def operations(config) -> float:
     seen = jax.eval_shape(to_float, experiment.seen)
     state = jax.eval_shape(lambda k, batch: init_state(system, optimizers, k, batch, ema=False), key, seen)
     step = jax.jit(make_train_step(system, optimizers, augment=experiment.augment))
-    lowered = step.lower(state, jax.eval_shape(system.frozen), experiment.batch, key)
-    program = lowered.compile(
-        compiler_options={"xla_backend_optimization_level": 0}
-    )  # sooner, with the same operations
+    program = step.lower(state, jax.eval_shape(system.frozen), experiment.batch, key).compile()
     return program.cost_analysis()["flops"] / config.batch_size
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import convolutions, equations
-from noted_step import KEY, QUICKLY, Step, assert_alike, config_of, images_of, step_of
+from noted_step import KEY, Step, assert_alike, config_of, images_of, step_of
 
 from vae_jax.train_step import to_float
 
@@ -50,7 +50,7 @@ def test_no_network_that_is_frozen_is_run_again(plain):
         return plain.experiment.system.decode(params, {}, plain.experiment.system.encode(params, {}, {}, images)[0])
 
     images = jax.eval_shape(to_float, plain.experiment.batch)["image"]
-    once = jax.jit(forward).lower(plain.state.params, images).compile(QUICKLY).cost_analysis()["flops"]
+    once = jax.jit(forward).lower(plain.state.params, images).compile().cost_analysis()["flops"]
     np.testing.assert_allclose(again.flops - plain.flops, once, rtol=0.02)
 
 

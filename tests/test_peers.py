@@ -175,14 +175,8 @@ def test_the_step_does_nothing_twice(torch, name):
 
 
 def test_the_program_answers(torch):
-    command = [
-        sys.executable,
-        "-m",
-        "tests.peers.torch_peer",
-        "--system=dfc_mnist",
-        "--batch_size=2",
-        "--layout=contiguous",
-    ]
+    command = [sys.executable, "-m", "tests.peers.torch_peer", "--layout=contiguous"]
+    command += ["--system=dfc_mnist", "--batch_size=2"]
     answers = subprocess.run(command, input="1\n2\n", cwd=ROOT, capture_output=True, text=True, check=True).stdout
     said, *seconds = map(json.loads, answers.splitlines())
     assert said["framework"] == "torch" and said["layout"] == "contiguous" and said["version"] == torch.__version__

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from noted_step import BATCH, QUICKLY, assert_alike, config_of, filled, images_of, step_of
+from noted_step import BATCH, assert_alike, config_of, filled, images_of, step_of
 
 from configs import common
 from vae_jax.backbones import features
@@ -47,7 +47,7 @@ def test_cached_targets():
         assert_alike(a, b, 1e-6)
 
     images = jax.eval_shape(to_float, plain.experiment.batch)["image"]
-    forward = jax.jit(plain.experiment.system.targets).lower(plain.frozen, images).compile(QUICKLY)
+    forward = jax.jit(plain.experiment.system.targets).lower(plain.frozen, images).compile()
     np.testing.assert_allclose(plain.flops - cached.flops, forward.cost_analysis()["flops"], rtol=0.02)
 
 

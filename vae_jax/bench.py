@@ -100,13 +100,13 @@ def measure_step(
     """What of the record is of train calls; `whole` with the loop over batches and with the parts of a step."""
     steps = config.steps_per_call
     training = prepare(config, dataset, batches, mesh)
-    batch, run = training.batch, going_on(training)
+    batch, run, gflop = training.batch, going_on(training), gflop_per_image(config, training)
     say("train calls")
     taken = median(lambda _: run(batch), calls)
     rate, peak = steps * config.batch_size / taken, matmul_peak(mesh)
     record = {
-        "images_per_second": rate, "ms_per_step": 1e3 * taken / steps, "gflop_per_image": training.gflop,
-        "peak_share": training.gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
+        "images_per_second": rate, "ms_per_step": 1e3 * taken / steps, "gflop_per_image": gflop,
+        "peak_share": gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
         "compile_seconds": training.compile_seconds, "peak_memory_bytes": peak_memory(),
     }  # fmt: skip
     if whole:
@@ -126,13 +126,13 @@ class Training(NamedTuple):
     """A compiled train call with what it is called with."""
 
     experiment: Experiment
+    lowered: jax.stages.Lowered
     call: Callable
+    compile_seconds: float
     state: State
     frozen: Any
     batch: dict[str, jax.Array]
     key: jax.Array
-    gflop: float  # per image
-    compile_seconds: float
 
 
 def prepare(config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: Mesh) -> Training:
@@ -150,23 +150,20 @@ def prepare(config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: M
     state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
     key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
     say("compiling the train step")
-    call, gflop, compile_seconds = compile_call(config, experiment, (state, frozen, batch, key))
-    return Training(experiment, call, state, frozen, batch, key, gflop, compile_seconds)
-
-
-def compile_call(config: ConfigDict, experiment: Experiment, arguments: tuple) -> tuple[Callable, float, float]:
-    """The train call of a config, its GFLOP per image and the seconds that it took to compile."""
     train_step = make_train_step(
         experiment.system, experiment.optimizers, config.ema, experiment.augment, config.checkpointing
     )
-    unroll = steps_written_out(config.steps_per_call)
     began = time.perf_counter()
-    lowered = make_train_call(train_step, unroll).lower(*arguments)
+    lowered = make_train_call(train_step, steps_written_out(steps)).lower(state, frozen, batch, key)
     call = lowered.compile()
-    compile_seconds = time.perf_counter() - began
-    counted = lowered.compile(cli.WITHOUT_ONEDNN) if has_onednn() else call  # of calls of oneDNN XLA counts nothing
+    return Training(experiment, lowered, call, time.perf_counter() - began, state, frozen, batch, key)
+
+
+def gflop_per_image(config: ConfigDict, training: Training) -> float:
+    """What XLA counts in a train call, compiled once more where oneDNN computes: of its calls XLA counts nothing."""
+    counted = training.lowered.compile(cli.WITHOUT_ONEDNN) if has_onednn() else training.call
     flops = jax.device_count() * counted.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
-    return call, flops / unroll / config.batch_size / 1e9, compile_seconds
+    return flops / steps_written_out(config.steps_per_call) / config.batch_size / 1e9
 
 
 def compile_nothing(training: Training, scalars: dict[str, jax.Array]) -> Callable:
