@@ -7,7 +7,7 @@
 # FOLDER keeps output.log, pid, the command, its exit code, and a lock that is held as long as it runs. Ctrl-C leaves
 # the command running; kill $(cat FOLDER/pid) stops it. Used on machines that are reached by ssh.
 #
-# Checked by tests/test_launch_tpu.py with real processes.
+# Checked by tests/launch/test_launch_tpu.py with real processes.
 set -euo pipefail
 folder=$1
 shift

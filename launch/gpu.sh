@@ -8,7 +8,7 @@
 # or PYTHON, has the jax of the platform, such as 'jax[cuda13]<0.13'. Where jax finds no NVIDIA GPU that is an error,
 # never a training on the CPU; for AMD set JAX_PLATFORMS=rocm,cpu.
 #
-# Checked by tests/test_launch.py: the dry run, and a real run with JAX_PLATFORMS=cpu. Not checked: any GPU.
+# Checked by tests/launch/test_launch.py: the dry run, and a real run with JAX_PLATFORMS=cpu. Not checked: any GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/common.sh

@@ -6,7 +6,7 @@
 #
 # Kubernetes sets JOB_COMPLETION_INDEX in the pods of an indexed Job; jobset.yaml sets the rest.
 #
-# Checked by tests/test_launch.py: the dry run with the environment of jobset.yaml. Not checked: any Kubernetes.
+# Checked by tests/launch/test_launch.py: the dry run with the environment of jobset.yaml. Not checked: any Kubernetes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/common.sh

@@ -13,7 +13,8 @@ SIGINT, SIGTERM and SIGHUP are passed on, so that the run saves and ends, and no
 Exit codes: 0, the command ended well; 2, it was a mistake that no new start mends, as vae_jax tells them; 128 + number,
 a signal told it to stop; otherwise that of the process that failed last.
 
-Checked by tests/test_supervise.py, and by tests/test_processes.py with trainings on a CPU. Needs nothing but Python.
+Checked by tests/launch/test_supervise.py, and with trainings on a CPU by tests/runtime/test_processes.py. Needs Python
+only.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import sys
 import time
 
 MISTAKE = 2
-LONGEST_PAUSE = 300.0  # seconds; less than processes wait for each other, vae_jax.processes.CONNECT_SECONDS
+LONGEST_PAUSE = 300.0  # seconds; less than processes wait for each other, vae_jax.runtime.processes.CONNECT_SECONDS
 LASTING = 3600.0  # seconds of running after which earlier failures are forgotten
 SAME = 2.0  # seconds within which two signals are one: Ctrl-C reaches a script and what it started
 POLL = 0.1

@@ -9,7 +9,7 @@
 # and with other flags it is run again. One that fails is named at the end and does not stop the others. With GPUS run
 # i is on the GPU at place i modulo their number. Ctrl-C and SIGTERM save all that run and end.
 #
-# Checked by tests/test_launch.py: the dry run, and sweeps of stand-ins for the training. Not checked: any GPU.
+# Checked by tests/launch/test_launch.py: the dry run, and sweeps of stand-ins for the training. Not checked: any GPU.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: launch/sweep.sh RUNS LIST [--config.KEY=VALUE ...]" >&2; exit 2; }
 list=$(realpath "$2")

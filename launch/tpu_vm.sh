@@ -12,7 +12,7 @@
 # with uv.
 # Stop: gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --command='kill $(cat vae_jax/.launch/pid)'; it saves first.
 #
-# Checked by tests/test_launch_tpu.py: the dry run, and all steps with a gcloud that only writes down what it is asked
+# Checked by tests/launch/test_launch_tpu.py: the dry run, and all steps with a gcloud that only writes down what it is asked
 # and runs the ssh commands on this host. Options are those of gcloud's reference pages (2025-10). Not checked:
 # gcloud, any TPU.
 set -euo pipefail

@@ -13,8 +13,8 @@ vae_jax.compare.
 import argparse
 from pathlib import Path
 
-from vae_jax.errors import UserError, mistakes_told, nearest
-from vae_jax.weight_files import TRAINED, WEIGHTS, how_to_get
+from vae_jax.errors import UserError, did_you_mean, mistakes_told
+from vae_jax.weights.published import TRAINED, WEIGHTS, how_to_get
 
 NAMES = (*WEIGHTS, *TRAINED, "vae_mnist", "dfc_mnist")
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 def convert(name: str, source: Path | None, output: Path | None) -> Path:
     """Converts one source and returns what was written; UserError where there is nothing to read."""
     if name not in NAMES:
-        raise UserError(f"Unknown converter {name!r}. {nearest(name, NAMES)}")
+        raise UserError(f"Unknown converter {name!r}. {did_you_mean(name, NAMES)}")
     ways = f"\n{how_to_get(name)}" if name in (*WEIGHTS, *TRAINED) else ""
     if source is None and name not in WEIGHTS:
         raise UserError(f"{name} is converted from a file: say which with --source=FILE.{ways}")

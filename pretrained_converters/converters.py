@@ -16,15 +16,16 @@ from pretrained_converters.download import download
 from pretrained_converters.names import STYLES, translate
 from pretrained_converters.sources import Source, read_source, sha256
 from vae_jax.backbones import BACKBONES
-from vae_jax.backbones.weights import fit, save_weights
-from vae_jax.checkpoint import Checkpoints
 from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
 from vae_jax.inference import load_workdir
 from vae_jax.losses.lpips import LPIPS
+from vae_jax.runs.checkpoint import Checkpoints
+from vae_jax.runs.workdir import open_workdir
 from vae_jax.state import digest, eval_params, flatten
-from vae_jax.weight_files import TRAINED, WEIGHTS, how_to_get, is_url, weights_dir
-from vae_jax.workdir import open_workdir
+from vae_jax.weights.files import fit, save_weights
+from vae_jax.weights.finding import weights_dir
+from vae_jax.weights.published import TRAINED, WEIGHTS, how_to_get, is_url
 
 ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applications", "licence": "Apache-2.0"}
 
@@ -76,7 +77,7 @@ def _judged(workdir: Path, state_digest: str) -> dict[str, float]:
 
 
 def published(name: str) -> Callable[[Path | None, Path | None], Path]:
-    """A converter of a published perceptual network, or of LPIPS's heads: see weight_files.py and names.py."""
+    """A converter of a published perceptual network, or of LPIPS's heads: see weights.published, names.py."""
 
     def convert(source: Path | None, output: Path | None) -> Path:
         output = _weights_file(name, output)

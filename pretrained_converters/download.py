@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from vae_jax.errors import UserError
-from vae_jax.weight_files import Origin
+from vae_jax.weights.published import Origin
 
 CHUNK = 1 << 20
 TIMEOUT = 20  # seconds without an answer

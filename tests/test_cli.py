@@ -10,7 +10,8 @@ import sys
 
 import jax
 import pytest
-from conftest import ROOT
+from helpers.checks import ROOT
+from helpers.commands import assert_mistake, run
 
 from vae_jax import cli
 from vae_jax.config import check_config
@@ -18,18 +19,6 @@ from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
 
 SMOKE = "--config=configs/dfc_mnist.py:smoke"
-
-
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
-
-
-def assert_mistake(result: subprocess.CompletedProcess, *words: str) -> None:
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("error: ") and "Traceback" not in result.stderr + result.stdout
-    assert "compil" not in result.stdout
-    for word in words:
-        assert word in result.stderr
 
 
 @pytest.mark.parametrize(

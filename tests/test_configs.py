@@ -4,12 +4,12 @@ import re
 
 import jax
 import pytest
-from conftest import ROOT
+from helpers.checks import ROOT
 from ml_collections import ConfigDict
 
 from vae_jax.cli import load_config
 from vae_jax.config import check_config, differences, flat, read_config, to_json
-from vae_jax.data.augment import held_shape
+from vae_jax.data.augment import stored_shape
 from vae_jax.experiment import make_experiment
 from vae_jax.train_step import make_train_step
 
@@ -33,7 +33,7 @@ def test_shapes_of_init_and_step(name, variant):
     experiment = make_experiment(config, shape, labelled=True)
     state = jax.eval_shape(experiment.init)
     frozen = jax.eval_shape(experiment.system.frozen)
-    assert experiment.batch["image"].shape == (config.batch_size, *held_shape(config))
+    assert experiment.batch["image"].shape == (config.batch_size, *stored_shape(config))
     step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
     after, scalars = jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(

@@ -7,18 +7,18 @@ import os
 import subprocess
 import sys
 
+import helpers.products as p
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import products as p
 import pytest
-from conftest import ROOT
+from helpers.checks import ROOT
 
-from vae_jax import progress
 from vae_jax.cli import load_config
 from vae_jax.config import image_shape
 from vae_jax.experiment import make_experiment
+from vae_jax.runs import progress
 from vae_jax.state import init_state
 from vae_jax.systems import SYSTEMS
 from vae_jax.train import train
@@ -223,7 +223,7 @@ def test_memory_is_flat_over_2000_steps(tmp_path):
 
     With one heap for all threads: with many, it goes up and down by 20 MB, which of them a thread takes being luck.
     """
-    command = [sys.executable, str(ROOT / "tests" / "resident.py"), str(tmp_path / "run")]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "resident.py"), str(tmp_path / "run")]
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "MALLOC_ARENA_MAX": "1",

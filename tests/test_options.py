@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from conftest import convolutions, equations
-from noted_step import KEY, Step, assert_alike, config_of, images_of, step_of
+from helpers.checks import convolutions, equations
+from helpers.noted_step import KEY, Step, assert_alike, config_of, images_of, step_of
 
 from vae_jax.train_step import to_float
 

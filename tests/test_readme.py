@@ -1,13 +1,20 @@
 """The README speaks of what is there."""
 
+import importlib.util
 import json
 import re
 
 import pytest
-from conftest import ROOT
+from helpers.checks import ROOT
 
 from configs import common
-from vae_jax import bench_peers, checkpoint, classify, compare_tables, config, inversion, latents_report, page
+from vae_jax import config, inversion
+from vae_jax.bench import peers as bench_peers
+from vae_jax.classify import classification as classify
+from vae_jax.compare import tables as compare_tables
+from vae_jax.latents import report as latents_report
+from vae_jax.reports import page
+from vae_jax.runs import checkpoint
 
 README = (ROOT / "README.md").read_text()
 
@@ -19,12 +26,12 @@ def blocks(language: str) -> list[str]:
 def test_files_and_modules_exist():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     configs = [f"configs/{name}.py" for name in re.findall(r"configs/(\w+)\.py", README) if name != "NAME"]
-    modules = [
-        name.replace(".", "/") + ".py" for name in re.findall(r"-m ((?:vae_jax|pretrained_converters)[\w.]*)", README)
-    ]
+    modules = re.findall(r"-m ((?:vae_jax|pretrained_converters)[\w.]*)", README)
     assert links and configs and modules
-    for path in links + configs + modules:
+    for path in links + configs:
         assert (ROOT / path).exists(), path
+    for module in modules:
+        assert importlib.util.find_spec(module), module
 
 
 def test_every_experiment_is_in_the_table():

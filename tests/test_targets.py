@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from noted_step import BATCH, assert_alike, config_of, filled, images_of, step_of
+from helpers.noted_step import BATCH, assert_alike, config_of, filled, images_of, step_of
 
 from configs import common
 from vae_jax.backbones import features
@@ -13,7 +13,7 @@ from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
-from vae_jax.sharding import make_mesh
+from vae_jax.runtime.sharding import make_mesh
 from vae_jax.systems.image_terms import make_image_terms
 from vae_jax.targets import cache_targets, expect_targets
 from vae_jax.train_step import to_float

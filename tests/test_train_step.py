@@ -8,7 +8,7 @@ import pytest
 
 from vae_jax.experiment import make_experiment
 from vae_jax.optim import make_optimizer
-from vae_jax.rngs import root_key
+from vae_jax.runtime.rngs import root_key
 from vae_jax.state import State, digest
 from vae_jax.systems.contract import System, weight_schedule
 from vae_jax.train_step import make_train_call, make_train_step, to_float

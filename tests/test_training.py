@@ -9,15 +9,15 @@ import pytest
 
 from vae_jax import load_model
 from vae_jax.backbones import load_backbone
-from vae_jax.backbones.weights import save_weights
 from vae_jax.data import DATASETS
 from vae_jax.data.contract import in_memory, take
 from vae_jax.data.synthetic import synthetic
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
 from vae_jax.inference import load_workdir
+from vae_jax.runs.workdir import check_inputs, open_workdir, read_lines
 from vae_jax.train import train
-from vae_jax.workdir import check_inputs, open_workdir, read_lines
+from vae_jax.weights.files import save_weights
 
 
 def config_of(smoke, name, **changes):

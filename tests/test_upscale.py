@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.upscaling import config_of, drawn, photographs
 from PIL import Image
-from upscaling import config_of, drawn, photographs
 
 from vae_jax import upscale
 from vae_jax.errors import UserError
@@ -26,10 +26,10 @@ def test_tiles_have_no_seams(model):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "upscale", lambda images: seen.append(images.shape) or calls(images))
         tiled = upscale_tiled(model, image, tile=32)
-        assert model.reach == 8 and set(seen) == {(1, 32, 32, 3)} and len(seen) == 4 * 5
+        assert model.receptive_radius == 8 and set(seen) == {(1, 32, 32, 3)} and len(seen) == 4 * 5
         assert tiled.dtype == np.uint8 and tiled.shape == (140, 174, 3)
         np.testing.assert_allclose(tiled, 255 * whole, rtol=0, atol=0.501)
-        patch.setattr(model, "reach", 2)
+        patch.setattr(model, "receptive_radius", 2)
         assert np.abs(upscale_tiled(model, image, tile=32) - 255 * whole).max() > 3
 
 

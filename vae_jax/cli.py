@@ -13,8 +13,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vae_jax.config import flat
-from vae_jax.errors import UserError, mistakes_told, nearest
-from vae_jax.interrupt import end_without_threads
+from vae_jax.errors import UserError, did_you_mean, mistakes_told
+from vae_jax.runtime.interrupt import end_without_threads
 
 _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
 
@@ -148,7 +148,7 @@ def _check_keys(arguments: Sequence[str], config: ConfigDict, name: str) -> None
     for argument in arguments:
         key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
         if key not in known:
-            raise UserError(f"Unknown config key {key!r} in {name}. {nearest(key, known)}")
+            raise UserError(f"Unknown config key {key!r} in {name}. {did_you_mean(key, known)}")
 
 
 def load_config(name: str) -> ConfigDict:
@@ -157,7 +157,7 @@ def load_config(name: str) -> ConfigDict:
     path = Path(file)
     if not path.is_file() or path.suffix != ".py":
         there = sorted(map(str, path.parent.glob("*.py"))) if path.parent.is_dir() else []
-        raise UserError(f"There is no config {file}. {nearest(file, there) if there else ''}")
+        raise UserError(f"There is no config {file}. {did_you_mean(file, there) if there else ''}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from vae_jax.errors import UserError, look_up, nearest
+from vae_jax.errors import UserError, did_you_mean, look_up
 
 # What may differ when a run is resumed: nothing of the model, of its training or of its data, but for rounding.
 FREE_ON_RESUME = {
@@ -105,7 +105,9 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     ]
 
 
-def check_alike(workdirs: Sequence[str], configs: Sequence[ConfigDict], keys: Sequence[str], otherwise: str) -> None:
+def check_same_keys(
+    workdirs: Sequence[str], configs: Sequence[ConfigDict], keys: Sequence[str], otherwise: str
+) -> None:
     """UserError where a key of a workdir's config is not as in the first one's; `otherwise` says what follows."""
     first, *others = (flat(config.to_dict()) for config in configs)
     for workdir, other in zip(workdirs[1:], others, strict=True):
@@ -143,4 +145,4 @@ def _tuples(tree):
 
 def _nearby(path: Path) -> str:
     siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    return nearest(path.name, siblings) if siblings else ""
+    return did_you_mean(path.name, siblings) if siblings else ""

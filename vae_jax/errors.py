@@ -41,7 +41,7 @@ def mistakes_told() -> Iterator[None]:
         sys.exit(130)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known name, or all of them."""
     known = sorted(map(str, known))
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
@@ -51,7 +51,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
     """`table[name]`, or a UserError with the nearest real name; `what` says what kind of name it is."""
     if name not in table:
-        raise UserError(f"Unknown {what} {name!r}. {nearest(name, table)}")
+        raise UserError(f"Unknown {what} {name!r}. {did_you_mean(name, table)}")
     return table[name]
 
 
@@ -65,7 +65,7 @@ def call_with_options(function: Callable, what: str, *args: Any, **options: Any)
     known = [parameter.name for parameter in parameters if parameter.name not in FLAX_OWN]
     for option in options:
         if option not in known:
-            hint = nearest(option, known) if known else "It has none."
+            hint = did_you_mean(option, known) if known else "It has none."
             raise UserError(f"{what} has no option {option!r}. {hint}")
     for parameter in parameters:
         if parameter.default is parameter.empty and parameter.name not in options:

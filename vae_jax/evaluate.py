@@ -24,16 +24,16 @@ from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
 from vae_jax.experiment import Experiment
 from vae_jax.inference import Run, load_workdir
-from vae_jax.interrupt import Stopped
 from vae_jax.metrics import METRICS, default_metrics, load_metrics, measure
-from vae_jax.pictures import make_pictures, save_png
-from vae_jax.report import write_report
-from vae_jax.sharding import place, replicated
+from vae_jax.reports.grids import make_pictures, save_png
+from vae_jax.reports.report import write_report
+from vae_jax.runs.workdir import write_bytes, write_text
+from vae_jax.runtime.interrupt import Stopped
+from vae_jax.runtime.sharding import place, replicated
 from vae_jax.state import State, digest, eval_params
 from vae_jax.systems import System
 from vae_jax.train_step import to_float
-from vae_jax.weight_files import check_weights
-from vae_jax.workdir import write_bytes, write_text
+from vae_jax.weights.finding import check_weights
 
 IN_FLIGHT = 2  # batches that may run ahead of the last one known to be finished
 

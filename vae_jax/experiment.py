@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax.data.augment import make_augmentation
-from vae_jax.errors import UserError, look_up, nearest
+from vae_jax.errors import UserError, did_you_mean, look_up
 from vae_jax.metrics import METRICS, FrozenMetric, default_metrics, measure
 from vae_jax.optim import make_optimizer
-from vae_jax.rngs import root_key
-from vae_jax.sharding import replicated
+from vae_jax.runtime.rngs import root_key
+from vae_jax.runtime.sharding import replicated
 from vae_jax.state import State, init_state
 from vae_jax.systems import System, make_system
 from vae_jax.train_step import make_train_step, to_float
@@ -40,7 +40,7 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
         wrong = sorted(players ^ set(config.optimizers))
         raise UserError(
             f"optimizers must name the players of {config.system}: {', '.join(sorted(players))}; "
-            f"{wrong[0]!r} is missing or too many. {nearest(wrong[0], players)}"
+            f"{wrong[0]!r} is missing or too many. {did_you_mean(wrong[0], players)}"
         )
     optimizers = {player: make_optimizer(config.optimizers[player], config.steps) for player in players}
     augmentation = make_augmentation(config)

@@ -9,11 +9,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vae_jax.checkpoint import Checkpoints
 from vae_jax.config import image_shape, read_config
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, abstract_state, make_experiment
-from vae_jax.sharding import make_mesh
+from vae_jax.runs.checkpoint import Checkpoints
+from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State, eval_params
 
 
@@ -50,11 +50,13 @@ class Model:
         self.config = run.config
         self._shape = image_shape(run.config)
         low = jax.eval_shape(system.observe, jax.ShapeDtypeStruct((1, *self._shape), jnp.float32)).shape[1:]
-        self._encoded_shape = low if system.reach is None else (None, None, low[2])
-        self.factor, self.reach = system.factor, system.reach
+        self._encoded_shape = low if system.receptive_radius is None else (None, None, low[2])
+        self.factor, self.receptive_radius = system.factor, system.receptive_radius
         params, stats = eval_params(state), state.stats
         self.latent_shape, self.has_prior = system.latent_shape, system.prior
-        self._latent_shape = self.latent_shape if system.reach is None else (None, None, *self.latent_shape[2:])
+        self._latent_shape = (
+            self.latent_shape if system.receptive_radius is None else (None, None, *self.latent_shape[2:])
+        )
         self._observe = jax.jit(system.observe)
         self._encode = jax.jit(system.encode), params, stats, system.encoder_frozen()
         self._decode = jax.jit(system.decode), params, stats

@@ -21,17 +21,18 @@ import optax
 from absl import flags
 from PIL import Image
 
-from vae_jax import cli, page
-from vae_jax.config import check_alike, read_config, row_name
+from vae_jax import cli
+from vae_jax.config import check_same_keys, read_config, row_name
 from vae_jax.errors import UserError
 from vae_jax.evaluate import load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.losses.pixel import l2
 from vae_jax.losses.total_variation import total_variation
 from vae_jax.metrics.normalised import mean_distance
-from vae_jax.rngs import root_key
-from vae_jax.weight_files import check_weights
-from vae_jax.workdir import write_text
+from vae_jax.reports import page
+from vae_jax.runs.workdir import write_text
+from vae_jax.runtime.rngs import root_key
+from vae_jax.weights.finding import check_weights
 
 DESCENT = "gradient descent"
 ITERATIONS = (1, 2, 4, 6, 8, 12, 16, 20)  # of encoding and inverting again, as in figures 15 and 16
@@ -164,12 +165,12 @@ def _check_same_features(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     for workdir, run in zip(workdirs, runs, strict=True):
         if run.config.system != "inversion":
             raise UserError(f"{workdir} is a {run.config.system}, not an inversion.")
-    check_alike(workdirs, [run.config for run in runs], keys, "invert other things")
+    check_same_keys(workdirs, [run.config for run in runs], keys, "invert other things")
 
 
 def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-    from vae_jax import figures  # matplotlib: only where it is used
-    from vae_jax.latents_pictures import interpolations_between
+    from vae_jax.latents.pictures import interpolations_between
+    from vae_jax.reports import figures  # matplotlib: only where it is used
 
     count = figures.columns(1 + max(len(inverted), len(ITERATIONS)), images.shape[1])
     shown = np.linspace(0, len(images) - 1, count).astype(int)

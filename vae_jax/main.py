@@ -13,7 +13,7 @@ from absl import flags
 
 from vae_jax import cli
 from vae_jax.errors import UserError
-from vae_jax.weight_files import check_weights
+from vae_jax.weights.finding import check_weights
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     check_weights(flags.FLAGS.config)
     if not several and not DISTRIBUTED.value:  # several processes have the cores of their host among them
         cli.use_cores([flags.FLAGS.config])
-    from vae_jax.processes import together  # imports jax: only once the flags are known to be good
+    from vae_jax.runtime.processes import together  # imports jax: only once the flags are known to be good
 
     with together(*where, heartbeat=HEARTBEAT.value) if several or DISTRIBUTED.value else contextlib.nullcontext():
         from vae_jax.train import train

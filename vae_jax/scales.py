@@ -15,13 +15,14 @@ from absl import flags
 from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
-from vae_jax import cli, page
+from vae_jax import cli
 from vae_jax.config import image_shape
 from vae_jax.data import load_dataset
 from vae_jax.errors import UserError
 from vae_jax.losses import IMAGE_TERMS, l2
+from vae_jax.reports import page
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.weight_files import check_weights
+from vae_jax.weights.finding import check_weights
 
 PARTNERS = 5  # other images that each image is compared with
 BATCH = 25

@@ -18,7 +18,7 @@ from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment
-from vae_jax.sharding import replicated
+from vae_jax.runtime.sharding import replicated
 from vae_jax.train_step import to_float
 
 KEY = "backbone.cache_targets"

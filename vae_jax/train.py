@@ -10,8 +10,6 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from vae_jax.checkpoint import Checkpoints
-from vae_jax.compilation import use_compilation_cache
 from vae_jax.config import check_config, flat
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import fingerprint
@@ -19,16 +17,18 @@ from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
 from vae_jax.experiment import abstract_state, check_shapes, make_experiment
-from vae_jax.interrupt import Stop, Stopped, interruptibly, stop_requested
-from vae_jax.processes import agreed, check_alike, from_first
-from vae_jax.progress import Progress
-from vae_jax.report import write_report
-from vae_jax.rngs import root_key
-from vae_jax.sharding import make_mesh, place, replicated
+from vae_jax.reports.report import write_report
+from vae_jax.runs.checkpoint import Checkpoints
+from vae_jax.runs.progress import Progress
+from vae_jax.runs.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
+from vae_jax.runtime.compilation import use_compilation_cache
+from vae_jax.runtime.interrupt import Stop, Stopped, interruptibly, stop_requested
+from vae_jax.runtime.processes import agreed, check_same_everywhere, from_first
+from vae_jax.runtime.rngs import root_key
+from vae_jax.runtime.sharding import make_mesh, place, replicated
 from vae_jax.state import digest
 from vae_jax.targets import cache_targets, expect_targets
-from vae_jax.train_step import make_train_call, make_train_step, steps_written_out
-from vae_jax.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
+from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
 
 
 def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
@@ -46,7 +46,9 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     check_config(config)
     use_compilation_cache(config.compilation_cache)
     writer = jax.process_index() == 0
-    check_alike(flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""})  # may be others on each host
+    check_same_everywhere(
+        flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""}
+    )  # may be others on each host
     stop.at_once = jax.process_count() == 1  # there is nothing to save yet; many processes would have to agree
 
     # ---- mesh ----------------------------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     check_shapes(config, experiment, frozen)
     workdir = held.enter_context(open_workdir(workdir, config))
     inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
-    check_alike(inputs)
+    check_same_everywhere(inputs)
     check_inputs(workdir, inputs)
     frozen = place(frozen, replicated(mesh))
     if writer and (data.notes or eval_data.notes):
@@ -97,7 +99,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     train_step = make_train_step(
         experiment.system, experiment.optimizers, config.ema, experiment.augment, config.checkpointing
     )
-    train_call = make_train_call(train_step, steps_written_out(config.steps_per_call))
+    train_call = make_train_call(train_step, scan_unroll(config.steps_per_call))
     judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stopping)
     step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
     terms = sorted({term for rule in experiment.system.rules.values() for term in rule})

@@ -101,7 +101,7 @@ def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
     The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes
-    out, see `steps_written_out`. A single step is no loop: XLA would take a loop of one apart too late for the fast
+    out, see `scan_unroll`. A single step is no loop: XLA would take a loop of one apart too late for the fast
     kernels of its convolutions.
     """
 
@@ -117,7 +117,7 @@ def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[
     return jax.jit(train_call, donate_argnames=("state",))
 
 
-def steps_written_out(steps_per_call: int) -> int:
+def scan_unroll(steps_per_call: int) -> int:
     """How many steps of a call a program has beside each other; where fewer than all, it loops.
 
     On CPU all: convolutions inside a while loop lose their fast, threaded kernels there.

@@ -16,11 +16,11 @@ from absl import flags
 from PIL import Image
 
 from vae_jax import cli
-from vae_jax.data.image_folder import EXTENSIONS, read_image, walk
+from vae_jax.data.image_folder import EXTENSIONS, files_below, read_image
 from vae_jax.data.images import in_colours, to_array
 from vae_jax.errors import UserError
 from vae_jax.inference import Model, load_model
-from vae_jax.pictures import save_png
+from vae_jax.reports.grids import save_png
 
 TILE = 256  # low-resolution pixels
 
@@ -28,15 +28,16 @@ TILE = 256  # low-resolution pixels
 def upscale_tiled(model: Model, image: np.ndarray, tile: int = TILE) -> np.ndarray:
     """uint8 [h, w, C] -> uint8 [factor h, factor w, C]; what is larger than `tile` is cut into tiles of that size.
 
-    A tile's pixels within the model's reach of a cut are thrown away: the others are those of the whole image.
+    Pixels of a tile that lie within the model's receptive radius of a cut are dropped; all others equal the whole
+    image's.
     """
     factor, (height, width, channels) = model.factor, image.shape
-    if model.reach is None:
+    if model.receptive_radius is None:
         return _upscale(model, image)
-    tile = max(tile, 4 * model.reach)
+    tile = max(tile, 4 * model.receptive_radius)
     large = np.empty((factor * height, factor * width, channels), np.uint8)
-    for rows, kept_rows in _tiles(height, tile, model.reach):
-        for columns, kept_columns in _tiles(width, tile, model.reach):
+    for rows, kept_rows in _tiles(height, tile, model.receptive_radius):
+        for columns, kept_columns in _tiles(width, tile, model.receptive_radius):
             made = _upscale(model, image[rows, columns])
             inside = _within(kept_rows, rows, factor), _within(kept_columns, columns, factor)
             large[_times(kept_rows, factor), _times(kept_columns, factor)] = made[inside]
@@ -47,12 +48,12 @@ def _upscale(model: Model, image: np.ndarray) -> np.ndarray:
     return (255 * np.asarray(model.upscale(image[None])[0])).round().astype(np.uint8)
 
 
-def _tiles(length: int, tile: int, reach: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(length: int, tile: int, radius: int) -> Iterator[tuple[slice, slice]]:
     """(what a tile sees, what is kept of it) along a side; all kept parts together are the side."""
-    starts = [*range(0, length - tile, tile - 2 * reach), max(length - tile, 0)]
+    starts = [*range(0, length - tile, tile - 2 * radius), max(length - tile, 0)]
     for start in starts:
         stop = min(start + tile, length)
-        yield slice(start, stop), slice(start and start + reach, stop if stop == length else stop - reach)
+        yield slice(start, stop), slice(start and start + radius, stop if stop == length else stop - radius)
 
 
 def _times(part: slice, factor: int) -> slice:
@@ -107,7 +108,7 @@ def _targets(folder: Path, output: Path) -> tuple[dict[Path, Path], dict[str, st
         raise UserError(f"There is no folder {folder} (--images).")
     sources: dict[Path, Path] = {}
     left_out = {}
-    for path in walk(folder):
+    for path in files_below(folder):
         if path.suffix.lower() not in EXTENSIONS:
             left_out[str(path.relative_to(folder))] = "no image by its name"
             continue

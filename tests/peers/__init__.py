@@ -1,4 +1,4 @@
-"""The same train steps in PyTorch and in Keras, used by nobody but the benchmark; `tests/test_peers.py` compares them.
+"""The same train steps in PyTorch and in Keras, used by the benchmark alone; `tests/bench/test_peers.py` compares them.
 
 Plain code of either framework, as somebody writes it who knows how to make it fast there. Each program says what it is
 and then for every line that it reads, a number of steps, how many seconds those took; from the repository's folder:

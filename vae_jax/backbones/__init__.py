@@ -13,10 +13,10 @@ from vae_jax.backbones.exemplar_cnn import exemplar_cnn
 from vae_jax.backbones.facenet import facenet
 from vae_jax.backbones.mnist_classifier import mnist_classifier
 from vae_jax.backbones.vgg import vgg16, vgg16_caffe, vgg19, vgg19_caffe
-from vae_jax.backbones.weights import load_weights, stored_names
-from vae_jax.errors import UserError, look_up, nearest
+from vae_jax.errors import UserError, did_you_mean, look_up
 from vae_jax.state import flatten, unflatten
-from vae_jax.weight_files import RANDOM, RANDOM_DENSE, find_weights
+from vae_jax.weights.files import load_weights, stored_names
+from vae_jax.weights.finding import RANDOM, RANDOM_DENSE, find_weights
 
 BACKBONES: dict[str, Backbone] = {
     "mnist_classifier": mnist_classifier,
@@ -37,7 +37,7 @@ def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = N
     backbone = look_up(BACKBONES, name, "backbone.name")
     for tap in taps:
         if tap not in backbone.taps:
-            raise UserError(f"Unknown tap {tap!r} of the backbone {name}. {nearest(tap, backbone.taps)}")
+            raise UserError(f"Unknown tap {tap!r} of the backbone {name}. {did_you_mean(tap, backbone.taps)}")
     for tap in taps or backbone.taps:
         if image_size is not None and not backbone.takes(tap, image_size):
             most = f" and at most {backbone.largest[tap]}" if tap in backbone.largest else ""

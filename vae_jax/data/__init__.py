@@ -1,6 +1,6 @@
 """Data sets by name. A new one is one file and one line here; any other name is looked up in tensorflow-datasets.
 
-`DATASETS[name](config, split)` reads one split ('train', 'test') as a `Dataset` of images of `augment.held_shape`;
+`DATASETS[name](config, split)` reads one split ('train', 'test') as a `Dataset` of images of `augment.stored_shape`;
 `load_dataset` also takes slices such as 'train[:55000]' or 'train[90%:]'.
 """
 

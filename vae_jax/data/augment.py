@@ -63,7 +63,7 @@ def make_augmentation(config: ConfigDict) -> Augmentation | None:
     return random_crop(config) if crop else None
 
 
-def held_shape(config: ConfigDict) -> tuple[int, int, int]:
+def stored_shape(config: ConfigDict) -> tuple[int, int, int]:
     """Height, width and channels at which images are read: `image_shape`, or what the augmentation takes."""
     augmentation, shape = make_augmentation(config), image_shape(config)
     return (augmentation.size, augmentation.size, shape[2]) if augmentation else shape

@@ -31,7 +31,7 @@ def bicubic(images: jax.Array, factor: int) -> jax.Array:
     return _resample(images, *(bicubic_matrix(n, factor * n) for n in images.shape[1:3]))
 
 
-def nearest(images: jax.Array, factor: int) -> jax.Array:
+def nearest_neighbour(images: jax.Array, factor: int) -> jax.Array:
     """Every pixel as a square of `factor` pixels: [B, h, w, C] -> [B, factor h, factor w, C]."""
     return jnp.repeat(jnp.repeat(images, factor, axis=1), factor, axis=2)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.data.augment import held_shape
+from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError
@@ -22,7 +22,7 @@ def exemplars(config: ConfigDict, split: str, read_source: Callable[[ConfigDict,
     """`config.classes` patches of `image_size` from a split of the data set `data.source`; each is a label of its own.
 
     `read_source` (config, split) reads it, at `data.source_size` pixels. Each patch comes from another image, as long
-    as there are any, and is held in the middle of as much of the image as `held_shape` says, mirrored at the edges: 70
+    as there are any, and lies in the middle of as much of the image as `stored_shape` says, mirrored at the edges: 70
     pixels for a patch of 32 and all its transformations. Everything follows from `seed`.
     """
     if "source" not in config.data or "classes" not in config:
@@ -36,7 +36,7 @@ def exemplars(config: ConfigDict, split: str, read_source: Callable[[ConfigDict,
     order = np.argsort(numbers.random_raw(dataset.size), kind="stable")
     chosen = order[np.arange(config.classes) % dataset.size]
     uniforms = (numbers.random_raw(config.classes) >> np.uint64(11)) * 2.0**-53
-    size, held = config.image_size, held_shape(config)[0]
+    size, held = config.image_size, stored_shape(config)[0]
     patches = []
     for index, uniform in zip(chosen, uniforms, strict=True):
         image = dataset.read(np.array([index]))["image"][0]

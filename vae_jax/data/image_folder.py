@@ -12,11 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from vae_jax.data.augment import held_shape
+from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import LISTING, Dataset, in_memory, one_hot
 from vae_jax.data.images import to_uint8
 from vae_jax.data.slices import parse_split
-from vae_jax.errors import UserError, nearest
+from vae_jax.errors import UserError, did_you_mean
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 THREADS = 4
@@ -47,7 +47,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     """
     folder, files = _files(config, split)
     classes = _classes(folder.parent, {split, *(parse_split(s)[0] for s in (config.data.train, config.data.eval))})
-    shape = held_shape(config)
+    shape = stored_shape(config)
     streamed = len(files) * int(np.prod(shape)) > config.data.memory_limit
 
     kept, images, unreadable = [], [], {}
@@ -109,7 +109,7 @@ def _listing(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> str
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def walk(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """All files below a folder, in the order of their paths."""
     return sorted(Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
 
@@ -123,9 +123,9 @@ def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
     folder = root / split
     if not folder.is_dir():
         there = [p.name for p in root.iterdir() if p.is_dir()]
-        hint = nearest(split, there) if there else "It has no folders at all."
+        hint = did_you_mean(split, there) if there else "It has no folders at all."
         raise UserError(f"{root} (data.dir) has no folder {split!r}; expected {folder}/.../*.jpg or *.png. {hint}")
-    files = [path for path in walk(folder) if path.suffix.lower() in EXTENSIONS]
+    files = [path for path in files_below(folder) if path.suffix.lower() in EXTENSIONS]
     if not files:
         raise UserError(f"No images in {folder}: expected files that end in {', '.join(sorted(EXTENSIONS))}.")
     return folder, files

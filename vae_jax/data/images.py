@@ -4,7 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageOps
 
-from vae_jax.data.augment import held_shape
+from vae_jax.data.augment import stored_shape
 from vae_jax.errors import UserError
 
 
@@ -43,9 +43,9 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
-    """A picture as uint8 of `held_shape`, upright, cropped, resized with anti-aliasing; or padded."""
+    """A picture as uint8 of `stored_shape`, upright, cropped, resized with anti-aliasing; or padded."""
     image = in_colours(image, config.data.grey)
-    size = held_shape(config)[:2]
+    size = stored_shape(config)[:2]
     if config.data.crop == "pad":
         image = _pad(image, size)
     box = crop_box(config.data.crop, *image.size)
@@ -66,7 +66,7 @@ def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def fit_array(array: np.ndarray, config: ConfigDict) -> np.ndarray:
     """The same for uint8 [h, w, 1 or 3], untouched where it already has the size and colours asked for."""
     whole = crop_box(config.data.crop, array.shape[1], array.shape[0]) in (None, (0, 0, array.shape[1], array.shape[0]))
-    if array.shape == held_shape(config) and whole:
+    if array.shape == stored_shape(config) and whole:
         return array
     return to_uint8(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array), config)
 

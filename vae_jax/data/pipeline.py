@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
-from vae_jax.sharding import place, replicated, split_batches
+from vae_jax.runtime.sharding import place, replicated, split_batches
 
 
 @functools.lru_cache(maxsize=4)

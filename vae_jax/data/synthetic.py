@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.data.augment import held_shape
+from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.errors import UserError
 
@@ -15,7 +15,7 @@ def synthetic(config: ConfigDict, split: str) -> Dataset:
     """512 train and 100 test images of ten classes, the same on every machine."""
     if split not in SIZES:
         raise UserError(f"synthetic has no split {split!r}; it has {', '.join(SIZES)} and slices of them.")
-    n, (size, _, channels) = SIZES[split], held_shape(config)
+    n, (size, _, channels) = SIZES[split], stored_shape(config)
     rng = np.random.default_rng(list(SIZES).index(split))
     labels = np.arange(n) % CLASSES
     angle = np.pi * labels / CLASSES + rng.normal(0, 0.05, n)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.data.augment import held_shape
+from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Attributes, Dataset, in_memory, one_hot
 from vae_jax.data.images import fit_array
-from vae_jax.errors import UserError, nearest
-from vae_jax.host_tensorflow import hide_accelerators
+from vae_jax.errors import UserError, did_you_mean
+from vae_jax.runtime.host_tensorflow import hide_accelerators
 
 HUB = ("storage.googleapis.com", 443)
 
@@ -32,17 +32,17 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
     try:
         builder = tfds.builder(name, data_dir=config.data.dir or None)
     except tfds.core.DatasetNotFoundError:
-        hint = nearest(name, {*known, *tfds.list_builders(with_community_datasets=False)})
+        hint = did_you_mean(name, {*known, *tfds.list_builders(with_community_datasets=False)})
         raise UserError(f"There is no data set {name!r}, here or in tensorflow-datasets. {hint}") from None
     except (AssertionError, ValueError) as error:  # an unknown version or variant
         raise UserError(f"tensorflow-datasets cannot make {name!r}: {error}") from None
     _prepare(builder, tfds)
     if split not in builder.info.splits:
-        raise UserError(f"{name} has no split {split!r}. {nearest(split, builder.info.splits)}")
+        raise UserError(f"{name} has no split {split!r}. {did_you_mean(split, builder.info.splits)}")
     if "image" not in builder.info.features or builder.info.features["image"].np_dtype != np.uint8:
         raise UserError(f"{name} has no feature 'image' of uint8; its features are {', '.join(builder.info.features)}.")
 
-    size, shape = builder.info.splits[split].num_examples, held_shape(config)
+    size, shape = builder.info.splits[split].num_examples, stored_shape(config)
     attributes = _attributes(builder, split, tfds)
     if size * int(np.prod(shape)) <= config.data.memory_limit:
         batch = _batch(_stored(builder, split, tfds), config)

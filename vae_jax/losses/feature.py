@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from vae_jax.checks import equal_shapes
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.pixel import l2
 
 

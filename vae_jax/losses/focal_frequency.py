@@ -6,8 +6,8 @@ Source: Jiang, Dai, Wu, Loy, "Focal Frequency Loss for Image Reconstruction and 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError
+from vae_jax.losses.checks import equal_shapes
 
 
 def focal_frequency(

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.backbones import BACKBONES, load_backbone
-from vae_jax.backbones.weights import load_weights
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import look_up
-from vae_jax.weight_files import LPIPS_FILES, LPIPS_NET, RANDOM, find_weights
+from vae_jax.losses.checks import equal_shapes
+from vae_jax.weights.files import load_weights
+from vae_jax.weights.finding import LPIPS_FILES, LPIPS_NET, RANDOM, find_weights
 
 EPSILON = 1e-10
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError, look_up
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.reduction import per_example
 from vae_jax.losses.representations import REPRESENTATIONS
 

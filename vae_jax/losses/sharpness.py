@@ -8,8 +8,8 @@ neighbour; it slides them without padding, so that only inner pixels count.
 import jax
 import jax.numpy as jnp
 
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import look_up
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.reduction import per_example
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError
+from vae_jax.losses.checks import equal_shapes
 
 SIZE, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scale to the coarsest

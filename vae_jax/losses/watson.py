@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.backbones.weights import load_weights
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError, look_up
+from vae_jax.losses.checks import equal_shapes
+from vae_jax.weights.files import load_weights
 
 BLOCK = 8
 MARGIN = BLOCK // 2  # what a shifted image is extended by

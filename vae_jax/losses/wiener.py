@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError
+from vae_jax.losses.checks import equal_shapes
 
 SMALLEST_VARIANCE = 1e-6  # of the free sigma^2: a residual of a thousandth of the range
 

@@ -21,7 +21,7 @@ from vae_jax.metrics.normalised import normalised_error
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
 from vae_jax.metrics.upscaling import UPSCALING
-from vae_jax.weight_files import find_weights, has_weights
+from vae_jax.weights.finding import find_weights, has_weights
 
 METRICS = {
     "mse": mse,

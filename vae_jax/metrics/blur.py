@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.checks import equal_shapes
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.sharpness import mean_variation
 from vae_jax.losses.wiener import gaussian_kernel, quadratic_form, wiener_gain
 

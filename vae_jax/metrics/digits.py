@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.backbones import BACKBONES, load_backbone
-from vae_jax.checks import equal_shapes
 from vae_jax.data.contract import Dataset
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.metrics.perceptual import FrozenMetric
 
 CLASSIFIER = "mnist_classifier"

@@ -16,7 +16,7 @@ import numpy as np
 from vae_jax.backbones import get_backbone, load_backbone
 from vae_jax.data.pipeline import padded_indices
 from vae_jax.errors import UserError
-from vae_jax.weight_files import find_weights, has_weights
+from vae_jax.weights.finding import find_weights, has_weights
 
 FRECHET = "FD-"  # before the network's name
 Embed = Callable[[jax.Array], np.ndarray]  # images [B, H, W, C] in [0, 1] -> features [B, d]

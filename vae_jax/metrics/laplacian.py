@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.checks import equal_shapes
+from vae_jax.losses.checks import equal_shapes
 
 
 def laplacian(images: jax.Array) -> jax.Array:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.checks import equal_shapes
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.metrics.perceptual import FrozenMetric
 
 PANEL = 2**29  # values that are held at a time, as they are read; a larger set is read more than once

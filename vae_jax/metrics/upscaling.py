@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from vae_jax.checks import equal_shapes
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.ssim import structural_similarity
 from vae_jax.metrics.pixel import psnr
 

@@ -1,6 +1,6 @@
 """Convolutions of which each gradient is a convolution too, in the form that is the fastest on the platform.
 
-Each form equals the plain one, values and gradients (`tests/test_convolutions.py`).
+Each form equals the plain one, values and gradients (`tests/models/test_convolutions.py`).
 """
 
 import functools
@@ -31,7 +31,7 @@ def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Pad
 def _forward(
     function: Callable, x: jax.Array, kernel: jax.Array, *how: Any
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    x = finished(x)
+    x = materialize(x)
     return function(x, kernel, *how), (x, kernel)
 
 
@@ -39,7 +39,7 @@ def _conv_backward(
     strides: tuple[int, int], padding: Padding, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-    gradient = finished(gradient)
+    gradient = materialize(gradient)
     if strides == (2, 2) and x.shape[1:3] == (2 * gradient.shape[1], 2 * gradient.shape[2]):
         of_x = _by_phases(gradient, kernel, [before for before, _ in padding])
     elif strides == (1, 1):
@@ -68,7 +68,7 @@ def _conv_transpose_2x_backward(
     inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
-    gradient = finished(gradient)
+    gradient = materialize(gradient)
     padding = jax.lax.padtype_to_pads(gradient.shape[1:3], kernel.shape[:2], (2, 2), "SAME")
     return conv(gradient, kernel, (2, 2), padding), _gradient_of_kernel(gradient, kernel, (2, 2), padding, x)
 
@@ -144,7 +144,7 @@ def _opposite(size: Sequence[int], padding: Padding) -> Padding:
     return tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(size, padding, strict=True))
 
 
-def finished(x: jax.Array) -> jax.Array:
+def materialize(x: jax.Array) -> jax.Array:
     """On CPU, x as an array of its own.
 
     XLA lays images anew for the gradient of a kernel, and would compute what made them, a BatchNorm or a ReLU, once
@@ -198,7 +198,7 @@ def _with_channels_as_width(
     images = x.reshape(*x.shape[:3], -1, width).transpose(3, 1, 2, 4, 0)
     filters = gradient.transpose(1, 2, 0, 3)[:, :, None]
     taps = _deep(images, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))
-    taps = finished(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
+    taps = materialize(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
     taps = taps[:, : kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
     return taps.transpose(1, 2, 0, 3, 4).reshape(kernel.shape)
 

@@ -1,6 +1,6 @@
 """ReLU, pooling and layers of convolutions, written so that they and their gradients are fast on every platform.
 
-Each equals the plain one, values and gradients (`tests/test_layers.py`).
+Each equals the plain one, values and gradients (`tests/models/test_layers.py`).
 """
 
 import functools
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.models.convolutions import conv, conv_transpose_2x, finished, interleaved
+from vae_jax.models.convolutions import conv, conv_transpose_2x, interleaved, materialize
 
 
 @jax.custom_vjp
@@ -25,7 +25,7 @@ def relu(x: jax.Array) -> jax.Array:
 
 
 def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = finished(jnp.maximum(x, 0))  # or XLA sees that y > 0 is x > 0, and writes x
+    y = materialize(jnp.maximum(x, 0))  # or XLA sees that y > 0 is x > 0, and writes x
     return y, y > 0
 
 

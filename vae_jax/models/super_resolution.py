@@ -75,7 +75,7 @@ class SpatialEncoder(nn.Module):
         return Conv(self.latents, (3, 3), name="mean")(x), logvar(x)
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """How many pixels away from its own a latent sees: one per convolution."""
         return 2 + 2 * self.blocks
 
@@ -102,7 +102,7 @@ class SpatialUpscaler(nn.Module):
         return bicubic(low, self.factor) + depth_to_space(sub_pixels(nn.swish(x)), self.factor)
 
     @property
-    def reach(self) -> int:
+    def receptive_radius(self) -> int:
         """How many low-resolution pixels away from its own a sub-pixel sees."""
         return 2 + 2 * self.blocks
 

@@ -23,7 +23,7 @@ from vae_jax.models import DECODERS, ENCODERS, KERNELS
 from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import loss_options
 from vae_jax.systems.likelihoods import elbo
-from vae_jax.systems.networks import decoded, draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import apply_network, decoded, draw, init_networks, make_network, posterior
 
 KERNEL_LOSSES = ("regression", "elbo")
 FIXED = "gaussian"
@@ -56,7 +56,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         """[B, k, k]; what a kernel says of the image does not come back to z."""
         if fixed:
             return jnp.broadcast_to(constant, (z.shape[0], *constant.shape))
-        return run(network, "kernel", params["kernel"], {}, jax.lax.stop_gradient(z), train=False)[0]
+        return apply_network(network, "kernel", params["kernel"], {}, jax.lax.stop_gradient(z), train=False)[0]
 
     def nll(params, target, recon, kernel):
         noise = sigma or jnp.exp(params["vae"]["log_sigma"])
@@ -77,7 +77,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         images, networks = batch["image"], params["vae"]
         mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
         z = draw(key, mean, logvar)
-        recon, stats = run(decoder, "decoder", networks["decoder"], stats, z, train=True)
+        recon, stats = apply_network(decoder, "decoder", networks["decoder"], stats, z, train=True)
         kernel = kernels(params, z)
         values = {"kl": kl(mean, logvar), "wiener": nll(params, images, recon, kernel)}
         if not fixed:

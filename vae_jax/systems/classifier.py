@@ -7,7 +7,7 @@ from vae_jax.errors import UserError
 from vae_jax.losses import cross_entropy
 from vae_jax.models import CLASSIFIERS
 from vae_jax.systems.contract import System, term_weight
-from vae_jax.systems.networks import make_network, run
+from vae_jax.systems.networks import apply_network, make_network
 
 
 def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -25,7 +25,7 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return {"classifier": network.init(key, batch["image"], False)["params"]}, {}
 
     def logits(params, stats, images, train, key=None):
-        layers, stats = run(network, "classifier", params["classifier"], stats, images, train, key)
+        layers, stats = apply_network(network, "classifier", params["classifier"], stats, images, train, key)
         return layers["logits"], stats
 
     def terms(params, stats, frozen, batch, key, step):

@@ -28,8 +28,8 @@ class System(NamedTuple):
     gate: (scalars, gate state) -> ({player: whether it is updated}, new gate state); a player it does not name
       always is. init_gate: () -> the first gate state.
     observe: (images) -> what encode takes of them: the images themselves, or lower resolutions, of which decoded images
-      have `factor` times the height and width. reach: how many pixels away encode and decode see of these, where they
-      take images of any size; None where they take none but those learnt from.
+      have `factor` times the height and width. receptive_radius: how many pixels away encode and decode see of these,
+      where they take images of any size; None where they take only the size they were trained on.
     targets: (frozen, images) -> {name: [B, ...]}, what of images `terms` would compute alike in every epoch, and takes
       from its batch where it is there.
     baselines: {name: (batch) -> recon}, what is judged beside the system's own reconstructions.
@@ -50,7 +50,7 @@ class System(NamedTuple):
     init_gate: Callable[[], Any] = dict
     observe: Callable[[jax.Array], jax.Array] = lambda images: images
     factor: int = 1
-    reach: int | None = None
+    receptive_radius: int | None = None
     targets: Callable[[Any, jax.Array], dict[str, jax.Array]] = lambda frozen, images: {}
     baselines: Mapping[str, Callable[[Mapping[str, jax.Array]], jax.Array]] = {}
 

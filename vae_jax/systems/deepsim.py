@@ -29,17 +29,17 @@ from vae_jax.models.deepsim import AlexNetEncoder
 from vae_jax.systems.contract import System, Weight, term_weight
 from vae_jax.systems.image_terms import loss_options, make_image_terms
 from vae_jax.systems.networks import (
-    certain,
+    apply_network,
     code_of,
     decoded,
+    deterministic,
     draw,
     init_networks,
     latent_shape,
     make_network,
     posterior,
-    run,
 )
-from vae_jax.weight_files import RANDOM
+from vae_jax.weights.finding import RANDOM
 
 OWN = ("kl", "adversarial")
 
@@ -85,7 +85,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return draw(key, mean, logvar), {"kl": kl(mean, logvar)}, stats
 
     def encode(params, stats, frozen, images):
-        return certain(code_of(encoder, params["encoder"], stats, images, train=False)[0])
+        return deterministic(code_of(encoder, params["encoder"], stats, images, train=False)[0])
 
     def draw_code(params, stats, frozen, images, key):
         code, stats = code_of(encoder, params["encoder"], stats, images, train=True)
@@ -115,7 +115,7 @@ def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return {"inverted": load_backbone(name, weights, (tap,))}
 
     def encode(params, stats, frozen, images):
-        return certain(backbone.apply(frozen["inverted"], images, (tap,))[tap])
+        return deterministic(backbone.apply(frozen["inverted"], images, (tap,))[tap])
 
     def features(params, stats, frozen, images, key):
         return encode(params, stats, frozen, images)[0], {}, stats
@@ -158,14 +158,14 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
     def judge(params, stats, seen, z, key):
         inputs = {"features": z} if source.conditional else {}
         tree = params["discriminator"]
-        layers, stats = run(discriminator, "discriminator", tree, stats, seen, train=True, key=key, **inputs)
+        layers, stats = apply_network(discriminator, "discriminator", tree, stats, seen, train=True, key=key, **inputs)
         return layers["logits"], stats
 
     def terms(params, stats, frozen, batch, key, step):
         images = batch["image"]
         z_key, dropout_key = jax.random.split(key)
         z, values, stats = source.draw(params["generator"], stats, frozen, images, z_key)
-        made, stats = run(decoder, "decoder", params["generator"]["decoder"], stats, z, train=True)
+        made, stats = apply_network(decoder, "decoder", params["generator"]["decoder"], stats, z, train=True)
         values |= image_terms.values(frozen, batch, made)
         if adversarial:
             real_key, fake_key = jax.random.split(dropout_key)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.backbones import get_backbone, load_backbone
-from vae_jax.checks import equal_shapes
 from vae_jax.errors import UserError, call_with_options, look_up
 from vae_jax.losses import IMAGE_TERMS, TERMS, feature
+from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.lpips import LPIPS, distance, load_lpips
-from vae_jax.weight_files import LPIPS_NET, RANDOM
+from vae_jax.weights.finding import LPIPS_NET, RANDOM
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 WHEN_AND_HOW_MUCH = ("weight", "start", "warmup")  # what the rules of every system read of a term
@@ -36,7 +36,7 @@ class ImageTerms(NamedTuple):
     targets: Callable[..., dict[str, jax.Array]]
 
 
-class Look(NamedTuple):
+class PerceptualTerm(NamedTuple):
     """A term that compares what a perceptual network sees of two images.
 
     place: where its weights are in `frozen`. load: () -> these weights.
@@ -108,11 +108,11 @@ def _feature(
     taps: Sequence[str] = (),
     tap_weights: Sequence[float] | None = None,
     reduction: str = "sum",
-) -> Look:
+) -> PerceptualTerm:
     if not taps:
         raise UserError("terms.feature.taps is empty: name at least one tap of the backbone.")
     backbone = get_backbone(config.backbone.name, taps, config.image_size)
-    return Look(
+    return PerceptualTerm(
         "backbone",
         lambda: _cast(load_backbone(config.backbone.name, config.backbone.weights, taps), dtype),
         tuple(taps),
@@ -121,7 +121,7 @@ def _feature(
     )
 
 
-def _lpips(config: ConfigDict, dtype: jnp.dtype, net: str = LPIPS_NET) -> Look:
+def _lpips(config: ConfigDict, dtype: jnp.dtype, net: str = LPIPS_NET) -> PerceptualTerm:
     chosen = look_up(LPIPS, net, "terms.lpips.net")
     backbone = get_backbone(chosen.backbone, chosen.taps, config.image_size)
 
@@ -129,7 +129,7 @@ def _lpips(config: ConfigDict, dtype: jnp.dtype, net: str = LPIPS_NET) -> Look:
         weights = load_lpips(net, RANDOM if config.backbone.weights == RANDOM else "")
         return weights | {"backbone": _cast(weights["backbone"], dtype)}
 
-    return Look(
+    return PerceptualTerm(
         "lpips",
         load,
         chosen.taps,

@@ -31,7 +31,7 @@ from vae_jax.losses.adversarial import hinge_fake_cost, hinge_generator_cost, hi
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.systems.contract import System, term_weight, weight_at, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import decoded, draw, init_networks, latent_shape, make_network, posterior, run
+from vae_jax.systems.networks import apply_network, decoded, draw, init_networks, latent_shape, make_network, posterior
 
 OWN = ("kl", "adversarial")
 EPSILON, LARGEST = 1e-4, 1e4
@@ -72,7 +72,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
 
         def by_kernel(kernel):
             layer = tree[last] | {"kernel": kernel}
-            return run(decoder, "decoder", tree | {last: layer}, stats, z, train=True)
+            return apply_network(decoder, "decoder", tree | {last: layer}, stats, z, train=True)
 
         recon, pull_back, stats = jax.vjp(by_kernel, tree[last]["kernel"], has_aux=True)
         return recon, lambda gradient: pull_back(gradient)[0], stats
@@ -87,7 +87,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
             return sum(weight_at(weights[name], step) * value for name, value in values.items()), values
 
         def judge(x, stats):
-            layers, stats = run(discriminator, "discriminator", params["discriminator"], stats, x, train=True)
+            layers, stats = apply_network(discriminator, "discriminator", params["discriminator"], stats, x, train=True)
             return layers["logits"], stats
 
         def deceive(xhat, stats):

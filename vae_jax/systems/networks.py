@@ -47,7 +47,7 @@ def latent_shape(code: Callable[[jax.Array], jax.Array], image_shape: tuple[int,
         raise UserError(f"Images of {image_shape[0]}x{image_shape[1]} cannot be encoded: {error}") from None
 
 
-def run(
+def apply_network(
     network: nn.Module,
     name: str,
     params,
@@ -67,25 +67,25 @@ def run(
 
 def decoded(decoder: nn.Module, params, stats: dict, z: jax.Array) -> jax.Array:
     """The images in [0, 1] that a trained decoder makes of z."""
-    return jnp.clip(run(decoder, "decoder", params, stats, z, train=False)[0], 0, 1)
+    return jnp.clip(apply_network(decoder, "decoder", params, stats, z, train=False)[0], 0, 1)
 
 
 def code_of(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool) -> tuple[jax.Array, dict]:
     """(code, stats) of an encoder that is not random."""
-    output, stats = run(encoder, "encoder", params, stats, images, train)
+    output, stats = apply_network(encoder, "encoder", params, stats, images, train)
     return (output[0] if isinstance(output, tuple) else output), stats
 
 
 def posterior(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool):
     """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
-    output, stats = run(encoder, "encoder", params, stats, images, train)
+    output, stats = apply_network(encoder, "encoder", params, stats, images, train)
     if not isinstance(output, tuple):
         raise ValueError("this encoder has no log-variance, which the term kl and latents that are drawn need")
     mean, logvar = output
     return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 
 
-def certain(code: jax.Array) -> tuple[jax.Array, jax.Array]:
+def deterministic(code: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A code that is not random as mean and log-variance."""
     return code, jnp.full_like(code, -jnp.inf)
 

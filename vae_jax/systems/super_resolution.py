@@ -13,13 +13,22 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from vae_jax.data.degrade import bicubic, degrade, nearest
+from vae_jax.data.degrade import bicubic, degrade, nearest_neighbour
 from vae_jax.errors import UserError
 from vae_jax.losses import kl
 from vae_jax.models import ENCODERS, UPSCALERS
 from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.systems.networks import certain, decoded, draw, init_networks, latent_shape, make_network, posterior, run
+from vae_jax.systems.networks import (
+    apply_network,
+    decoded,
+    deterministic,
+    draw,
+    init_networks,
+    latent_shape,
+    make_network,
+    posterior,
+)
 
 
 def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -36,7 +45,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     def whole(mean, logvar, low):
         if mean.ndim == 2:
             return mean, logvar
-        return tuple(jnp.concatenate(parts, -1) for parts in zip((mean, logvar), certain(low), strict=True))
+        return tuple(jnp.concatenate(parts, -1) for parts in zip((mean, logvar), deterministic(low), strict=True))
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], *code_shape))
@@ -54,7 +63,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         low = observe(target)
         mean, logvar, stats = posterior(encoder, networks["encoder"], stats, low, train=True)
         z = draw(key, *whole(mean, logvar, low))
-        recon, stats = run(upscaler, "decoder", networks["decoder"], stats, z, train=True)
+        recon, stats = apply_network(upscaler, "decoder", networks["decoder"], stats, z, train=True)
         values = image_terms.values(frozen, batch, recon)
         if "kl" in config.terms:
             values["kl"] = kl(mean, logvar)
@@ -67,7 +76,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         return recon, {"kl": kl(*random)} | image_terms.feature(frozen, batch, recon)
 
     baselines = {
-        "nearest": lambda batch: nearest(observe(batch["image"]), factor),
+        "nearest": lambda batch: nearest_neighbour(observe(batch["image"]), factor),
         "bicubic": lambda batch: jnp.clip(bicubic(observe(batch["image"]), factor), 0, 1),
     }
 
@@ -77,10 +86,10 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
 
     code_shape = latent_shape(untrained, image_shape)
     rule = {name: term_weight(term) for name, term in config.terms.items()}
-    reach = encoder.reach + upscaler.reach if len(code_shape) == 3 else None
+    radius = encoder.receptive_radius + upscaler.receptive_radius if len(code_shape) == 3 else None
     system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape)
     system = system._replace(targets=image_terms.targets, observe=observe, baselines=baselines)
-    return system._replace(prior=reach is None, factor=factor, reach=reach)
+    return system._replace(prior=radius is None, factor=factor, receptive_radius=radius)
 
 
 def _check_degradation(config: ConfigDict) -> None:

@@ -14,7 +14,7 @@ from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
 from vae_jax.systems.likelihoods import LEARNT_TERMS, elbo, make_likelihoods
-from vae_jax.systems.networks import decoded, draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import apply_network, decoded, draw, init_networks, make_network, posterior
 
 
 def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -39,7 +39,9 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def terms(params, stats, frozen, batch, key, step):
         images, networks = batch["image"], params["vae"]
         mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
-        recon, stats = run(decoder, "decoder", networks["decoder"], stats, draw(key, mean, logvar), train=True)
+        recon, stats = apply_network(
+            decoder, "decoder", networks["decoder"], stats, draw(key, mean, logvar), train=True
+        )
         values = image_terms.values(frozen, batch, recon)
         values |= likelihoods.values(networks.get("likelihood"), images, recon)
         if "kl" in config.terms:

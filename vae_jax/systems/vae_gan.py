@@ -31,7 +31,7 @@ from vae_jax.losses.pixel import l2
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.systems.contract import System, Weight, term_weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import draw, init_networks, make_network, posterior, run
+from vae_jax.systems.networks import apply_network, draw, init_networks, make_network, posterior
 
 OWN = ("kl", "similarity", "gan")
 FAKES = ("recon", "sample")
@@ -61,7 +61,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
 
     def decode(params, stats, z):
-        return run(decoder, "decoder", params["decoder"], stats, z, train=False)[0]
+        return apply_network(decoder, "decoder", params["decoder"], stats, z, train=False)[0]
 
     def compare(layers, n):
         """1/2 of the squared differences of the first n, real images, and the next n, their reconstructions, [n]."""
@@ -71,7 +71,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def judge(params, seen, stats):
         """The terms of what the discriminator sees, [2n or 3n, H, W, C]: real, recon, sample; its two costs apart."""
         n = len(seen) // (3 if "sample" in fakes else 2)
-        layers, stats = run(discriminator, "discriminator", params, stats, seen, train=True)
+        layers, stats = apply_network(discriminator, "discriminator", params, stats, seen, train=True)
         real, fake = layers["logits"][:n], layers["logits"][n if "recon" in fakes else 2 * n :]
         costs = {"gan_real": jnp.mean(real_cost(real)), "gan_fake": jnp.mean(fake_cost(fake))}
         values = {"similarity": jnp.mean(compare(layers, n)), "gan": costs["gan_real"] + costs["gan_fake"]}
@@ -86,7 +86,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         z = draw(posterior_key, mean, logvar)
         if "sample" in fakes:
             z = jnp.concatenate([z, jax.random.normal(prior_key, z.shape)])
-        decoded, stats = run(decoder, "decoder", params["decoder"], stats, z, train=True)
+        decoded, stats = apply_network(decoder, "decoder", params["decoder"], stats, z, train=True)
         seen = jnp.concatenate([images, decoded])
         judged, (costs, stats) = pulled_back_once(judge, "gan")(params["discriminator"], seen, stats)
         values = image_terms.values(frozen, batch, decoded[:n]) | {"kl": kl(mean, logvar)}
@@ -97,7 +97,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         mean, logvar = encode(params, stats, frozen, images)
         recon = decode(params, stats, mean)
         seen = jnp.concatenate([images, recon])
-        layers, _ = run(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
+        layers, _ = apply_network(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
         values = {"kl": kl(mean, logvar), "similarity": compare(layers, images.shape[0])}
         return recon, values | image_terms.feature(frozen, batch, recon)
 

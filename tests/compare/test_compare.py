@@ -1,0 +1,139 @@
+"""The comparison page from real workdirs."""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from vae_jax import cli
+from vae_jax.compare.comparison import compare, train_all
+from vae_jax.errors import UserError
+from vae_jax.reports import figures
+from vae_jax.train import train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The plain VAE with two seeds, and the DFC-VAE."""
+    from conftest import ROOT
+
+    from vae_jax.cli import load_config
+
+    folder = tmp_path_factory.mktemp("runs")
+    for name, seed in (("vae_mnist", 0), ("vae_mnist", 1), ("dfc_mnist", 0)):
+        config = load_config(f"{ROOT}/configs/{name}.py:smoke")
+        config.seed = seed
+        train(config.lock(), str(folder / f"{name}_{seed}"))
+    return folder
+
+
+def test_the_article_in_one_page(runs, tmp_path):
+    workdirs = [str(runs / name) for name in ("vae_mnist_0", "vae_mnist_1", "dfc_mnist_0")]
+    record = compare(workdirs, tmp_path / "out")
+    assert record == json.loads((tmp_path / "out" / "compare.json").read_text())
+
+    plain, dfc = record["rows"]
+    assert (plain["name"], plain["seeds"]) == ("vae_mnist", [0, 1]) and (dfc["name"], dfc["seeds"]) == (
+        "dfc_mnist",
+        [0],
+    )
+    mse = [json.loads((runs / f"vae_mnist_{seed}/eval/metrics.json").read_text())["mse"] for seed in (0, 1)]
+    np.testing.assert_allclose(plain["runs"]["mse"], mse)
+    np.testing.assert_allclose((plain["mean"]["mse"], plain["std"]["mse"]), (np.mean(mse), np.std(mse, ddof=1)))
+    assert dfc["std"]["mse"] is None
+
+    for title, images in (("class != 1", 90), ("class == 1", 10)):
+        tests = record["t_tests"][title]
+        pairs = [("originals", "vae_mnist"), ("originals", "dfc_mnist"), ("vae_mnist", "dfc_mnist")]
+        assert [(t["first"], t["second"]) for t in tests] == pairs
+        assert all(t["images"] == images for t in tests)
+
+    pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {
+        "compare", "reconstructions", "laplacian_variance_per_class", "laplacian_variance", "prior_samples",
+        "interpolation_1-5", "interpolation_1-3", "interpolation_3-7",
+    }  # fmt: skip
+    for path in (tmp_path / "out").glob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 50
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert page.count("data:image/png;base64,") == 7 and "://" not in page.split("</style>")[1]
+    markdown = (tmp_path / "out" / "compare.md").read_text()
+    assert "| vae_mnist - dfc_mnist |" in markdown and "±" in markdown
+
+
+def test_only_seeds_share_a_row(runs, tmp_path):
+    """Another weight, another length, the same seed twice: rows of their own, with names of their own."""
+    config = json.loads((runs / "vae_mnist_0" / "config.json").read_text())
+    for folder, changes in (("a", {"batch_size": 16}), ("b", {"steps": 8}), ("c", {})):
+        shutil.copytree(runs / "vae_mnist_0", tmp_path / folder / "run")
+        (tmp_path / folder / "run" / "config.json").write_text(json.dumps(config | changes))
+    workdirs = [str(runs / "vae_mnist_0"), *(str(tmp_path / folder / "run") for folder in "abc")]
+    record = compare(workdirs, tmp_path / "out")
+    assert [row["name"] for row in record["rows"]] == ["vae_mnist", "run", "b/run", "c/run"]
+    assert all(len(row["seeds"]) == 1 for row in record["rows"])
+    assert len(record["t_tests"]["class != 1"]) == 10
+
+
+def test_other_data_cannot_be_compared(runs, tmp_path):
+    shutil.copytree(runs / "vae_mnist_0", tmp_path / "other")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    config["data"]["name"] = "mnist_5k"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="data.name is 'synthetic' in one, 'mnist_5k' in the other"):
+        compare([str(runs / "vae_mnist_0"), str(tmp_path / "other")], tmp_path / "out")
+
+
+def test_pictures_of_many_rows_are_small():
+    """Twelve models of photographs at 64x64, each a little blurred, as reconstructions are; long names."""
+    photograph = pytest.importorskip("skimage.data").astronaut().astype(np.float32) / 255
+    crops = photograph.reshape(8, 64, 8, 64, 3).swapaxes(1, 2).reshape(64, 64, 64, 3)
+    blurred = gaussian_filter(crops, (0, 0.7, 0.7, 0))
+    for models in (4, 12, 20):
+        count = figures.columns(1 + models, 64)
+        rows = [("originals", crops[:count])]
+        rows += [(f"the_celeba_loss_{i}", blurred[np.arange(i, i + count)]) for i in range(models)]
+        png = figures.image_rows(rows)
+        with Image.open(io.BytesIO(png)) as picture:
+            assert picture.width > 64 * count and picture.height > 64 * len(rows)
+        assert count >= 2 and len(png) < 300_000, (models, count, len(png))
+    rng = np.random.default_rng(0)
+    variances, labels = {name: rng.gamma(2, 0.1, 60) for name, _ in rows[:13]}, np.arange(60) % 10
+    everything = {"all": np.ones(60, bool)}
+    for png in (figures.box_plot(variances, labels, "x"), figures.histograms(variances, everything, "x")):
+        with Image.open(io.BytesIO(png)) as picture:
+            assert 300 < picture.width < 950  # which a legend in one line would make 2,000
+
+
+def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
+    """One after another, each where it was stopped; --config.KEY=VALUE holds for all."""
+    from conftest import ROOT
+
+    names = [f"{ROOT}/configs/deepsim_invert_alexnet.py:conv5", "96", "smoke", f"{ROOT}/configs/vae_mnist.py:smoke"]
+    monkeypatch.setattr(cli, "_OVERRIDES", ["--config.seed=3", "--config.data.memory_limit=5"])
+    first, second = cli.load_configs(names)
+    assert (first.name, first.seed, second.data.memory_limit) == ("deepsim_invert_alexnet_conv5_96", 3, 5)
+    for override, message in (
+        ("--config.sed=3", "Unknown config key 'sed'"),
+        ("--config.seed=x", "vae_mnist.py:smoke"),
+    ):
+        monkeypatch.setattr(cli, "_OVERRIDES", [override])
+        with pytest.raises(UserError, match=message):
+            cli.load_configs(names[3:])
+    monkeypatch.setattr(cli, "_OVERRIDES", ["--config.steps=2", "--config.checkpoint_every=2"])
+    configs = cli.load_configs([names[3], f"{ROOT}/configs/dfc_mnist.py:smoke"])
+    with pytest.raises(UserError, match="Two of the configs are called 'vae_mnist'"):
+        train_all([configs[0], configs[0]], tmp_path)
+    assert train_all(configs[:1], tmp_path) == [str(tmp_path / "vae_mnist")]
+    workdirs = train_all(configs, tmp_path)
+    told = capsys.readouterr().out
+    assert "training dfc_mnist (2 of 2)" in told and "going on from step 2" in told
+    assert told.count("compiling the train step") == 2  # what was finished is judged again, not trained
+    ratios = re.findall(r"\d s from start to end, ([\d.]+) times those of the train steps", told)
+    assert len(ratios) == 2 and all(float(ratio) > 1 for ratio in ratios)
+    assert [row["name"] for row in compare(workdirs, tmp_path)["rows"]] == ["vae_mnist", "dfc_mnist"]

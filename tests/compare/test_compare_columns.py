@@ -1,0 +1,106 @@
+"""The columns of a comparison: Fréchet distances, metrics that are asked for, the speed of training."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from helpers.frechet import SMALL, by_singular_values, means
+from helpers.workdirs import make_workdir
+
+from vae_jax import backbones
+from vae_jax.compare.comparison import compare
+from vae_jax.compare.distances import make_distances
+from vae_jax.compare.tables import results
+from vae_jax.errors import UserError
+from vae_jax.evaluate import evaluate_run, load_eval_dataset
+from vae_jax.inference import Model, load_model, load_workdir
+from vae_jax.metrics import check_metrics
+from vae_jax.metrics.frechet import Features
+from vae_jax.runtime.rngs import root_key
+from vae_jax.weights.files import save_weights
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """An untrained VAE twice, which differ in their seed, with a log of what their training would have been."""
+    folder = tmp_path_factory.mktemp("frechet")
+    paths = [make_workdir(folder / f"run_{seed}", seed=seed) for seed in (0, 1)]
+    rates = [{"step": step, "images_per_second": rate} for step, rate in enumerate((90.0, 1200.0, 1e6))]
+    lines = [{"step": 1, "eval/psnr": 3.0}, *rates]
+    (paths[0] / "scalars.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return paths
+
+
+def test_columns_of_a_comparison(workdirs, tmp_path):
+    """Reconstructions and samples against the originals, by numpy alone; means over two seeds; a metric asked for; the
+    speed of the one that has a log."""
+    metrics = ("psnr", "target_digit_accuracy", "laplacian_variance")
+    record = compare(list(map(str, workdirs)), tmp_path / "out", metrics=metrics, features=SMALL)
+
+    dataset = load_eval_dataset(load_workdir(workdirs[0]), None)
+    images = dataset.arrays["image"].astype(np.float32) / 255
+    assert len(images) == 100
+    title = "FD-mnist_classifier relu3 28x28 N=100"
+    for seed, workdir in enumerate(workdirs):
+        model = load_model(workdir)
+        sets = {"reconstructions": model.reconstruct(images), "samples": model.sample(root_key(seed, "sample"), 100)}
+        for name, others in sets.items():
+            expected = by_singular_values(means(SMALL, images), means(SMALL, others))
+            assert record["rows"][0]["runs"][f"{title}, {name}"][seed] == pytest.approx(expected, rel=1e-3)
+    (first,) = record["rows"]
+    values = first["runs"][f"{title}, samples"]
+    assert values[0] != values[1] and first["mean"][f"{title}, samples"] == pytest.approx(np.mean(values))
+    assert first["std"][f"{title}, samples"] == pytest.approx(np.std(values, ddof=1))
+
+    without = first | {"name": "plain", "images_per_second": [None]}
+    without["mean"] = {name: value for name, value in first["mean"].items() if "samples" not in name}
+    header, rows = results(record | {"rows": [without, first]})
+    assert header[-3:] == [f"{title}, reconstructions", f"{title}, samples", "images/s"]
+    assert [row[-1] for row in rows] == ["", "", "1,200"] and first["images_per_second"] == [1200.0, None]
+    assert rows[1][-3] == f"{first['mean'][header[-3]]:.4g} ± {first['std'][header[-3]]:.4g}"
+    assert rows[0][-2] == rows[1][-2] == "" and " ± " in rows[2][-2]
+    assert header.count("target_digit_accuracy") == header.count("PSNR dB") == 1 and "laplacian_variance" not in header
+    accuracy = evaluate_run(load_workdir(workdirs[0]), dataset, ["target_digit_accuracy"])["target_digit_accuracy"]
+    assert first["runs"]["target_digit_accuracy"][0] == accuracy.mean()
+    for file in ("compare.md", "compare.html"):
+        text = (tmp_path / "out" / file).read_text()
+        assert f"{title}: the Fréchet distance between all 100 images" in text and "machine that trained" in text
+
+
+def test_columns_that_are_not_there(workdirs, tmp_path):
+    """Without AlexNet's weights a sentence is there in their place; older numbers without a speed have no column."""
+    record = compare([str(workdirs[1]), str(workdirs[1])], tmp_path)
+    text = (tmp_path / "compare.md").read_text()
+    assert "The Fréchet distance is left out. The weights of alexnet are not there." in text
+    assert "FD-" not in text and "images/s" not in text
+    for row in record["rows"]:
+        del row["images_per_second"]
+    assert results(record)[0][-1] == "Laplacian variance, class == 1"
+    with pytest.raises(UserError, match="needs images of at least 31 pixels for relu5, not 28"):
+        compare([str(workdirs[1])] * 2, tmp_path, features=Features())
+
+
+def test_baselines_have_distances_too(tmp_path, monkeypatch):
+    """What super-resolution is judged beside, by the colours that an untrained AlexNet sees first."""
+    tree = jax.device_get(backbones.BACKBONES["alexnet"].init(jax.random.key(0), ("relu1",)))
+    save_weights(tmp_path / "alexnet.safetensors", tree, {})
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
+    run, features = load_workdir(make_workdir(tmp_path / "run", "sr_vae_pets")), Features("alexnet", "relu1")
+    dataset = load_eval_dataset(run, None)
+    distances, (note,) = make_distances(features, dataset)
+    images = dataset.arrays["image"].astype(np.float32) / 255
+    found = distances(run, Model(run))
+    title = features.distance_name(images.shape[1], len(images))
+    assert title in note and "64 features, the spatial means of relu1 of alexnet" in note
+    columns = {f"{name}{title}, reconstructions" for name in ("", "nearest/", "bicubic/")}
+    assert columns <= set(found) <= columns | {f"{title}, samples"}
+    for name, baseline in run.experiment.system.baselines.items():
+        expected = by_singular_values(means(features, images), means(features, baseline({"image": images})))
+        assert found[f"{name}/{title}, reconstructions"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_metrics_are_checked_before_anything_is_trained():
+    for name, message in (("psnrr", "Did you mean 'psnr'"), ("lpips_vgg", "The weights of vgg16 are not there")):
+        with pytest.raises(UserError, match=message):
+            check_metrics(["ssim", name])

@@ -1,0 +1,60 @@
+"""A VAE's config can name every loss that perceptual ones are compared with, options and all."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from helpers.checks import ROOT
+
+from configs import losses_celeba, losses_mnist
+from configs.common import term
+from vae_jax.cli import load_config
+from vae_jax.config import image_shape
+from vae_jax.errors import UserError
+from vae_jax.experiment import check_shapes, make_experiment
+from vae_jax.systems import make_system
+from vae_jax.systems.image_terms import make_image_terms
+
+TERMS = {
+    "ssim": {},
+    "ms_ssim": {},
+    "focal_frequency": {"alpha": 0.5, "patch_factor": 2, "log_matrix": True},
+    "robust": {"alpha": 0.0, "c": 0.1, "representation": "wavelet", "reduction": "mean"},
+    "watson": {"transform": "dct", "weights": "", "shift": (0, 7)},
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_config_can_name_it(name, smoke):
+    """Shapes of a train step of faces follow through; the term's value is one number per image."""
+    config = smoke("vae_celeba")
+    config.terms[name] = term(1.0, **TERMS[name])
+    shape = (config.image_size, config.image_size, 3)
+    check_shapes(config, make_experiment(config, shape, labelled=False), {})
+    image_terms = make_image_terms(config, own=("kl",))
+    values = jax.eval_shape(lambda x: image_terms.values({}, {"image": x}, x), jnp.zeros((2, *shape)))
+    assert values[name].shape == (2,)
+
+
+def test_options_that_it_does_not_have(smoke):
+    config = smoke("vae_celeba")
+    config.terms.ssim = term(1.0, sigma=2.0)
+    experiment = make_experiment(config, (config.image_size, config.image_size, 3), labelled=False)
+    with pytest.raises(UserError, match="The term ssim has no option 'sigma'"):
+        check_shapes(config, experiment, {})
+
+
+LOSSES = [("losses_celeba", loss) for loss in losses_celeba.LOSSES] + [
+    ("losses_mnist", loss) for loss in losses_mnist.LOSSES
+]
+
+
+@pytest.mark.parametrize(("name", "loss"), LOSSES)
+def test_the_comparison_of_losses(name, loss):
+    """Each is a config of its own name; KL counts once, and networks, data and length are those of squared errors."""
+    config, plain = (load_config(f"{ROOT}/configs/{name}.py:{loss_},smoke") for loss_ in (loss, "l2"))
+    assert config.name == f"{name}_{loss}" and config.terms.kl.weight == 1
+    for key in ("encoder", "decoder", "data", "image_size", "latents", "steps", "batch_size", "metrics"):
+        assert config[key] == plain[key], key
+    config.backbone.weights = "random" if config.backbone.name == "vgg16" else ""
+    system = make_system(config, image_shape(config))
+    assert set(system.rules) == set(config.optimizers)

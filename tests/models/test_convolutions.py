@@ -1,0 +1,166 @@
+"""The fast forms of convolutions equal the plain ones, values and gradients, odd sizes and odd kernels included."""
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.checks import assert_same
+
+from vae_jax import cli
+from vae_jax.models import convolutions
+from vae_jax.models.convolutions import conv, conv_transpose_2x
+from vae_jax.models.layers import Conv
+
+
+@pytest.mark.parametrize(
+    ("shape", "features", "kernel", "strides", "padding"),
+    [
+        ((3, 7, 10, 3), 4, (5, 3), (1, 1), "SAME"),
+        ((3, 7, 10, 3), 4, (5, 3), (1, 1), "VALID"),
+        ((3, 7, 10, 3), 4, (2, 3), (1, 1), 2),  # more than half of the kernel
+        ((3, 7, 10, 3), 4, (1, 1), (1, 1), 1),  # more than the kernel
+        ((3, 7, 10, 3), 4, (5, 3), (2, 2), "SAME"),
+        ((3, 8, 10, 3), 4, (4, 4), (2, 2), 1),
+        ((1, 2, 4, 1), 4, (5, 5), (2, 2), 2),  # the result is smaller than the kernel
+        ((2, 14, 20, 2), 4, (7, 7), (2, 2), 3),
+        ((2, 8, 6, 3), 4, (1, 1), (2, 2), 0),
+        ((2, 15, 16, 3), 4, (3, 3), (4, 4), 1),  # rows are left over
+        ((3, 7, 10, 6), 4, (3, 2), (1, 1), "SAME"),  # channels in groups
+        ((3, 9, 10, 4), 6, (3, 2), (2, 2), "SAME"),
+        ((3, 7, 10, 1), 4, (4, 3), (1, 1), "SAME"),  # from one channel, to one, and both
+        ((3, 7, 10, 3), 1, (4, 3), (1, 1), "VALID"),
+        ((3, 7, 10, 3), 1, (3, 3), (1, 1), ((0, 3), (2, 1))),
+        ((3, 7, 10, 1), 1, (3, 4), (1, 1), 1),
+        ((3, 7, 10, 1), 1, (5, 3), (2, 1), "VALID"),
+    ],
+)
+def test_conv(shape, features, kernel, strides, padding, form):
+    """Flax's convolution, values and all gradients, of images whose batch, sides and channels are odd."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    plain, ours = (make(features, kernel, strides, padding) for make in (nn.Conv, Conv))
+    variables = ours.init(jax.random.key(1), x)
+    assert_same(ours.apply, plain.apply, variables, x)
+
+
+@pytest.mark.parametrize("what", [{"kernel_dilation": 2}, {"input_dilation": 2}, {"feature_group_count": 3}])
+def test_conv_refuses_what_it_has_not(what):
+    with pytest.raises(ValueError, match="neither dilation nor groups"):
+        Conv(6, (3, 3), **what).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
+    """Five images in two or three uneven parts, or one by one, give the gradient of all together."""
+    x = jax.random.normal(jax.random.key(0), (5, 6, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (5, 5, 4, 3) if transpose else (5, 5, 3, 4))
+    function = conv_transpose_2x if transpose else functools.partial(conv, strides=(2, 2), padding=((2, 2), (2, 2)))
+    weights = jax.random.normal(jax.random.key(2), function(x, kernel).shape)
+    gradient = lambda: jax.jit(jax.grad(lambda kernel: (weights * function(x, kernel)).sum()))(kernel)  # noqa: E731
+    whole = gradient()
+    monkeypatch.setattr(convolutions, "_parts", lambda gradient, by_onednn: parts)
+    np.testing.assert_allclose(gradient(), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_how_many_parts(monkeypatch):
+    """One on several devices or where LARGEST_KERNEL holds it; else as many as it holds, one image at least, and by
+    oneDNN IMAGES each."""
+    gradient = jnp.zeros((6, 2, 2, 8))  # 128 bytes an image
+    monkeypatch.setattr(convolutions, "LARGEST_KERNEL", 300)
+    monkeypatch.setattr(convolutions, "IMAGES", 4)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert convolutions._parts(gradient, False) == convolutions._parts(gradient, True) == 1
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert convolutions._parts(gradient, False) == 3 and convolutions._parts(gradient, True) == 2
+    assert convolutions._parts(gradient[:2], False) == convolutions._parts(gradient[:2], True) == 1
+    monkeypatch.setattr(convolutions, "LARGEST_KERNEL", 1)
+    assert convolutions._parts(gradient, False) == 6
+
+
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="oneDNN is for x86")
+@pytest.mark.skipif(jax.__version_info__ < cli.THREADS_WELL, reason="an older XLA gives oneDNN no convolutions")
+def test_onednn():
+    """With the flags that commands set, XLA calls oneDNN for values and gradients, and they equal the plain ones. One
+    call computes convolution, bias and ReLU, also where there is a gradient."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": cli.ONEDNN}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    values, of_x, of_kernel, of_x_by_phases = 1, 1, 40, 4  # calls; oneDNN itself would add 33 parts, no more
+    one, two = values + of_x + of_kernel, values + of_x_by_phases + of_kernel  # by the stride
+    assert list(map(int, done.stdout.split())) == [one, one, two, two, 1]
+
+
+ONEDNN = """
+import jax, jax.numpy as jnp, numpy as np
+from vae_jax.models import convolutions
+from vae_jax.models.convolutions import DIMENSIONS, conv
+from vae_jax.models.layers import relu
+
+convolutions.LARGEST_KERNEL, convolutions.IMAGES = 0, 1
+
+def plain(x, kernel, *how):
+    return jax.lax.conv_general_dilated(x, kernel, *how, dimension_numbers=DIMENSIONS)
+
+def all_three(convolve, x, kernel, weights, *how):
+    y, pull = jax.vjp(lambda *a: convolve(*a, *how), x, kernel)
+    return y, *pull(weights)
+
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile()
+
+for size, stride, padding, channels in (
+    (3, 1, ((1, 1), (1, 1)), 32), (5, 1, ((0, 3), (2, 1)), 17),
+    (3, 2, ((0, 1), (0, 1)), 32), (4, 2, ((1, 1), (1, 1)), 17)
+):
+    strides = (stride, stride)
+    x = jax.random.normal(jax.random.key(0), (40, 10, 14, channels))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 19))
+    weights = jax.random.normal(jax.random.key(2), plain(x, kernel, strides, padding).shape)
+    ours, theirs = (
+        compiled(lambda *a, f=f: all_three(f, *a, strides, padding), x, kernel, weights) for f in (conv, plain)
+    )
+    print(ours.as_text().count("__onednn$convolution"))
+    for a, b in zip(ours(x, kernel, weights), theirs(x, kernel, weights), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * float(jnp.abs(b).max()))
+
+end = lambda *a: relu(conv(*a, strides, padding) + 1).sum()
+print(compiled(jax.grad(end), x, kernel).as_text().count(',"RELU"]'))
+"""
+
+
+@pytest.mark.parametrize("kernel_shape", [(3, 3), (2, 2), (4, 4), (5, 5), (3, 5), (1, 1)])
+def test_conv_transpose(kernel_shape, form):
+    x = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))
+    kernel = jax.random.normal(jax.random.key(1), (*kernel_shape, 4, 3))
+
+    def plain(x, kernel):
+        return jax.lax.conv_transpose(
+            x, kernel, (2, 2), "SAME", transpose_kernel=True, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    if min(kernel_shape) < 2:  # lax pads such kernels to another size; the transpose of the convolution decides
+
+        def plain(x, kernel):
+            down = lambda y: jax.lax.conv_general_dilated(  # noqa: E731
+                y, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            return jax.linear_transpose(down, jnp.zeros((2, 10, 14, 4)))(x)[0]
+
+    assert_same(conv_transpose_2x, plain, x, kernel)
+
+
+def test_conv_transpose_is_keras():
+    """Keras 3 Conv2DTranspose(strides=2, padding='same') with the same kernel (TensorFlow 2.21)."""
+    tf = pytest.importorskip("tensorflow")
+    x = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 4, 3)).astype(np.float32)
+    expected = tf.nn.conv2d_transpose(x, kernel, (2, 10, 14, 4), 2, "SAME").numpy()
+    np.testing.assert_allclose(conv_transpose_2x(jnp.asarray(x), jnp.asarray(kernel)), expected, rtol=1e-4, atol=1e-5)

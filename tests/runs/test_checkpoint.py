@@ -1,0 +1,247 @@
+"""Checkpoints are verified, and a damaged one falls back to the one before."""
+
+import asyncio
+import errno
+import gc
+import json
+import os
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from vae_jax.errors import UserError
+from vae_jax.runs.checkpoint import FAILED_SAVES, Checkpoints, NotSaved, _sums
+from vae_jax.runs.workdir import write_text
+from vae_jax.runtime.sharding import make_mesh, replicated
+from vae_jax.state import State, digest, flatten
+
+
+def state_at(step: int, width: int = 5) -> State:
+    weights = jax.random.normal(jax.random.key(step), (3, width))
+    return State(
+        step=jnp.int32(step),
+        params={"vae": {"dense": {"kernel": weights}}},
+        opt_state={"vae": ({"nu": weights**2}, jnp.int32(step))},
+        stats={},
+        ema={},
+        gate={"open": jnp.array(True)},
+        skipped=jnp.int32(step // 10),
+    )
+
+
+def target(state: State) -> State:
+    sharding = replicated(make_mesh(4))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (10, 20, 30):
+        checkpoints.save(state_at(step))
+    return checkpoints
+
+
+def test_the_newest_comes_back_bit_equal(saved):
+    restored = saved.restore(target(state_at(0)))
+    assert digest(restored) == digest(state_at(30))
+    assert jax.tree.structure(restored) == jax.tree.structure(state_at(30))
+    assert restored.params["vae"]["dense"]["kernel"].sharding == replicated(make_mesh(4))
+
+
+def test_only_the_last_ones_are_kept(saved):
+    assert saved.steps() == [20, 30]
+    assert sorted(p.name for p in saved.folder.iterdir()) == ["20", "30", "manifests"]
+    assert saved.save(state_at(30)) == 30  # an existing step is left as it is
+
+
+def test_nothing_there(tmp_path):
+    assert Checkpoints(tmp_path).restore(target(state_at(0))) is None
+
+
+def flip_a_bit(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGE = {
+    "a bit flipped": flip_a_bit,
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "emptied": lambda file: file.write_bytes(b""),
+    "missing": lambda file: file.unlink(),
+}
+
+
+def files_of(saved, step: int):
+    """The files of a step, its manifest last."""
+    files = [path for path in sorted((saved.folder / str(step)).rglob("*")) if path.is_file()]
+    assert len(files) > 5
+    return [*files, saved.folder / "manifests" / f"{step}.json"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_to_any_file_is_noticed_and_named(saved, damage, capsys):
+    """One file after another: the step before is restored. Then one of each step: an error, and not from scratch."""
+    for file in files_of(saved, 30):
+        data = file.read_bytes()
+        if not data and damage != "missing":
+            continue  # there is nothing in it to damage
+        DAMAGE[damage](file)
+        assert digest(saved.restore(target(state_at(0)))) == digest(state_at(20))
+        told = capsys.readouterr().out
+        assert f"checkpoint 30 in {saved.folder} is damaged" in told
+        a_sum = damage == "a bit flipped" and file.suffix == ".json"  # which then looks as if its file had changed
+        assert a_sum or file.name in told
+        file.write_bytes(data)
+    assert digest(saved.restore(target(state_at(0)))) == digest(state_at(30))
+    for step, number in ((30, 0), (20, -1)):
+        DAMAGE[damage](files_of(saved, step)[number])
+    with pytest.raises(UserError, match=r"(?s)No checkpoint .* is whole:\n  30: .*\n  20: .*remove it to start from"):
+        saved.restore(target(state_at(0)))
+
+
+def test_lost_folders_are_damage_too(saved, capsys):
+    shutil.rmtree(saved.folder / "30")
+    assert int(saved.restore(target(state_at(0))).step) == 20
+    assert "is damaged: its folder is missing" in capsys.readouterr().out
+    shutil.rmtree(saved.folder / "manifests")
+    with pytest.raises(UserError, match="20: its manifest, 20.json, is missing"):
+        saved.restore(target(state_at(0)))
+
+
+def test_any_bit_of_a_manifest(saved):
+    """Noticed, or of no consequence as in a space: never other numbers."""
+    manifest = saved.folder / "manifests" / "30.json"
+    whole, found = manifest.read_bytes(), set()
+    for position in range(0, len(whole), 13):
+        manifest.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        found.add(digest(saved.restore(target(state_at(0)))))
+    assert found <= {digest(state_at(20)), digest(state_at(30))}
+
+
+def test_a_damaged_step_is_written_again(saved):
+    flip_a_bit(files_of(saved, 30)[0])
+    assert int(saved.restore(target(state_at(0))).step) == 20
+    saved.save(state_at(30))
+    assert digest(saved.restore(target(state_at(0)))) == digest(state_at(30))
+
+
+def test_a_damaged_future_is_forgotten(saved):
+    """Another step is saved after falling back: what is older stays, and the damaged newest one is not in its way."""
+    flip_a_bit(files_of(saved, 30)[0])
+    saved.save(state_at(25))
+    assert saved.steps() == [20, 25]
+
+
+def test_a_save_that_was_cut_short_does_not_count(tmp_path):
+    """Killed before it was renamed, or in the midst of Orbax's writing: the next save removes what is left."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state_at(10))
+    (checkpoints.folder / "10").rename(checkpoints.folder / "10.unfinished")
+    assert checkpoints.restore(target(state_at(0))) is None  # from scratch, as nothing was ever finished
+    for name in ("20.unfinished", "20.unfinished.orbax-checkpoint-tmp", "30.orbax-checkpoint-tmp-7"):
+        (checkpoints.folder / name).mkdir()
+    (checkpoints.folder / "manifests" / "20.json.tmp").touch()
+    checkpoints.save(state_at(20))
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["20", "manifests"]
+    assert [path.name for path in (checkpoints.folder / "manifests").iterdir()] == ["20.json"]
+    assert digest(checkpoints.restore(target(state_at(0)))) == digest(state_at(20))
+
+
+def test_a_disk_that_is_full(saved, monkeypatch, capsys):
+    """A warning for each save that fails, the older steps as they were; a save that succeeds begins a new count."""
+    save, full = saved._checkpointer.save, OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(path, *args, **kwargs):
+        save(path, *args, **kwargs)
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved._checkpointer, "save", fail)
+        for step in (40, 50):
+            saved.save_or_warn(state_at(step))
+    assert capsys.readouterr().out.count("warning: The checkpoint of step") == FAILED_SAVES - 1
+    saved.save_or_warn(state_at(60))
+    assert saved.steps() == [30, 60]
+    monkeypatch.setattr(saved._checkpointer, "save", fail)
+    for step in (70, 80):
+        saved.save_or_warn(state_at(step))
+    with pytest.raises(UserError, match=r"(?s)step 90 could not be .*No space.* is step 60.*failed save 3 in a row"):
+        saved.save_or_warn(state_at(90))
+    assert sorted(path.name for path in saved.folder.iterdir()) == ["30", "60", "manifests"]
+    assert digest(saved.restore(target(state_at(0)))) == digest(state_at(60))
+
+
+def test_writes_that_were_given_up_are_silent(saved, monkeypatch, caplog):
+    """Orbax writes arrays side by side and raises the failure of one; asyncio logs the others as it collects them."""
+    code = compile("async def write():\n    raise OSError('No space left on device')", "orbax/writes.py", "exec")
+    exec(code, orbax := {})
+
+    def fail(*_, **__):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(asyncio.wait([loop.create_task(orbax["write"]())]))
+        loop.close()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(saved._checkpointer, "save", fail)
+    with pytest.raises(NotSaved, match="No space left on device"):
+        saved.save(state_at(40))
+    gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_checkpoint_never_holds_a_nan(saved, value):
+    state = state_at(40)
+    bad = state._replace(opt_state={"vae": ({"nu": state.opt_state["vae"][0]["nu"].at[1, 2].set(value)}, jnp.int32(0))})
+    with pytest.raises(UserError, match="Step 40 was not saved: opt_state/vae/0/nu holds a number that is not finite"):
+        saved.save(bad)
+    assert saved.steps() == [20, 30]
+
+
+def test_checkpoints_of_earlier_versions(saved):
+    """They have no count of skipped steps."""
+    earlier = Checkpoints(saved.folder.parent / "earlier")
+    leaves = flatten(state_at(30))
+    leaves.pop("skipped")
+    earlier._checkpointer.save(earlier.folder / "30", leaves)
+    write_text(earlier.folder / "manifests" / "30.json", json.dumps(_sums(earlier.folder / "30")))
+    restored = earlier.restore(target(state_at(0)))
+    assert int(restored.skipped) == 0 and restored.skipped.sharding == restored.step.sharding
+    assert digest(restored._replace(skipped=jnp.int32(3))) == digest(state_at(30))
+
+
+def test_checkpoints_of_devices_and_in_memory(tmp_path):
+    """Earlier versions wrote arrays that lay on devices; the first of many processes reads into its own memory."""
+    checkpoints, state = Checkpoints(tmp_path), state_at(7)
+    leaves = jax.device_put(flatten(state), replicated(make_mesh(4)))
+    leaves.pop("skipped")
+    ocp.Checkpointer(ocp.StandardCheckpointHandler()).save(checkpoints.folder / "7", leaves)
+    write_text(checkpoints.folder / "manifests" / "7.json", json.dumps(_sums(checkpoints.folder / "7")))
+    restored = checkpoints.restore(target(state))
+    assert digest(restored) == digest(state)
+    assert restored.params["vae"]["dense"]["kernel"].sharding == replicated(make_mesh(4))
+    in_memory = checkpoints.restore(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state))
+    assert digest(in_memory) == digest(state) and isinstance(in_memory.params["vae"]["dense"]["kernel"], np.ndarray)
+
+
+def test_another_model_is_refused_with_the_difference(saved):
+    with pytest.raises(UserError) as error:
+        saved.restore(target(state_at(0, width=6)))
+    assert "params/vae/dense/kernel: (3, 5) there, (3, 6) expected" in str(error.value)
+    state = state_at(0)
+    with pytest.raises(UserError, match=r"gate/open: \(\) bool there, \(\) int32 expected"):  # which Orbax would cast
+        saved.restore(target(state._replace(gate={"open": jnp.int32(0)})))
+
+
+def test_digest_sees_every_bit_and_name():
+    params = {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float32)}
+    same = {"b": params["b"].copy(), "a": params["a"].copy()}
+    assert digest(params) == digest(same)
+    other = {**params, "a": np.array([0, 0, 1e-45], np.float32)}
+    assert len({digest(params), digest(other), digest({"a": params["a"], "c": params["b"]})}) == 3

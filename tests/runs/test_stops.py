@@ -1,0 +1,84 @@
+"""Real processes that are stopped by a signal in every phase: exit code 0 within the grace time, exact on resume."""
+
+import json
+import signal
+
+import pytest
+from helpers.checks import ROOT
+from helpers.processes import GRACE, assert_same_state, assert_tidy, finish, rest_of, start, wait_for
+
+from vae_jax.runs.workdir import read_lines
+
+pytestmark = pytest.mark.slow
+PAUSED = str(ROOT / "tests" / "helpers" / "paused.py")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run of eight steps."""
+    workdir = tmp_path_factory.mktemp("stops") / "whole"
+    finish(workdir)
+    return workdir
+
+
+def stop_in(phase: str, number: int, workdir) -> str:
+    """Stops a process in a phase; returns what it said after that."""
+    process = start(workdir, program=(PAUSED, phase))
+    wait_for(process, f"paused in {phase}")
+    process.send_signal(number)
+    output = rest_of(process, seconds=GRACE)
+    assert "the same command goes on from there" in output
+    return output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_every_phase(number, whole, tmp_path):
+    """One run, stopped five times: each time the last finished step is what is saved, and the end is bit-equal."""
+    run = tmp_path / "run"
+    output = stop_in("compiling", number, run)
+    assert "compiled in" not in output  # it did not wait for the minutes that this takes
+    assert not (run / "checkpoints").exists()  # there is nothing to save
+    assert "stopped at step 1 and saved" in stop_in("stepping", number, run)
+    assert "stopped at step 3 and saved" in stop_in("saving", number, run)
+    output = stop_in("judging", number, run)  # which is due after step 5
+    assert "stopped at step 5 and saved" in output and "judged:" not in output
+    output = stop_in("drawing", number, run)  # of the same evaluation, made again
+    assert "stopped at step 5 and saved" in output and "judged:" in output
+    assert "going on from step 5" in finish(run)
+    assert_same_state(run, whole)
+    assert_tidy(run)
+    metrics = [json.loads((path / "eval" / "metrics.json").read_text()) for path in (run, whole)]
+    assert metrics[0] == metrics[1] and metrics[0]["step"] == 8
+    judged = [[r for r in read_lines(path / "scalars.jsonl") if "eval/mse" in r] for path in (run, whole)]
+    assert judged[0] == judged[1] and [record["step"] for record in judged[0]] == [5, 8]
+
+
+@pytest.mark.parametrize("phase, number", [
+    ("computing", signal.SIGTERM),  # the main thread is outside of Python and hears of nothing
+    ("sleeping", signal.SIGTERM),
+    ("sleeping", signal.SIGINT),
+])  # fmt: skip
+def test_a_second_signal_leaves_at_once(phase, number, tmp_path):
+    """By that signal, or by its exit code where the main thread does not come to it."""
+    process = start(tmp_path / "run", program=(PAUSED, phase))
+    wait_for(process, f"paused in {phase}")
+    process.send_signal(number)
+    wait_for(process, "once more leaves at once")
+    process.send_signal(number)
+    assert "Traceback" not in rest_of(process, -number, 128 + number, seconds=GRACE)
+
+
+def test_a_stop_in_the_last_evaluation(whole, tmp_path):
+    """All steps are done and saved: nothing is left but to judge, which the same command does."""
+    run = tmp_path / "run"
+    options = ("--config.eval_every=8",)
+    process = start(run, *options, program=(PAUSED, "judging"))
+    wait_for(process, "paused in judging")
+    refused = finish(run, *options, code=2)  # meanwhile nobody else has the workdir
+    assert f"in use by a live run: process {process.pid} on " in refused
+    process.send_signal(signal.SIGTERM)
+    output = rest_of(process, seconds=GRACE)
+    assert "the same command goes on" in output and "judged:" not in output
+    finish(run, *options)
+    assert_same_state(run, whole)
+    assert (run / "report.html").is_file()

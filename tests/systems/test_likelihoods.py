@@ -1,0 +1,151 @@
+"""Reconstruction terms as densities: by scipy's distributions, by quadrature, and the ELBO of a VAE by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.checks import value_and_gradient
+from scipy.integrate import quad
+from scipy.special import logit
+from scipy.stats import laplace, norm
+
+from vae_jax.config import image_shape
+from vae_jax.errors import UserError
+from vae_jax.losses.densities import continuous_bernoulli_nll, gaussian_nll, laplace_nll
+from vae_jax.losses.kl import kl
+from vae_jax.systems import make_system
+from vae_jax.systems.likelihoods import elbo, make_likelihoods
+from vae_jax.systems.networks import draw
+
+
+def summed(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1).sum(axis=1)
+
+
+def weighted(gradient: np.ndarray) -> np.ndarray:
+    """The gradient of the sum that `value_and_gradient` takes."""
+    return gradient * np.arange(1, len(gradient) + 1).reshape(-1, 1, 1, 1)
+
+
+def test_gaussian_by_scipy(images):
+    target, recon = images
+    value, gradient = value_and_gradient(lambda x, y: gaussian_nll(x, y, 0.04), target, recon)
+    np.testing.assert_allclose(value, -summed(norm.logpdf(target, recon, 0.2)), rtol=1e-5)
+    np.testing.assert_allclose(gradient, weighted((recon - target) / 0.04), rtol=1e-5, atol=1e-5)
+
+
+def test_laplace_by_scipy(images):
+    target, recon = images
+    value, gradient = value_and_gradient(lambda x, y: laplace_nll(x, y, 0.3), target, recon)
+    np.testing.assert_allclose(value, -summed(laplace.logpdf(target, recon, 0.3)), rtol=1e-5)
+    np.testing.assert_allclose(gradient, weighted(np.sign(recon - target) / 0.3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5, 3.0])
+def test_continuous_bernoulli_by_quadrature(images, ratio):
+    """exp(-ratio bce) over its integral; the gradient by the mean, which is quadrature's as well. In float64."""
+    target, recon = (np.float64(x[:1, :2, :3]) for x in images)
+    recon[0, 0, 0] = [0.5, 0.5 + 1e-4, 0.501]  # where the closed form is 0 / 0, and close to it
+    expected, slope = np.empty_like(target), np.empty_like(target)
+    for index in np.ndindex(*target.shape):
+        x, eta = target[index], ratio * logit(recon[index])
+        mass = quad(lambda t: np.exp(eta * t), 0, 1)[0]  # noqa: B023
+        mean = quad(lambda t: t * np.exp(eta * t), 0, 1)[0] / mass  # noqa: B023
+        expected[index] = np.log(mass) - eta * x
+        slope[index] = (mean - x) * ratio / (recon[index] * (1 - recon[index]))
+    with jax.enable_x64(True):
+        value, gradient = value_and_gradient(lambda x, y: continuous_bernoulli_nll(x, y, ratio), target, recon)
+    np.testing.assert_allclose(value, summed(expected), rtol=1e-9)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-7, atol=1e-7)
+
+
+def test_continuous_bernoulli_at_the_ends():
+    ends = np.array([0.0, 1.0, 0.0, 1.0], np.float32).reshape(1, 2, 2, 1)
+    for recon in (ends, 1 - ends, np.full_like(ends, 0.5)):
+        value, gradient = value_and_gradient(continuous_bernoulli_nll, ends, recon)
+        assert np.isfinite(value).all() and np.isfinite(gradient).all()
+
+
+TERMS = {
+    "l2": {"weight": 3.0, "reduction": "sum"},
+    "l1": {"weight": 3.0},
+    "bce": {"weight": 1.0},
+    "gaussian": {"weight": 1.0, "sigma": 0.3},
+    "adaptive": {"weight": 1.0, "representation": "wavelet", "scale": 0.2},
+}
+
+
+def config_with(smoke, name: str, kl_weight: float = 1.0, **options):
+    config = smoke("vae_mnist")
+    del config.terms.bce
+    config.terms.kl.weight = kl_weight
+    config.terms[name] = {"start": 0, "warmup": 0} | TERMS[name] | options
+    return config
+
+
+@pytest.mark.parametrize("name", ["l2", "l1", "bce"])
+def test_the_loss_is_an_elbo(smoke, images, name):
+    """kl_weight (KL - log p) and the loss differ by what no reconstruction changes, for bce by a normaliser alone."""
+    target, recon = images
+    config = config_with(smoke, name, kl_weight=0.5)
+    nll = make_likelihoods(config).nll(None, target, recon)
+    term = {"l2": np.square, "l1": np.abs}.get(name, lambda r: 0 * r)(np.float64(recon - target))
+    if name == "bce":
+        assert np.all(nll < 2 * summed(-target * np.log(recon) - (1 - target) * np.log(1 - recon)))
+        return
+    rest = 0.5 * nll - 3.0 * summed(term)
+    np.testing.assert_allclose(rest, rest[0], rtol=1e-4)
+    mean = config_with(smoke, name, kl_weight=0.5, weight=3.0 * target[0].size, reduction="mean")
+    np.testing.assert_allclose(make_likelihoods(mean).nll(None, target, recon), nll, rtol=1e-5)
+
+
+def test_what_is_no_elbo(smoke):
+    """Two terms, features, and squares without KL are not judged by one."""
+    config = config_with(smoke, "l2")
+    config.terms.l1 = TERMS["l1"] | {"start": 0, "warmup": 0}
+    assert make_likelihoods(config).nll is None
+    assert make_likelihoods(config_with(smoke, "l2", kl_weight=0.0)).nll is None
+    assert make_likelihoods(smoke("dfc_celeba")).nll is None
+
+
+def test_bits_per_dimension():
+    """The uniform density over [0, 1] takes 8 bits; one that is twice as dense takes 7."""
+    values = elbo(jnp.array([0.0, -60 * np.log(2)]), jnp.zeros(2), (4, 5, 3))
+    np.testing.assert_allclose(values["bits_per_dimension"], [8, 7], rtol=1e-6)
+    np.testing.assert_allclose(values["elbo"], [0, 60 * np.log(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(TERMS))
+def test_a_vae_is_judged_by_its_elbo(smoke, name):
+    """log p of an image decoded from one draw, minus KL, from the system's own pieces; learnt parameters move."""
+    config = config_with(smoke, name)
+    shape = image_shape(config)
+    system = make_system(config.lock(), shape)
+    batch = {"image": np.random.default_rng(0).uniform(size=(3, *shape)).astype(np.float32)}
+    params, stats = jax.jit(system.init)(jax.random.key(0), batch)
+    _, values = jax.jit(system.evaluate)(params, stats, {}, batch)
+    mean, logvar = jax.jit(system.encode)(params, stats, {}, batch["image"])
+    recon = jax.jit(system.decode)(params, stats, draw(jax.random.key(0), mean, logvar))
+    learnt = params["vae"].get("likelihood")
+    expected = -make_likelihoods(config).nll(learnt, batch["image"], recon) - kl(mean, logvar)
+    np.testing.assert_allclose(values["elbo"], expected, rtol=1e-4)
+    assert (learnt is None) == (name in ("l2", "l1", "bce"))
+    if name == "gaussian":
+        by_hand = summed(norm.logpdf(batch["image"], recon, 0.3)) - kl(mean, logvar)
+        np.testing.assert_allclose(values["elbo"], by_hand, rtol=1e-4)
+    if learnt is not None:
+        key = jax.random.key(1)
+        cost = lambda p: system.terms(p, stats, {}, batch, key, 0)[0][name]  # noqa: E731
+        gradient = jax.jit(jax.grad(cost))(params)["vae"]["likelihood"]
+        assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
+
+
+def test_mistakes(smoke):
+    with pytest.raises(UserError, match="terms.gaussian.sigma is 0.0; it is a standard deviation above 0"):
+        make_likelihoods(config_with(smoke, "gaussian", sigma=0.0))
+    with pytest.raises(UserError, match="The term adaptive has no option 'scales'"):
+        make_likelihoods(config_with(smoke, "adaptive", scales=1.0))
+    config = smoke("vaegan_celeba")
+    config.terms.gaussian = {"weight": 1.0, "start": 0, "warmup": 0}
+    with pytest.raises(UserError, match="Unknown term 'gaussian'|has no place in a vae_gan"):
+        make_system(config, image_shape(config))

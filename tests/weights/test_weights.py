@@ -1,0 +1,82 @@
+"""Weights files: whole, of the right shapes, with the sum of their manifest, and nothing else."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from vae_jax.backbones import load_backbone
+from vae_jax.backbones.mnist_classifier import init
+from vae_jax.errors import UserError
+from vae_jax.state import flatten
+from vae_jax.weights import files, finding
+
+
+@pytest.fixture
+def tree():
+    return init(jax.random.key(0), ())
+
+
+@pytest.fixture
+def path(tmp_path, tree):
+    files.save_weights(tmp_path / "mnist_classifier.safetensors", tree, {"origin": "a test", "licence": "Apache-2.0"})
+    return tmp_path / "mnist_classifier.safetensors"
+
+
+def test_round_trip(path, tree):
+    loaded = load_backbone("mnist_classifier", path)
+    for name, leaf in flatten(tree).items():
+        np.testing.assert_array_equal(flatten(loaded)[name], leaf)
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    assert manifest["origin"] == "a test" and len(manifest["sha256"]) == 64
+
+
+def test_where_weights_are_looked_for(path, monkeypatch, tmp_path):
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
+    assert finding.find_weights("mnist_classifier") == path
+    monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "empty"))
+    assert finding.find_weights("mnist_classifier").parent == finding.SHIPPED
+    with pytest.raises(UserError, match="(?s)no vgg99.safetensors.*Nobody publishes it"):
+        finding.find_weights("vgg99")
+
+
+def test_shipped_weights_are_small_and_whole():
+    assert (finding.SHIPPED / "mnist_classifier.safetensors").stat().st_size < 1_000_000
+    load_backbone("mnist_classifier", finding.SHIPPED / "mnist_classifier.safetensors")
+
+
+def test_damaged_files(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4] + b"\0\0\0\1")
+    with pytest.raises(UserError, match="damaged or not what its manifest says"):
+        load_backbone("mnist_classifier", path)
+    path.write_bytes(whole)
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(UserError, match="is no manifest"):
+        load_backbone("mnist_classifier", path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(UserError, match="mnist_classifier.json is missing"):
+        load_backbone("mnist_classifier", path)
+
+
+def test_a_sum_that_fits_a_file_that_does_not(path):
+    import hashlib
+
+    data = b"\x80\x04cos\nsystem\n(S'true'\ntR."  # a pickle: refused, not executed
+    path.write_bytes(data)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": hashlib.sha256(data).hexdigest()}))
+    with pytest.raises(UserError, match="not a safetensors file"):
+        load_backbone("mnist_classifier", path)
+
+
+def test_wrong_shapes_show_both_lists(path, tree):
+    tree = {**tree, "dense": {**tree["dense"], "kernel": np.zeros((100, 64), np.float32)}}
+    tree["extra"] = {"bias": np.zeros(3, np.float32)}
+    del tree["conv1"]
+    files.save_weights(path, tree, {})
+    with pytest.raises(UserError) as error:
+        load_backbone("mnist_classifier", path)
+    expected, unused = str(error.value).splitlines()[1:]
+    assert "conv1/kernel (3, 3, 1, 32)" in expected and "dense/kernel (576, 64)" in expected
+    assert "extra/bias (3,)" in unused and "dense/kernel (100, 64)" in unused

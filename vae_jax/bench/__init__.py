@@ -1,0 +1,1 @@
+"""How fast a config trains: `python -m vae_jax.bench`."""

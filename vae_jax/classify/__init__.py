@@ -1,0 +1,1 @@
+"""What codes know of classes: `python -m vae_jax.classify`."""

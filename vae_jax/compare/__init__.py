@@ -1,0 +1,1 @@
+"""Trained runs side by side: `python -m vae_jax.compare`."""

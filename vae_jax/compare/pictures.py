@@ -1,0 +1,89 @@
+"""The pictures of a comparison, as PNG by title."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vae_jax.compare.numbers import Entry, sharpness_of
+from vae_jax.compare.tables import ORIGINALS, SHARPNESS
+from vae_jax.data.contract import Dataset
+from vae_jax.inference import Model
+from vae_jax.latents.vectors import interpolate
+from vae_jax.reports import figures
+from vae_jax.reports.grids import example_indices
+from vae_jax.reports.report import always
+from vae_jax.runs.workdir import read_lines
+
+ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
+INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
+MODELS = 8  # of more than these there is one row of samples each
+
+
+def pictures_of(
+    entries: Sequence[Entry], dataset: Dataset, subsets: Mapping[str, np.ndarray], key: jax.Array
+) -> dict[str, bytes]:
+    """The figures of the article, of the first run of each entry; `subsets` {title: mask [N]} are looked at apart."""
+    judged = {entry.name: entry.judged[0] for entry in entries}
+    models = {name: run.model for name, run in judged.items()}
+    baselines = {name: call for run in judged.values() for name, call in run.run.experiment.system.baselines.items()}
+    labels, variances = entries[0].judged[0].per_image.get("label"), sharpness_of(entries)
+
+    chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape[0]))
+    examples = dataset.read(chosen)["image"].astype(np.float32) / 255
+    rows = [(ORIGINALS, examples)]
+    rows += [(name, baseline({"image": examples})) for name, baseline in baselines.items()]
+    rows += [(name, model.reconstruct(examples)) for name, model in models.items()]
+    pictures = {"Reconstructions": figures.image_rows(rows)}
+    if labels is not None:
+        pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS)
+    pictures[SHARPNESS] = figures.histograms(variances, subsets, SHARPNESS)
+    for a, b in INTERPOLATIONS if labels is not None else ():
+        if {a, b} <= set(labels[chosen]):
+            ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
+            rows = [(name, _some(interpolate(model, *ends), len(models))) for name, model in models.items()]
+            pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
+    rows = _samples({name: model for name, model in models.items() if model.has_prior}, dataset.image_shape[0], key)
+    return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {}) | _balances(entries)
+
+
+def _some(images: np.ndarray, rows: int) -> np.ndarray:
+    """As many of images [n, H, W, C], first and last among them, as such a picture has room for."""
+    small = images.shape[1] < figures.PHOTOGRAPH
+    count = len(images) if small else min(len(images), figures.columns(rows, images.shape[1]))
+    return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
+
+
+def _samples(models: Mapping[str, Model], pixels: int, key: jax.Array) -> list[tuple[str, np.ndarray]]:
+    """Samples of each prior by name, of small images in two rows each unless the models are many."""
+    lines = 2 if pixels < figures.PHOTOGRAPH and len(models) <= MODELS else 1
+    columns = figures.columns(lines * len(models), pixels)
+    return [
+        (name if line == 0 else "", images)
+        for name, model in models.items()
+        for line, images in enumerate(np.split(np.asarray(model.sample(key, lines * columns)), lines))
+    ]
+
+
+def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
+    """What the players of a run with more than one paid while it was trained."""
+    pictures = {}
+    for entry in entries:
+        judged = entry.judged[0]
+        players = judged.run.experiment.system.rules
+        records = read_lines(Path(judged.workdir) / "scalars.jsonl")
+        if len(players) > 1:
+            told = dict.fromkeys(name for record in records for name in record)
+            terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
+            names = [*terms, *(f"updated/{player}" for player in players)]
+            names = [name for name in names if not always(records, name)]
+            pictures[f"Training of {entry.name}"] = figures.curves(records, names)
+    return pictures
+
+
+def _examples(labels: np.ndarray | None, dataset: Dataset, count: int) -> np.ndarray:
+    """The article's ten digits where these are MNIST's test images, else `example_indices`."""
+    if labels is not None and dataset.size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
+        return ARTICLE_DIGITS
+    return example_indices(labels, dataset.size, count)

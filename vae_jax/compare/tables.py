@@ -1,0 +1,97 @@
+"""The tables of a comparison, and its page."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vae_jax.metrics.frechet import FRECHET
+from vae_jax.metrics.statistics import PairedTest
+from vae_jax.metrics.upscaling import UPSCALING
+from vae_jax.reports import page
+
+ORIGINALS = "originals"
+
+
+def _title(upscaling: str) -> str:
+    """'psnr_y_x2' -> 'PSNR Y x2 dB'."""
+    metric, colours, factor = upscaling.split("_")
+    return f"{metric.upper()} {colours.upper()} {factor}" + (" dB" if metric == "psnr" else "")
+
+
+COLUMNS = {
+    "mse": ("MSE", ".5f"),
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "ms_ssim": ("MS-SSIM", ".4f"),
+    **{name: (_title(name), ".2f" if name.startswith("psnr") else ".4f") for name in UPSCALING},
+    "bce": ("BCE nats", ".2f"),
+    "kl": ("KL nats", ".2f"),
+    "elbo": ("ELBO nats", ".1f"),
+    "bits_per_dimension": ("bits/dim", ".3f"),
+    "blur_percent": ("blur %", ".2f"),
+    "blur_error": ("blur error", ".5f"),
+    "normalised_error": ("normalised error %", ".2f"),  # this and the next three where they were judged
+    "lpips_alex": ("LPIPS-alex", ".4f"),
+    "lpips_vgg": ("LPIPS-vgg", ".4f"),
+    "digit_accuracy": ("digit accuracy", ".4f"),
+    "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
+}
+RATIO = "Laplacian variance / originals'"
+SHARPNESS = "Laplacian variance"
+SPEED = "images/s"  # of training
+
+
+def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The table of compare.json: header and rows, first the originals, then baselines."""
+    present = dict.fromkeys(name for row in numbers["rows"] for name in row["mean"])
+    names = dict.fromkeys((*(name for name in COLUMNS if name in present), *present))
+    formats = {name: COLUMNS.get(name, (name, _spec(name))) for name in names}
+
+    def cell(row: Mapping, name: str) -> str:
+        if name not in row["mean"]:
+            return ""
+        spec, std = formats[name][1], row["std"][name]
+        return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
+
+    trained = any(any(row.get("images_per_second", ())) for row in numbers["rows"])  # not in what is older
+    header = ["", "seeds"] + [title for title, _ in formats.values()] + [SPEED] * trained
+    originals = [ORIGINALS, ""] + [
+        f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
+    ]  # fmt: skip
+    rows = [
+        [row["name"], str(len(row["seeds"]) or "")] + [cell(row, name) for name in formats] + [_speed(row)] * trained
+        for row in (*numbers.get("baselines", ()), *numbers["rows"])
+    ]
+    return header, [originals + [""] * trained, *rows]
+
+
+def _spec(name: str) -> str:
+    """How numbers are written whose name is the title of their column."""
+    return ".4g" if name.startswith(FRECHET) else ".3f" if name == RATIO else ".4f"
+
+
+def _speed(row: Mapping) -> str:
+    """The median over the runs of a row whose speed is known."""
+    known = [rate for rate in row.get("images_per_second", ()) if rate]
+    return f"{statistics.median(known):,.0f}" if known else ""
+
+
+def t_tests(tests: Sequence[PairedTest]) -> tuple[list[str], list[list[str]]]:
+    """The t-tests of one subset: header and rows."""
+
+    def p_value(p: float) -> str:
+        return f"{p:.2g}" if p else "< 1e-300"
+
+    rows = [[f"{t.first} - {t.second}", f"{t.difference:.4f}", f"{t.t:.2f}", p_value(t.p), f"{t.images:,}"]
+            for t in tests]  # fmt: skip
+    return ["pair", "mean difference", "T", "p", "images"], rows
+
+
+def html(judged: str, table, notes: Sequence[str], test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
+    """The whole comparison as one page, with `notes` below the table."""
+    tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
+    sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
+                             page.table(*table), *map(page.text, notes))]  # fmt: skip
+    sections += [page.section(name, page.picture(png, name)) for name, png in pictures.items()]
+    sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
+    return page.page("Comparison", f"Judged on {judged}.", *sections)

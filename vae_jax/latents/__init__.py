@@ -1,0 +1,1 @@
+"""What latents know: `python -m vae_jax.latents`."""

@@ -1,0 +1,121 @@
+"""What the latents of a trained workdir know, put together from vectors, predictions and pictures."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_jax.data.contract import Attributes, Dataset
+from vae_jax.errors import UserError, did_you_mean, look_up
+from vae_jax.evaluate import load_split
+from vae_jax.inference import Model, load_workdir
+from vae_jax.latents.predictions import predict_attributes
+from vae_jax.latents.report import write_latents
+from vae_jax.latents.vectors import attribute_vectors, encode_dataset
+
+SHOWN = ("Eyeglasses", "Smiling", "Male", "Black_Hair", "Mustache")  # among those that the authors show of CelebA
+ATTRIBUTES_SHOWN = 5  # where the data have none of those
+
+
+def explore(
+    workdir: str | Path,
+    output: str | Path,
+    data_dir: str | None = None,
+    requested: Sequence[str] = (),
+    temperature: float = 1.0,
+    beside: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes what the latents of `workdir` know into `output`, its predictions next to those of the workdirs `beside`;
+    returns latents.json."""
+    from vae_jax.latents import pictures as latents_pictures  # matplotlib: only where it is used
+
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise UserError(f"temperature is {temperature:g}; it must be positive. 1 draws from the prior itself.")
+    others = {other: _read_latents(other) for other in beside}
+    run = load_workdir(workdir)
+    model, data = Model(run), run.config.data
+    datasets = {split: load_split(run, split, data_dir) for split in (data.train, data.eval)}
+    attributes = {split: _attributes(dataset) for split, dataset in datasets.items()}
+    train = attributes[data.train]
+    varying = _varying(train)
+    chosen = _choose(requested, train.names, varying.names)
+    if not varying.names:
+        print(
+            f"no label or attribute of {data.name} is on in some images of {data.train} and off in others: no vectors"
+        )
+
+    z = {split: encode_dataset(model, dataset) for split, dataset in datasets.items()}
+    vectors = attribute_vectors(z[data.train], varying)
+    if vectors:
+        print(f"fitting {len(vectors)} linear SVMs to {len(z[data.train]):,} latents", flush=True)
+    flat = {split: codes.reshape(len(codes), -1) for split, codes in z.items()}
+    predictions = predict_attributes(flat[data.train], train, flat[data.eval], attributes[data.eval])
+
+    shown = {name: vectors[name] for name in chosen}
+    pictures = latents_pictures.along_vectors(model, datasets[data.eval], z[data.eval], attributes[data.eval], shown)
+    pictures |= latents_pictures.interpolations(model, datasets[data.eval])
+    if model.has_prior:
+        pictures |= latents_pictures.prior_samples(model, temperature)
+    record = {
+        "name": run.config.name or run.config.system,
+        "step": int(run.state.step),
+        "data": data.name,
+        "train": {"split": data.train, "images": datasets[data.train].size},
+        "eval": {"split": data.eval, "images": datasets[data.eval].size},
+        "temperature": temperature,
+        "attributes": [prediction._asdict() for prediction in predictions],
+    }
+    record["beside"] = [_beside(other, table, record) for other, table in others.items()]
+    return write_latents(Path(output), record, vectors, pictures)
+
+
+def _read_latents(workdir: str) -> dict[str, Any]:
+    """The latents.json of a workdir that has been explored before."""
+    path = Path(workdir) / "latents" / "latents.json"
+    if not path.is_file():
+        raise UserError(f"There is no {path}: run python -m vae_jax.latents --workdir={workdir} first.")
+    return json.loads(path.read_text())
+
+
+def _beside(workdir: str, other: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and predictions of another workdir, for the same attributes of the same images as `record`."""
+
+    def judged(table: Mapping[str, Any]) -> list:
+        return [table["data"], table["eval"], [(row["attribute"], row["positives"]) for row in table["attributes"]]]
+
+    if judged(other) != judged(record):
+        raise UserError(f"The latents of {workdir} are of other images or other attributes, and cannot stand beside.")
+    return {"name": other["name"]} | {key: [row[key] for row in other["attributes"]] for key in ("accuracy", "auc")}
+
+
+def _attributes(dataset: Dataset) -> Attributes:
+    """Those of the data set; none where it has neither attributes nor labels."""
+    return dataset.attributes() if dataset.attributes else Attributes((), np.zeros((dataset.size, 0), bool))
+
+
+def _varying(attributes: Attributes) -> Attributes:
+    """Those that are on for some examples and off for others."""
+    mask = attributes.values.any(axis=0) & ~attributes.values.all(axis=0)
+    return Attributes(tuple(compress(attributes.names, mask)), attributes.values[:, mask])
+
+
+def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[str]) -> list[str]:
+    """The attributes to show: those asked for, else the ones of the paper, else the first ones."""
+    if requested and not known:
+        raise UserError("These data have neither attributes nor labels, so that no attribute can be asked for. In an "
+                        "image_folder each folder right below a split is a label.")  # fmt: skip
+    for name in requested:
+        look_up(dict(zip(known, known, strict=True)), name, "attribute")
+        if name not in varying:
+            others = did_you_mean(name, varying) if varying else "So are all others."
+            raise UserError(f"The attribute {name!r} is the same in all images of the train split, so that it has no "
+                            f"vector. {others}")  # fmt: skip
+    return (
+        list(dict.fromkeys(requested))
+        or [name for name in SHOWN if name in varying]
+        or list(varying[:ATTRIBUTES_SHOWN])
+    )

@@ -1,0 +1,90 @@
+"""The files of `vae_jax.latents`: the table as JSON and Markdown, the vectors, the pictures, one HTML page."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_jax.reports import page
+from vae_jax.runs.workdir import write_text
+
+PAPER = ("celeb_a", "Hou et al. 2017, average of 40", "86.95")
+CAPTIONS = {
+    "Walk": "Images without the attribute, and what z + t · vector decodes to.",
+    "Arithmetic": "An image without A and with B: the vector of A is added, then that of B is taken away.",
+    "Interpolation": "Decoded from the straight line between the latents of two images.",
+    "Prior": "Decoded from z drawn from the prior, times the temperature.",
+}
+
+
+def write_latents(
+    output: Path, record: Mapping[str, Any], vectors: Mapping[str, np.ndarray], pictures: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """Writes everything into `output`; returns latents.json, which is `record` with the averages."""
+    predicted = [row for row in record["attributes"] if row["accuracy"] is not None]
+    if predicted:
+        average = {name: _mean(row[name] for row in predicted) for name in ("base_rate", "accuracy", "auc")}
+        record = {**record, "average": average}
+    output.mkdir(parents=True, exist_ok=True)
+    for old in (*output.glob("walk_*.png"), output / "arithmetic.png", output / "attribute_vectors.npz"):
+        old.unlink(missing_ok=True)  # of other attributes
+    if vectors:
+        table = {"names": list(vectors), "vectors": np.stack([*vectors.values()])}
+        np.savez_compressed(output / "attribute_vectors.npz", **table)
+    for title, png in pictures.items():
+        (output / f"{title.lower().replace(' ', '_').replace('/', '-')}.png").write_bytes(png)
+    write_text(output / "latents.json", json.dumps(record, indent=2) + "\n")
+
+    train, evaluated = record["train"], record["eval"]
+    lead = (
+        f"Step {record['step']:,}, {record['data']}: vectors and SVMs from the {train['images']:,} images of "
+        f"{train['split']}, judged on the {evaluated['images']:,} of {evaluated['split']}."
+    )
+    words = (
+        "How often a linear SVM tells each attribute from the mean of q(z | x). A blind guess achieves the base rate, "
+        "the share of the more frequent answer, and an area of 0.5 under the ROC curve (AUC)."
+    )
+    markdown, sections = f"{lead}\n", []
+    if predicted:
+        table = _table(record)
+        markdown += f"\n{words}\n\n{page.markdown_table(*table)}"
+        sections.append(page.section("Attributes in the latents", page.text(words), page.table(*table)))
+    write_text(output / "latents.md", markdown)
+    for title, png in pictures.items():
+        caption = CAPTIONS[title.partition(" ")[0]]
+        sections.append(page.section(title, page.text(caption), page.picture(png, title)))
+    write_text(output / "latents.html", page.page("Latents", lead, *sections))
+    return record
+
+
+def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """One line per attribute, one for the average and, for CelebA, one for the paper's."""
+    own = {"name": record["name"]} | {key: [row[key] for row in record["attributes"]] for key in ("accuracy", "auc")}
+    runs = [own, *record["beside"]]
+    rows = []
+    for i, row in enumerate(record["attributes"]):
+        cells = [cell for run in runs for cell in (_percent(run["accuracy"][i]), _area(run["auc"][i]))]
+        rows.append([row["attribute"], f"{row['positives']:,}", _percent(row["base_rate"]), *cells])
+    averages = [cell for run in runs for cell in (_percent(_mean(run["accuracy"])), _area(_mean(run["auc"])))]
+    predicted = sum(value is not None for value in own["accuracy"])
+    rows.append([f"average of {predicted}", "", _percent(record["average"]["base_rate"]), *averages])
+    data, name, accuracy = PAPER
+    if record["data"].partition(":")[0] == data:
+        rows.append([name, "", "", accuracy] + [""] * (2 * len(runs) - 1))
+    columns = [f"{quantity}, {run['name']}" for run in runs for quantity in ("SVM %", "AUC")]
+    return ["attribute", "positives", "base rate %", *columns], rows
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _percent(share: float | None) -> str:
+    return "no SVM: constant in train" if share is None else f"{100 * share:.2f}"
+
+
+def _area(area: float | None) -> str:
+    return "" if area is None else f"{area:.3f}"

@@ -1,0 +1,1 @@
+"""Pages, figures, grids and reports, and the one place that writes them."""

@@ -1,0 +1,1 @@
+"""The folder of a run: its workdir, its checkpoints, its progress."""

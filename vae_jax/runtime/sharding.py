@@ -1,0 +1,39 @@
+"""One mesh over all devices of all processes: batches are split over it, everything else is replicated."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vae_jax.errors import UserError
+
+
+def make_mesh(batch_size: int) -> Mesh:
+    """A mesh of all devices along the axis `data`; the batch must divide evenly among them."""
+    devices = jax.device_count()
+    if batch_size % devices:
+        raise UserError(f"batch_size {batch_size} must be a multiple of the {devices} devices.")
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batches(mesh: Mesh) -> NamedSharding:
+    """[K, B, ...] with B split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """A tree of arrays that every process has, on the devices of all of them.
+
+    With several processes `jax.device_put` would first send every array of every process to all others, to compare
+    them; `processes.check_same_everywhere` compares sums.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    arrays = jax.tree.map(np.asarray, tree)
+    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i: a[i]), arrays)

@@ -1,0 +1,1 @@
+"""Weights files of frozen networks: who publishes them, where they are found, what is in them."""
