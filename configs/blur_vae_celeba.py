@@ -17,7 +17,7 @@ training photographs 0.196 was the most likely one after 1,000 steps. Networks, 
 configs/vae_celeba.py, Adam at 1e-4 for the kernel.
 """
 
-from configs import common, vae_celeba
+from vae_jax.configs import common, vae_celeba
 
 
 def get_config(arg: str = ""):

@@ -6,7 +6,7 @@
 Networks, optimiser and length as in configs/vae_mnist.py, which it stands beside.
 """
 
-from configs import blur_vae_celeba, common, vae_mnist
+from vae_jax.configs import blur_vae_celeba, common, vae_mnist
 
 
 def get_config(arg: str = ""):

@@ -6,7 +6,7 @@
 Expected: at least 99.0 % of the test digits.
 """
 
-from configs import common
+from vae_jax.configs import common
 
 
 def get_config(arg: str = ""):

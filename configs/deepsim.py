@@ -11,7 +11,7 @@ is such that two different training images are as far apart by features as by pi
 
 from ml_collections import ConfigDict
 
-from configs import common
+from vae_jax.configs import common
 
 IMAGE = 2e-6 / 2 * 255**2  # on squared differences of [0, 1]
 ADVERSARIAL, PUBLISHED_SIZE = 100.0, 227

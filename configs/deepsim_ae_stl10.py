@@ -11,7 +11,7 @@ decay of the discriminator, the balance rule. Loss weights: configs/deepsim.py. 
 (table 3): SE 15.3 %, l1 15.7 %, Exemplar-CNN 19.8 %, AlexNet 21.5 %.
 """
 
-from configs import common, deepsim
+from vae_jax.configs import common, deepsim
 
 COMPARATORS = {
     "alexnet": ("alexnet", "relu3"),

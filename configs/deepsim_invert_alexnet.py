@@ -14,7 +14,7 @@ Loss weights: configs/deepsim.py. Normalised errors in the paper, image / featur
 55 / 48 %, fc7 61 / 45 %, fc8 63 / 29 %; squared errors alone from fc6 46 / 79 %.
 """
 
-from configs import common, deepsim
+from vae_jax.configs import common, deepsim
 
 LAYERS = {"conv5": "pool5", "fc6": "fc6", "fc7": "fc7", "fc8": "fc8"}
 LOSSES = {"se": ("feature", "adversarial"), "no_feature": ("feature",), "no_adversarial": ("adversarial",),

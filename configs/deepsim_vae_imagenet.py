@@ -14,7 +14,7 @@ sees random windows of 227x227, batches of 64, Adam at 2e-4. The paper sets the 
 what, nor how many latents there are: both are chosen here. Loss weights: configs/deepsim.py.
 """
 
-from configs import common, deepsim
+from vae_jax.configs import common, deepsim
 
 COMPARATORS = {
     "conv5": ("alexnet", "pool5"),

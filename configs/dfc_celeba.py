@@ -16,7 +16,7 @@ features are smaller (backbones/vgg.py). Hence 5e-4 for VAE-123, and 1e-3 for VA
 large: watch `kl`, and compare losses at similar KL.
 """
 
-from configs import common, vae_celeba
+from vae_jax.configs import common, vae_celeba
 
 KL_WEIGHTS = {"123": 5e-4, "345": 1e-3}
 TAPS = {"123": ("relu1_1", "relu2_1", "relu3_1"), "345": ("relu3_1", "relu4_1", "relu5_1")}

@@ -13,7 +13,7 @@ so 2.5 says the same here. The article to the letter, with its own classifier (s
 The learning rate rises and falls, for the reasons given in configs/vae_mnist.py.
 """
 
-from configs import common, vae_mnist
+from vae_jax.configs import common, vae_mnist
 
 
 def get_config(arg: str = ""):

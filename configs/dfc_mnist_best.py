@@ -17,7 +17,7 @@ The deeper the tap, the sharper the picture and the farther from the pixels. At 
 0.1160, which keeps the MSE below 0.0240, and was taken.
 """
 
-from configs import common, vae_mnist
+from vae_jax.configs import common, vae_mnist
 
 
 def get_config(arg: str = ""):

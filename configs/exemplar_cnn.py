@@ -13,7 +13,7 @@ still, a new view at every step in place of a fixed number for each class, no we
 What is judged are the patches themselves, without transformation: whether they are told apart.
 """
 
-from configs import common
+from vae_jax.configs import common
 
 
 def get_config(arg: str = ""):

@@ -9,7 +9,7 @@ differences are summed over the whole batch of 128 while the KL is a mean over i
 Their networks see images normalised by the mean and deviation of their faces, ours those in [0, 1].
 """
 
-from configs import common, vae_celeba
+from vae_jax.configs import common, vae_celeba
 
 
 def get_config(arg: str = ""):

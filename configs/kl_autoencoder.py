@@ -15,7 +15,7 @@ pixels. There s is a parameter that no optimiser holds, and stays 0; here it is 
 batches of 32, 150,000 steps. A KL of 1e-6 leaves no prior to sample from.
 """
 
-from configs import common
+from vae_jax.configs import common
 
 RATE = 4.5e-6  # of each image of a batch
 NETWORKS = {

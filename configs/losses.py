@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-from configs import blur_vae_celeba, common
+from vae_jax.configs import blur_vae_celeba, common
 
 L2 = 20.0
 LIKELIHOODS = {

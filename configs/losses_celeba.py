@@ -15,7 +15,7 @@ this file's encoder and decoder: vae_gan the optimisers and the balance of confi
 file's optimiser for both players, KL at weight 1 as all the others, and its discriminator after 3/10 of the steps.
 """
 
-from configs import common, kl_autoencoder, losses, vae_celeba, vaegan_celeba
+from vae_jax.configs import common, kl_autoencoder, losses, vae_celeba, vaegan_celeba
 
 WEIGHTS = {
     "l1": 2.0,

@@ -9,7 +9,7 @@ fit; the features are those of the small classifier (configs/dfc_mnist.py). Netw
 configs/vae_mnist.py, 3 epochs; weights by the rule of configs/losses.py, measured on MNIST's training digits.
 """
 
-from configs import common, losses, vae_mnist
+from vae_jax.configs import common, losses, vae_mnist
 
 WEIGHTS = {
     "l1": 6.8,

@@ -8,7 +8,7 @@ It is judged by LPIPS with AlexNet, which it has not seen. LPIPS of two images i
 small weight: 5e-5 gives about as many nats as configs/dfc_celeba.py.
 """
 
-from configs import common, vae_celeba
+from vae_jax.configs import common, vae_celeba
 
 
 def get_config(arg: str = ""):

@@ -14,7 +14,7 @@ the weights with which their terms are as large as (b)'s there: for configs/vae_
 1,000 training digits (a) is 0.00080, (b) 24.8 and (c) 3.47, beside a cross-entropy of 95.5. Nothing was tuned.
 """
 
-from configs import common
+from vae_jax.configs import common
 
 EPOCH = 780  # steps of 64: once through 50,000 digits, but for 80 of them
 VARIATIONS = {"naive": None, "a": "mean", "b": "maximum", "c": "square", "d": "maximum"}

@@ -21,7 +21,7 @@ bicubic upsampling, have room for it; their KL weight is small, because a nat at
 Johnson et al. 2016 report 24.99 dB and 0.6731 at x4, of other images and other sizes.
 """
 
-from configs import common
+from vae_jax.configs import common
 
 KL_WEIGHT = 1e-7
 

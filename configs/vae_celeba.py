@@ -9,7 +9,7 @@ N(1, 0.02^2); Adam, 5e-4, beta1 0.5; 5 epochs in batches of 64, the rate halved 
 summed over the image, KL over the latents.
 """
 
-from configs import common
+from vae_jax.configs import common
 
 CELEBA_STEPS = 12_715  # 5 epochs of 162,770 images in batches of 64
 

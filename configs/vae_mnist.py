@@ -13,7 +13,7 @@ the article's weights). At a constant rate the last weights are as noisy as the 
     --config.optimizers.vae.warmup_steps=0 --config.optimizers.vae.schedule=constant
 """
 
-from configs import common
+from vae_jax.configs import common
 
 
 def get_config(arg: str = ""):

@@ -10,7 +10,7 @@ batch), images are compared at the third convolution of stride 2, before its Bat
 discriminator and decoder rest when one of them is too strong (equilibrium 0.68, margin 0.35).
 """
 
-from configs import common
+from vae_jax.configs import common
 
 SIMILARITY = 1e-6  # gamma in the paper: similarity against the discriminator, for the decoder
 

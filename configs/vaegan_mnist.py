@@ -13,7 +13,7 @@ weighs L_rec by W against the discriminator, as Larsen et al. do. And it descend
 log(1 - Dis(fake)), which hardly moves it while the discriminator is right.
 """
 
-from configs import common, sharp_vae_mnist
+from vae_jax.configs import common, sharp_vae_mnist
 
 W = 0.01  # the decoder's weight of what compares with the image, against the discriminator
 

@@ -7,7 +7,7 @@ The encoder descends on L_prior + L_rec + L_sharpness, the decoder on L_rec - L_
 L_GAN. The weight of the sharpness loss is that of the plain VAE's, and the decoder weighs it as it weighs L_rec.
 """
 
-from configs import common, sharp_vae_mnist, vaegan_mnist
+from vae_jax.configs import common, sharp_vae_mnist, vaegan_mnist
 
 
 def get_config(arg: str = ""):

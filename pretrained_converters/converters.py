@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from configs import dfc_mnist, vae_mnist
 from pretrained_converters import keras_hdf5
 from pretrained_converters.download import download
 from pretrained_converters.names import STYLES, translate
 from pretrained_converters.sources import Source, read_source, sha256
 from vae_jax.backbones import BACKBONES
+from vae_jax.configs import dfc_mnist, vae_mnist
 from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
 from vae_jax.inference import load_workdir

@@ -7,14 +7,14 @@ import pytest
 from helpers.checks import ROOT
 from ml_collections import ConfigDict
 
+from vae_jax import configs
 from vae_jax.cli import load_config
 from vae_jax.config import check_config, differences, flat, read_config, to_json
 from vae_jax.data.augment import stored_shape
 from vae_jax.experiment import make_experiment
 from vae_jax.train_step import make_train_step
 
-SHARED = ("__init__", "common", "deepsim", "losses")  # by several configs
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in SHARED)
+NAMES = configs.names()
 COMMON_KEYS = ("seed", "steps", "batch_size", "image_size", "steps_per_call", "data.name", "data.dir", "backbone.name",
             "system", "latents")  # fmt: skip
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers.noted_step import BATCH, assert_alike, config_of, filled, images_of, step_of
 
-from configs import common
 from vae_jax.backbones import features
 from vae_jax.config import image_shape
+from vae_jax.configs import common
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.errors import UserError

@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from vae_jax import configs
 from vae_jax.config import flat
 from vae_jax.errors import UserError, did_you_mean, mistakes_told
 from vae_jax.runtime.interrupt import end_without_threads
@@ -63,7 +64,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_cores(configs: Sequence[ConfigDict]) -> None:
+def use_cores(chosen: Sequence[ConfigDict]) -> None:
     """Before the first use of a device: where a jax before 0.12 runs on a few CPU cores, each becomes a device with its
     own share of the batches, which is faster there than one device of several threads.
 
@@ -72,7 +73,7 @@ def use_cores(configs: Sequence[ConfigDict]) -> None:
     if _threads_well():
         return
     given, cores = os.environ.get("XLA_FLAGS", ""), _cores()
-    splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in configs)
+    splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in chosen)
     if "host_platform_device_count" in given or not 1 < cores <= MOST_CORES or not splits:
         return
     flags_of_xla = (given, f"--xla_force_host_platform_device_count={cores}", "--xla_cpu_multi_thread_eigen=false")
@@ -116,14 +117,14 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def load_configs(names: Sequence[str]) -> list[ConfigDict]:
-    """The configs of ['A.py:one', 'two', 'B.py'], each with the command line's --config.KEY=VALUE, locked."""
+    """The configs of ['A.py:one', 'two', 'dfc_mnist'], each with the command line's --config.KEY=VALUE, locked."""
     parts: list[str] = []
     for part in names:
-        if ".py" in part or not parts:
+        if not parts or part.partition(":")[0].endswith(".py") or part.partition(":")[0] in configs.names():
             parts.append(part)
         else:
             parts[-1] += f",{part}"  # a further variant of the one before
-    configs = []
+    loaded = []
     for name in parts:
         config, values = load_config(name), flags.FlagValues()
         _check_keys(_OVERRIDES, config, name)
@@ -133,8 +134,8 @@ def load_configs(names: Sequence[str]) -> list[ConfigDict]:
             values(arguments)
         except (flags.Error, TypeError, ValueError) as error:
             raise UserError(f"{name}: {error}") from None
-        configs.append(values.config)
-    return configs
+        loaded.append(values.config)
+    return loaded
 
 
 def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -152,18 +153,25 @@ def _check_keys(arguments: Sequence[str], config: ConfigDict, name: str) -> None
 
 
 def load_config(name: str) -> ConfigDict:
-    """The config of FILE.py or FILE.py:variant."""
-    file, _, variant = name.partition(":")
-    path = Path(file)
-    if not path.is_file() or path.suffix != ".py":
-        there = sorted(map(str, path.parent.glob("*.py"))) if path.parent.is_dir() else []
-        raise UserError(f"There is no config {file}. {did_you_mean(file, there) if there else ''}")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    """The config of FILE.py[:variant], or of a published one by its name, NAME[:variant]."""
+    given, _, variant = name.partition(":")
+    file = configs.FOLDER / f"{given}.py" if given in configs.names() else Path(given)
+    if not file.is_file() or file.suffix != ".py":
+        raise UserError(f"There is no config {given}. {_nearest_config(Path(given))}")
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
-        raise UserError(f"{file} is not a config: it has no function get_config.")
+        raise UserError(f"{given} is not a config: it has no function get_config.")
     return module.get_config(variant) if variant else module.get_config()
+
+
+def _nearest_config(path: Path) -> str:
+    """What a path or name that is no config may have been meant to be."""
+    beside = sorted(map(str, path.parent.glob("*.py"))) if path.suffix == ".py" and path.parent.is_dir() else []
+    if path.suffix == ".py" and not beside and path.stem in configs.names():
+        return f"The published one goes by its name: --config={path.stem}."
+    return did_you_mean(str(path), beside or configs.names())
 
 
 def _define_config(argv: list[str]) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 from helpers.checks import ROOT
 
-from configs import common
 from vae_jax.cli import load_config
 from vae_jax.config import image_shape
+from vae_jax.configs import common
 from vae_jax.experiment import Experiment, make_experiment
 from vae_jax.state import State, flatten
 from vae_jax.train_step import make_train_step

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import pytest
 from helpers.checks import ROOT
 
-from configs import losses_celeba, losses_mnist
 from configs.common import term
 from vae_jax.cli import load_config
 from vae_jax.config import image_shape
+from vae_jax.configs import losses_celeba, losses_mnist
 from vae_jax.errors import UserError
 from vae_jax.experiment import check_shapes, make_experiment
 from vae_jax.systems import make_system
