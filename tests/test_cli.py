@@ -90,7 +90,7 @@ def test_folders_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     code = f"import pathlib; from vae_jax import cli; cli.run(pathlib.Path('{tmp_path}/file/output').mkdir)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert_mistake(result, f"{tmp_path}/file/output", "Not a directory", "Name another")
+    assert_mistake(result, f"{tmp_path}/file/output", "Not a directory", "Choose another")
 
 
 def test_evaluate_chosen_metrics(tmp_path, smoke):
@@ -147,10 +147,10 @@ def test_numbers_that_make_no_sense(changes, words):
         ({"optimizers": {"decoder": {"name": "adam"}}}, "name the players of vae: vae"),
         ({"optimizers": {"vae": {"name": "adm"}}}, "Unknown optimizer 'adm'. Did you mean 'adam'"),
         ({"optimizers": {"vae": {"schedule": "cosin"}}}, "Unknown schedule 'cosin'. Did you mean 'cosine'"),
-        ({"optimizers": {"vae": {"warmup_steps": 4}}}, "must be fewer than the run's steps"),
+        ({"optimizers": {"vae": {"warmup_steps": 4}}}, "must be less than the run's steps"),
         ({"image_size": 7}, "at least 8 pixels for relu2"),
         ({"optimizers": {"vae": {"name": "adam"}}}, "The optimizer adam has no option 'decay'. Did you mean"),
-        ({"encoder": {"blocks": 2}}, "The network mnist .* has no option 'blocks'. It has none"),
+        ({"encoder": {"blocks": 2}}, "The network mnist .* has no option 'blocks'. It takes no options"),
     ],
 )  # fmt: skip
 def test_names_are_checked_before_compiling(changes, words):

@@ -1,4 +1,4 @@
-"""Mistakes that a person can mend, and how they are told."""
+"""User errors, and how commands report them."""
 
 import contextlib
 import difflib
@@ -10,31 +10,31 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake of the user's: the commands print its message without a traceback and exit with code 2.
+    """An error that the user can fix: commands print its message without a traceback and exit with code 2.
 
     The message says what is wrong, where, what was expected, and what to do.
     """
 
 
-MISTAKE = 2  # the exit code
-OF_A_FLAG = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS)
-OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CURES = dict.fromkeys(OF_A_FLAG, "Name another folder or file.")
-CURES |= dict.fromkeys(OF_A_DISK, "Free some space and give the same command again.")
+MISTAKE = 2  # exit code
+PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EROFS)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+HINTS = dict.fromkeys(PATH_ERRORS, "Choose another folder or file.")
+HINTS |= dict.fromkeys(DISK_ERRORS, "Free some disk space and run the same command again.")
 
 
 @contextlib.contextmanager
 def mistakes_told() -> Iterator[None]:
-    """What a command runs in: a user's mistake is one message and exit code 2, never a traceback."""
+    """The context of a command: a user error becomes one message and exit code 2, never a traceback."""
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISTAKE)
     except OSError as error:
-        if error.errno not in CURES:
+        if error.errno not in HINTS:
             raise
-        print(f"error: {error.filename}: {error.strerror}. {CURES[error.errno]}", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}. {HINTS[error.errno]}", file=sys.stderr)
         sys.exit(MISTAKE)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -42,30 +42,29 @@ def mistakes_told() -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the closest known name, or all of them."""
+    """A sentence with the closest known name, or all of them."""
     known = sorted(map(str, known))
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
 
 
 def look_up(table: Mapping[str, Any], name: str, what: str) -> Any:
-    """`table[name]`, or a UserError with the nearest real name; `what` says what kind of name it is."""
+    """`table[name]`, or a UserError with the closest known name; `what` is the kind of name."""
     if name not in table:
         raise UserError(f"Unknown {what} {name!r}. {did_you_mean(name, table)}")
     return table[name]
 
 
-FLAX_OWN = ("parent", "name")  # parameters of every Flax module, which are no options
+FLAX_OWN = ("parent", "name")  # parameters of every Flax module, not options
 
 
 def call_with_options(function: Callable, what: str, *args: Any, **options: Any) -> Any:
-    """`function(*args, **options)`, or a UserError that names the options it does not have, or the one that it needs;
-    `what` says whose."""
+    """`function(*args, **options)`, or a UserError that names an unknown or missing option of `what`."""
     parameters = list(inspect.signature(function).parameters.values())[len(args) :]
     known = [parameter.name for parameter in parameters if parameter.name not in FLAX_OWN]
     for option in options:
         if option not in known:
-            hint = did_you_mean(option, known) if known else "It has none."
+            hint = did_you_mean(option, known) if known else "It takes no options."
             raise UserError(f"{what} has no option {option!r}. {hint}")
     for parameter in parameters:
         if parameter.default is parameter.empty and parameter.name not in options:

@@ -1,4 +1,4 @@
-"""A trained model to use: `load_model(workdir)`."""
+"""Use of a trained model: `load_model(workdir)`."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from vae_jax.state import State, eval_params
 
 
 class Run(NamedTuple):
-    """What a workdir holds."""
+    """The contents of a workdir."""
 
     config: ConfigDict
     experiment: Experiment
@@ -27,7 +27,7 @@ class Run(NamedTuple):
 
 
 def load_workdir(workdir: str | Path) -> Run:
-    """The config, the functions and the newest good state of a trained workdir."""
+    """The config, the experiment and the newest good state of a trained workdir."""
     config = read_config(workdir)
     experiment = make_experiment(config, image_shape(config), labelled=True)
     mesh = make_mesh(jax.device_count())
@@ -40,7 +40,7 @@ def load_workdir(workdir: str | Path) -> Run:
 class Model:
     """A trained autoencoder. Images are [N, H, W, C] in [0, 1] (floats, or uint8 in 0..255), z [N, *latent_shape].
 
-    Those that are encoded are what the system observes of an image: for super_resolution the low resolution of it.
+    `encode` takes what the system observes: the images, or for super_resolution their low-resolution versions.
     """
 
     def __init__(self, run: Run):
@@ -62,11 +62,11 @@ class Model:
         self._decode = jax.jit(system.decode), params, stats
 
     def observe(self, images: Any) -> jax.Array:
-        """What `encode` takes of images [N, H, W, C]: themselves, or for super_resolution their low resolution."""
+        """What `encode` takes, made from images [N, H, W, C]: for super_resolution their low-resolution versions."""
         return self._observe(_checked(images, self._shape))
 
     def encode(self, images: Any) -> tuple[jax.Array, jax.Array]:
-        """Mean and log-variance of q(z | x), [N, *latent_shape] each; -inf where encoding is not random."""
+        """Mean and log-variance of q(z | x), [N, *latent_shape] each; -inf if encoding is deterministic."""
         function, *weights = self._encode
         return function(*weights, _checked(images, self._encoded_shape))
 
@@ -79,13 +79,13 @@ class Model:
         return function(*weights, z)
 
     def reconstruct(self, images: Any) -> jax.Array:
-        """Images decoded from the mean of q(z | x), x being what the system observes of `images`."""
+        """Images decoded from the mean of q(z | x), with x = observe(images)."""
         return self.decode(self.encode(self.observe(images))[0])
 
     def upscale(self, images: Any) -> jax.Array:
-        """Low-resolution images [N, h, w, C] made larger: [N, factor h, factor w, C] in [0, 1].
+        """Low-resolution images [N, h, w, C] upscaled to [N, factor h, factor w, C] in [0, 1].
 
-        Any h and w with spatial latents, those of the training otherwise. UserError where a system upscales nothing.
+        Any h and w with spatial latents, otherwise those of training. UserError if the system does not upscale.
         """
         if self.factor == 1:
             raise UserError(f"A {self.config.system} does not upscale images; super_resolution does.")
@@ -99,7 +99,7 @@ class Model:
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    """Whether a batch [N, ...] has this shape, in which None is any positive length."""
+    """Whether a batch [N, ...] has this shape, where None is any positive length."""
     return len(shape) == 1 + len(expected) and all(
         e in (None, n) and n for n, e in zip(shape[1:], expected, strict=True)
     )
@@ -111,13 +111,13 @@ def _written(expected: tuple[int | None, ...]) -> str:
 
 
 def _checked(images: Any, expected: tuple[int | None, ...]) -> jax.Array:
-    """Images as float32 in [0, 1]; UserError unless they are, and have this shape."""
+    """Images as float32 in [0, 1]; UserError if their shape or range is wrong."""
     images = np.asarray(images)
     if not _fits(images.shape, expected):
         raise UserError(f"This model takes images {_written(expected)}, not {images.shape}.")
     if images.dtype == np.uint8:
         return jnp.asarray(images, jnp.float32) / 255
-    if not np.all((images >= 0) & (images <= 1)):  # NaN lies nowhere
+    if not np.all((images >= 0) & (images <= 1)):  # false for NaN
         raise UserError(f"Images must lie in [0, 1], or be uint8; these lie in [{images.min():g}, {images.max():g}].")
     return jnp.asarray(images, jnp.float32)
 

@@ -20,12 +20,12 @@ def cosine(rate: float, steps: int) -> optax.Schedule:
 
 
 def halving(rate: float, steps: int) -> optax.Schedule:
-    """Half of it after each fifth of the run, as after each of the five epochs of Hou et al. 2017's ports."""
+    """Halved after each fifth of the run, as ports of Hou et al. 2017 do after each of five epochs."""
     return optax.exponential_decay(rate, max(steps // 5, 1), 0.5, staircase=True)
 
 
 def deepsim(rate: float, steps: int) -> optax.Schedule:
-    """Half of it after 300,000, 500,000, 700,000 and 900,000 steps, as Dosovitskiy and Brox 2016 trained."""
+    """Halved after 300,000, 500,000, 700,000 and 900,000 steps, as in Dosovitskiy and Brox 2016."""
     del steps
     return optax.piecewise_constant_schedule(rate, dict.fromkeys((300_000, 500_000, 700_000, 900_000), 0.5))
 
@@ -41,13 +41,13 @@ def rmsprop(schedule: optax.Schedule, *, decay: float = 0.9, eps: float = 1e-7) 
 def adam(
     schedule: optax.Schedule, *, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015); `weight_decay` times the parameters is a part of the gradient, as in Caffe."""
+    """Adam (Kingma and Ba 2015); `weight_decay` times the parameters is added to the gradient, as in Caffe."""
     optimizer = optax.adam(schedule, b1=beta1, b2=beta2, eps=eps)
     return optax.chain(optax.add_decayed_weights(weight_decay), optimizer) if weight_decay else optimizer
 
 
 def sgd(schedule: optax.Schedule, *, momentum: float = 0.9) -> optax.GradientTransformation:
-    """Gradient descent with momentum: the step is the rate times the sum of all gradients, each momentum^age."""
+    """Gradient descent with momentum: the step is the rate times the sum of all gradients, each times momentum^age."""
     return optax.sgd(schedule, momentum=momentum)
 
 
@@ -62,7 +62,7 @@ def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTrans
     rate, warmup = options.pop("learning_rate"), options.pop("warmup_steps")
     decay_steps = steps - warmup
     if decay_steps < 1:
-        raise UserError(f"The optimizer's warmup_steps ({warmup}) must be fewer than the run's steps ({steps}).")
+        raise UserError(f"The optimizer's warmup_steps ({warmup}) must be less than the run's steps ({steps}).")
     schedule = look_up(SCHEDULES, options.pop("schedule"), "schedule")(rate, decay_steps)
     if warmup:
         schedule = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])

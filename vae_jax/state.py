@@ -19,9 +19,9 @@ class State(NamedTuple):
     params: dict[str, Tree]  # by player
     opt_state: dict[str, Tree]  # by player
     stats: Tree  # running statistics of normalisation layers
-    ema: dict[str, Tree]  # moving average of params, or {} when the run keeps none
-    gate: Tree  # what the balance rule remembers
-    skipped: jax.Array  # [] int32, how many of the steps were not finite and moved nothing
+    ema: dict[str, Tree]  # moving average of params, or {} if the run keeps none
+    gate: Tree  # state of the balance rule
+    skipped: jax.Array  # [] int32, steps that changed nothing because a value was not finite
 
 
 def init_state(
@@ -32,7 +32,7 @@ def init_state(
     ema: bool,
     pretrained: Mapping[str, Tree] | None = None,
 ) -> State:
-    """The state before the first step; only the shapes of `batch` matter. `pretrained` is a part of the params."""
+    """The state before the first step; only the shapes of `batch` matter. `pretrained` replaces part of the params."""
     params, stats = system.init(key, batch)
     given = flatten(pretrained or {})
     params = unflatten(params, flatten(params) | {path: jnp.asarray(leaf) for path, leaf in given.items()})
@@ -48,7 +48,7 @@ def init_state(
 
 
 def eval_params(state: State) -> dict[str, Tree]:
-    """The parameters to judge and to use: the moving average where there is one."""
+    """The parameters to judge and to use: the moving average if there is one."""
     return state.ema or state.params
 
 
