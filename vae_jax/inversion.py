@@ -9,7 +9,6 @@ interpolations between features, and what becomes of an object's position and co
 features. --descent_steps=0 leaves out the gradient descent, which takes the longest.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from absl import flags
 from PIL import Image
 
 from vae_jax import cli
-from vae_jax.config import check_same_keys, read_config, row_name
+from vae_jax.config import check_same_keys, check_weights, read_config, row_name
 from vae_jax.errors import UserError
 from vae_jax.evaluate import load_eval_dataset
 from vae_jax.inference import Model, Run, load_workdir
@@ -30,9 +29,8 @@ from vae_jax.losses.pixel import l2
 from vae_jax.losses.total_variation import total_variation
 from vae_jax.metrics.normalised import mean_distance
 from vae_jax.reports import page
-from vae_jax.runs.workdir import write_text
+from vae_jax.reports.study import print_study, write_study
 from vae_jax.runtime.rngs import root_key
-from vae_jax.weights.finding import check_weights
 
 DESCENT = "gradient descent"
 ITERATIONS = (1, 2, 4, 6, 8, 12, 16, 20)  # of encoding and inverting again, as in figures 15 and 16
@@ -133,7 +131,7 @@ def invert(
         "workdirs": list(workdirs),
         "rows": rows,
     }
-    _write(Path(output), record, _pictures(models, images, inverted))
+    _write(output, record, _pictures(models, images, inverted))
     return record
 
 
@@ -190,20 +188,17 @@ def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping
     return pictures
 
 
-def _write(output: Path, record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    for title, png in pictures.items():
-        (output / f"{title.lower().replace(', ', '_').replace(' ', '_')}.png").write_bytes(png)
-    write_text(output / "inversion.json", json.dumps(record, indent=2) + "\n")
+def _write(output: str | Path, record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
     layer = f"{record['inverted']['name']} {record['inverted']['tap']}"
     lead = (
         f"Normalised errors of {record['images']:,} images of {record['data']}, split {record['split']}, made from "
         f"{layer}: 100 % is the mean distance of two of the images, or of their features."
     )
-    write_text(output / "inversion.md", f"{lead}\n\n{page.markdown_table(*_table(record))}")
-    sections = [page.section("Numbers", page.table(*_table(record)))]
-    sections += [page.section(title, page.picture(png, title)) for title, png in pictures.items()]
-    write_text(output / "inversion.html", page.page(f"Inversion of {layer}", lead, *sections))
+    table = _table(record)
+    html = page.page(
+        f"Inversion of {layer}", lead, page.section("Numbers", page.table(*table)), *page.figures(pictures)
+    )
+    write_study(output, "inversion", record, [lead, page.markdown_table(*table)], pictures, html)
 
 
 def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -214,8 +209,7 @@ def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def main() -> None:
     """The command line."""
     invert(WORKDIRS.value, WORKDIR.value, DATA_DIR.value, IMAGES.value, STEPS.value)
-    print((Path(WORKDIR.value) / "inversion.md").read_text())
-    print(f"page: {Path(WORKDIR.value) / 'inversion.html'}")
+    print_study(WORKDIR.value, "inversion")
 
 
 if __name__ == "__main__":

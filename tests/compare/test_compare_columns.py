@@ -100,6 +100,13 @@ def test_baselines_have_distances_too(tmp_path, monkeypatch):
         assert found[f"{name}/{title}, reconstructions"] == pytest.approx(expected, rel=1e-3)
 
 
+def test_photographs_without_a_prior(tmp_path):
+    """There are no samples to show; the other pictures are there."""
+    compare([str(make_workdir(tmp_path / "run", "sr_vae_pets"))], tmp_path / "out")
+    pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
+    assert {"compare", "reconstructions", "laplacian_variance"} <= pictures and "prior_samples" not in pictures
+
+
 def test_metrics_are_checked_before_anything_is_trained():
     for name, message in (("psnrr", "Did you mean 'psnr'"), ("lpips_vgg", "The weights of vgg16 are not there")):
         with pytest.raises(UserError, match=message):

@@ -12,14 +12,13 @@ table 4: STL-10's ten folds of 1,000 labelled images. How they chose the SVM's C
 fold chooses it for each model, without the test split.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from vae_jax import cli
 from vae_jax.classify.classification import Source, classify
 from vae_jax.classify.folds import Folds
 from vae_jax.errors import UserError
+from vae_jax.reports.study import print_study
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
         raise UserError("--workdirs takes one or more folders of trained runs, separated by commas.")
     source = Source(DATA_NAME.value, DATA_DIR.value, TRAIN_SPLIT.value, TEST_SPLIT.value)
     classify(WORKDIRS.value, WORKDIR.value, source, Folds(FOLDS.value, FOLD_SIZE.value, FOLD_FILE.value))
-    print((Path(WORKDIR.value) / "classify.md").read_text())
+    print_study(WORKDIR.value, "classify")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Linear SVMs on the codes of trained workdirs."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from vae_jax.errors import UserError
 from vae_jax.inference import Model, Run, load_workdir
 from vae_jax.latents.vectors import encode_dataset
 from vae_jax.reports import page
-from vae_jax.runs.workdir import write_text
+from vae_jax.reports.study import write_study
 
 CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # what is tried; from 1 on the solver crawls, where codes are as many as examples
 MAX_ITERATIONS = 10_000  # of the solver, which needs some hundred
@@ -106,7 +105,7 @@ def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds:
         row = {"name": name, "workdir": str(workdir), "step": int(run.state.step)}
         result = judge_codes(z_train, labels[0], z_test, labels[1], drawn)
         rows.append(row | {"code_size": z_train.shape[1]} | result)
-    return _write(Path(output), names[0], source, folds, drawn, labels, rows)
+    return _write(output, names[0], source, folds, drawn, labels, rows)
 
 
 def _load(run: Run, source: Source, split: str) -> Dataset:
@@ -132,7 +131,7 @@ def _labels(dataset: Dataset, what: str) -> np.ndarray:
 
 
 def _write(
-    output: Path,
+    output: str | Path,
     data: str,
     source: Source,
     folds: Folds,
@@ -150,8 +149,7 @@ def _write(
         "folds": {"file": folds.file, "sizes": [len(fold) for fold in drawn]},
         "rows": rows,
     }
-    write_text(output / "classify.json", json.dumps(record, indent=2) + "\n")
-    write_text(output / "classify.md", f"{_lead(record)}\n\n{page.markdown_table(*_table(record))}")
+    write_study(output, "classify", record, [_lead(record), page.markdown_table(*_table(record))])
     return record
 
 

@@ -14,8 +14,6 @@ distances of reconstructions and of samples look at: by default alexnet/relu5, w
 images fit.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from vae_jax import cli
@@ -23,6 +21,7 @@ from vae_jax.compare.comparison import compare, train_all
 from vae_jax.errors import UserError
 from vae_jax.metrics import METRICS, check_metrics
 from vae_jax.metrics.frechet import read_features
+from vae_jax.reports.study import print_study
 
 
 def main() -> None:
@@ -38,8 +37,7 @@ def main() -> None:
     if len(workdirs) < 2:
         raise UserError("A comparison takes two or more runs, separated by commas.")
     compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)
-    print((Path(WORKDIR.value) / "compare.md").read_text())
-    print(f"page: {Path(WORKDIR.value) / 'compare.html'}")
+    print_study(WORKDIR.value, "compare")
 
 
 if __name__ == "__main__":

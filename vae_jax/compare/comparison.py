@@ -1,6 +1,5 @@
 """Trained workdirs side by side: train what is missing, judge all on the same images, write one comparison."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,16 @@ from ml_collections import ConfigDict
 from vae_jax.compare.distances import make_distances
 from vae_jax.compare.numbers import Judged, numbers_of, rows_of, sharpness_of, subsets_of, training_speed
 from vae_jax.compare.tables import SHARPNESS, SPEED, html, results, t_tests
-from vae_jax.config import check_config, check_same_keys, read_config
+from vae_jax.config import check_config, check_same_data, check_weights, read_config
 from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, judged_by, load_eval_dataset
-from vae_jax.inference import Model, Run, load_workdir
+from vae_jax.inference import Model, load_workdir
 from vae_jax.metrics.frechet import Features
 from vae_jax.metrics.statistics import PairedTest, paired_t_tests
 from vae_jax.reports import page
-from vae_jax.runs.workdir import write_text
+from vae_jax.reports.study import write_study
 from vae_jax.runtime.rngs import root_key
 from vae_jax.train import train
-from vae_jax.weights.finding import check_weights
 
 
 def compare(
@@ -40,7 +38,7 @@ def compare(
     for workdir in workdirs:
         check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
-    _check_same_data(workdirs, runs)
+    check_same_data(workdirs, [run.config for run in runs])
     dataset, config = load_eval_dataset(runs[0], data_dir), runs[0].config
     distances, notes = make_distances(features, dataset)
     judged: list[Judged] = []
@@ -55,12 +53,12 @@ def compare(
     numbers = numbers_of(entries, subsets, metrics)
     tests = {title: paired_t_tests({n: v[mask] for n, v in variances.items()}) for title, mask in subsets.items()}
     pictures = compare_pictures.pictures_of(entries, dataset, subsets, root_key(config.seed, "sample"))
-    on = f"{dataset.size:,} images of {config.data.name}, split {config.data.eval}"
-    return _write(Path(output), on, numbers, notes, tests, pictures)
+    on = f"Judged on {dataset.size:,} images of {config.data.name}, split {config.data.eval}."
+    return _write(output, on, numbers, notes, tests, pictures)
 
 
 def _write(
-    output: Path,
+    output: str | Path,
     judged: str,
     numbers: dict[str, Any],
     notes: Sequence[str],
@@ -70,29 +68,16 @@ def _write(
     """Writes the comparison into `output`: `judged` says on what, `notes` go below the table; returns compare.json."""
     from vae_jax.reports import figures  # matplotlib: only where it is used
 
-    output.mkdir(parents=True, exist_ok=True)
-    for name, png in pictures.items():
-        (output / f"{name.lower().replace(' ', '_')}.png").write_bytes(png)
-    (output / "compare.png").write_bytes(figures.sheet(pictures))
     record = numbers | {"t_tests": {title: [test._asdict() for test in list_] for title, list_ in tests.items()}}
-    write_text(output / "compare.json", json.dumps(record, indent=2) + "\n")
     table, test_tables = results(numbers), {title: t_tests(list_) for title, list_ in tests.items()}
     if SPEED in table[0]:
         notes = [*notes, f"{SPEED} is the median of what each training logged, on the machine that trained."]
-    markdown = [f"Judged on {judged}.\n", page.markdown_table(*table), *(f"{note}\n" for note in notes)]
+    markdown = [judged, page.markdown_table(*table), *notes]
     for title, test_table in test_tables.items():
-        markdown += [f"Paired t-tests of the {SHARPNESS}, {title}:\n", page.markdown_table(*test_table)]
-    write_text(output / "compare.md", "\n".join(markdown))
-    write_text(output / "compare.html", html(judged, table, notes, test_tables, pictures))
+        markdown += [f"Paired t-tests of the {SHARPNESS}, {title}:", page.markdown_table(*test_table)]
+    pngs = {**pictures, "compare": figures.sheet(pictures)}
+    write_study(output, "compare", record, markdown, pngs, html(judged, table, notes, test_tables, pictures))
     return record
-
-
-def _check_same_data(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
-    keys = ("data.name", "data.eval", "data.grey", "data.crop", "image_size")
-    check_same_keys(workdirs, [run.config for run in runs], keys, "cannot be compared")
-    larger = [(workdir, run.config) for workdir, run in zip(workdirs, runs, strict=True) if "factor" in run.config]
-    if larger:
-        check_same_keys(*zip(*larger, strict=True), ("factor", "sigma"), "cannot be compared")
 
 
 def train_all(configs: Sequence[ConfigDict], output: str | Path) -> list[str]:

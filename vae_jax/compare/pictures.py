@@ -13,7 +13,6 @@ from vae_jax.inference import Model
 from vae_jax.latents.vectors import interpolate
 from vae_jax.reports import figures
 from vae_jax.reports.grids import example_indices
-from vae_jax.reports.report import always
 from vae_jax.runs.workdir import read_lines
 
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
@@ -44,8 +43,10 @@ def pictures_of(
             ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
             rows = [(name, _some(interpolate(model, *ends), len(models))) for name, model in models.items()]
             pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
-    rows = _samples({name: model for name, model in models.items() if model.has_prior}, dataset.image_shape[0], key)
-    return pictures | ({"Prior samples": figures.image_rows(rows)} if rows else {}) | _balances(entries)
+    priors = {name: model for name, model in models.items() if model.has_prior}
+    if priors:
+        pictures["Prior samples"] = figures.image_rows(_samples(priors, dataset.image_shape[0], key))
+    return pictures | _balances(entries)
 
 
 def _some(images: np.ndarray, rows: int) -> np.ndarray:
@@ -77,7 +78,7 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
             told = dict.fromkeys(name for record in records for name in record)
             terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
             names = [*terms, *(f"updated/{player}" for player in players)]
-            names = [name for name in names if not always(records, name)]
+            names = figures.informative(records, names)
             pictures[f"Training of {entry.name}"] = figures.curves(records, names)
     return pictures
 

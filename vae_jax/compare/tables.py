@@ -92,6 +92,6 @@ def html(judged: str, table, notes: Sequence[str], test_tables: Mapping, picture
     tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
     sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
                              page.table(*table), *map(page.text, notes))]  # fmt: skip
-    sections += [page.section(name, page.picture(png, name)) for name, png in pictures.items()]
+    sections += page.figures(pictures)
     sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
-    return page.page("Comparison", f"Judged on {judged}.", *sections)
+    return page.page("Comparison", judged, *sections)

@@ -17,14 +17,14 @@ from absl import flags
 
 from vae_jax import cli
 from vae_jax.latents.exploration import explore
+from vae_jax.reports.study import print_study
 
 
 def main() -> None:
     """The command line."""
     output = Path(OUTPUT.value or Path(WORKDIR.value) / "latents")
     explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value, BESIDE.value)
-    print((output / "latents.md").read_text())
-    print(f"page: {output / 'latents.html'}")
+    print_study(output, "latents")
 
 
 if __name__ == "__main__":

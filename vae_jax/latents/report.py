@@ -1,6 +1,6 @@
 """The files of `vae_jax.latents`: the table as JSON and Markdown, the vectors, the pictures, one HTML page."""
 
-import json
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from vae_jax.reports import page
-from vae_jax.runs.workdir import write_text
+from vae_jax.reports.study import write_study
+from vae_jax.runs.workdir import write_bytes
 
 PAPER = ("celeb_a", "Hou et al. 2017, average of 40", "86.95")
 CAPTIONS = {
@@ -27,15 +28,12 @@ def write_latents(
     if predicted:
         average = {name: _mean(row[name] for row in predicted) for name in ("base_rate", "accuracy", "auc")}
         record = {**record, "average": average}
-    output.mkdir(parents=True, exist_ok=True)
     for old in (*output.glob("walk_*.png"), output / "arithmetic.png", output / "attribute_vectors.npz"):
         old.unlink(missing_ok=True)  # of other attributes
     if vectors:
         table = {"names": list(vectors), "vectors": np.stack([*vectors.values()])}
-        np.savez_compressed(output / "attribute_vectors.npz", **table)
-    for title, png in pictures.items():
-        (output / f"{title.lower().replace(' ', '_').replace('/', '-')}.png").write_bytes(png)
-    write_text(output / "latents.json", json.dumps(record, indent=2) + "\n")
+        np.savez_compressed(arrays := io.BytesIO(), **table)
+        write_bytes(output / "attribute_vectors.npz", arrays.getvalue())
 
     train, evaluated = record["train"], record["eval"]
     lead = (
@@ -46,16 +44,13 @@ def write_latents(
         "How often a linear SVM tells each attribute from the mean of q(z | x). A blind guess achieves the base rate, "
         "the share of the more frequent answer, and an area of 0.5 under the ROC curve (AUC)."
     )
-    markdown, sections = f"{lead}\n", []
+    markdown, sections = [lead], []
     if predicted:
         table = _table(record)
-        markdown += f"\n{words}\n\n{page.markdown_table(*table)}"
+        markdown += [words, page.markdown_table(*table)]
         sections.append(page.section("Attributes in the latents", page.text(words), page.table(*table)))
-    write_text(output / "latents.md", markdown)
-    for title, png in pictures.items():
-        caption = CAPTIONS[title.partition(" ")[0]]
-        sections.append(page.section(title, page.text(caption), page.picture(png, title)))
-    write_text(output / "latents.html", page.page("Latents", lead, *sections))
+    sections += page.figures(pictures, {title: CAPTIONS[title.partition(" ")[0]] for title in pictures})
+    write_study(output, "latents", record, markdown, pictures, page.page("Latents", lead, *sections))
     return record
 
 

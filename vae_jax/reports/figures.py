@@ -135,6 +135,15 @@ def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> byte
         return _png(figure)
 
 
+def informative(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[str]:
+    """The scalars to plot: all of `names` except updated/PLAYER of players that were updated at every step."""
+
+    def constant(name: str) -> bool:
+        return name.startswith("updated/") and all(record.get(name, 1.0) == 1.0 for record in records)
+
+    return [name for name in names if not constant(name)]
+
+
 def sheet(pngs: Mapping[str, bytes]) -> bytes:
     """Pictures by title, below each other on one white sheet."""
     images = {title: Image.open(io.BytesIO(png)).convert("RGB") for title, png in pngs.items()}

@@ -1,7 +1,7 @@
 """One self-contained HTML page: no file beside it, no network."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 CSS = """
@@ -42,6 +42,12 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def section(title: str, *parts: str) -> str:
     """A titled block of ready HTML."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def figures(pictures: Mapping[str, bytes], captions: Mapping[str, str] | None = None) -> list[str]:
+    """One titled block for each of the PNGs {title: PNG}, under its caption {title: caption} if there is one."""
+    captions = {title: [text(caption)] for title, caption in (captions or {}).items()}
+    return [section(title, *captions.get(title, ()), picture(png, title)) for title, png in pictures.items()]
 
 
 def text(words: str, kind: str = "") -> str:

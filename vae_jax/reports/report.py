@@ -1,7 +1,7 @@
 """One self-contained HTML page from a workdir: WORKDIR/report.html."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ def write_report(workdir: str | Path) -> Path:
 
     trained = sorted({name for record in records for name in record if name != "step"})
     for title, names in (
-        ("Training", [n for n in trained if not n.startswith("eval/") and not always(records, n)]),
+        ("Training", figures.informative(records, [n for n in trained if not n.startswith("eval/")])),
         ("Evaluation", [n for n in trained if n.startswith("eval/")]),
     ):
         if names:
@@ -85,8 +85,3 @@ def write_report(workdir: str | Path) -> Path:
 def _cells(baselines: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
     """What the baselines have of a metric."""
     return [f"{judged[name]:.5g}" if name in judged else "" for judged in baselines.values()]
-
-
-def always(records: Sequence[Mapping[str, float]], name: str) -> bool:
-    """Whether this says of a player that it was updated at every step, which is no news."""
-    return name.startswith("updated/") and all(record.get(name, 1.0) == 1.0 for record in records)
