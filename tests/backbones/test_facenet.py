@@ -1,12 +1,11 @@
 """FaceNet is facenet-pytorch's: features, gradients, names and sizes (`golden/make_facenet.py`)."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.formula import fill
+from helpers.checks import ROOT
 
 from pretrained_converters.names import STYLES, translate
 from vae_jax.backbones import BACKBONES
@@ -20,7 +19,7 @@ PUBLISHED = 23_512_224  # floats in the state dict of facenet-pytorch 2.6.0's In
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "golden" / "facenet.npz") as file:
+    with np.load(ROOT / "tests" / "golden" / "facenet.npz") as file:
         return dict(file)
 
 
@@ -57,7 +56,7 @@ def test_names(golden):
     left_out = {name for name in names if style.leaves_out(name)}
     assert names - left_out == style.names.keys()
     assert {name.split(".")[-1] for name in left_out if "logits" not in name} == {"num_batches_tracked"}
-    with pytest.raises(UserError, match="(?s)not there: block8.branch0.bn.bias, .*expected: last_linear.bias"):
+    with pytest.raises(UserError, match="(?s)missing: block8.branch0.bn.bias, .*unexpected: last_linear.bias"):
         translate({"last_linear.bias": np.zeros(3)}, (style,), "a file")
 
 

@@ -125,7 +125,7 @@ def test_weights_of_a_file(tmp_path):
     save_weights(path, weights, {"source": "formula", "source_sha256": "", "licence": ""})
     ours = watson(target, recon, transform="dct", weights=str(path))
     np.testing.assert_array_equal(ours, watson(target, recon, transform="dct", weights=weights))
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="does not match the network"):
         watson(target, recon, transform="dft", weights=str(path))
     with pytest.raises(UserError, match="No weights at"):
         watson(target, recon, weights=str(tmp_path / "other.safetensors"))

@@ -1,4 +1,4 @@
-"""The Fréchet distance against scipy's matrix root, closed forms and numpy alone."""
+"""The Fréchet distance against scipy's matrix root, closed forms and plain numpy."""
 
 import functools
 
@@ -31,7 +31,7 @@ def distance(a, b):
     return frechet_distance(moments(a), moments(b))
 
 
-def test_the_textbooks_formula():
+def test_the_textbook_formula():
     """Correlated features, more samples than dimensions, sets of different sizes."""
     for d, n, m in ((1, 5, 9), (7, 40, 23), (30, 31, 200)):
         a, b = correlated(d, n, d), correlated(d + 1, m, d)
@@ -41,8 +41,8 @@ def test_the_textbooks_formula():
         np.testing.assert_allclose(distance(b, a), expected, rtol=1e-9)
 
 
-def test_where_a_covariance_is_singular():
-    """Features within one subspace, where the distance is that of their coordinates; within two; all the same."""
+def test_singular_covariances():
+    """Features in one subspace, where the distance is that of their coordinates; in two; all the same."""
     a, b = correlated(0, 50, 6), correlated(1, 40, 6)
     basis = np.linalg.qr(np.random.default_rng(2).normal(size=(15, 15)))[0]
     np.testing.assert_allclose(distance(a @ basis[:6], b @ basis[:6]), textbook(a, b), rtol=1e-6)
@@ -65,7 +65,7 @@ def test_equal_sets_and_gaussians_in_closed_form():
 
 
 def test_parts_merged_are_the_whole():
-    """Parts of any size in any order, with means far from zero; float32 features are taken as float64."""
+    """Parts of any size in any order, with means far from zero; float32 features are summed in float64."""
     features = (correlated(5, 101, 8) + 1e4).astype(np.float32)
     parts = [moments(part) for part in np.split(features, [1, 4, 50, 90])]
     whole = features.astype(np.float64)
@@ -78,7 +78,7 @@ def test_parts_merged_are_the_whole():
     np.testing.assert_allclose(pairs.scatter, merged.scatter, rtol=1e-8, atol=1e-6)
 
 
-def test_what_has_no_distance():
+def test_sets_without_a_distance():
     with pytest.raises(UserError, match="by 10 features needs at least as many images in each set, not 9"):
         distance(correlated(0, 20, 10), correlated(1, 9, 10))
     with pytest.raises(ValueError, match="equal shapes"):
@@ -109,7 +109,7 @@ def test_features_of_a_network_in_uneven_batches(tmp_path, monkeypatch):
 
 
 def test_alexnet_of_real_weights(real_weights, monkeypatch):
-    """260 images of 32x40 through the published convolutions: by relu5, which has 256 features, as by numpy alone."""
+    """260 images of 32x40 through the published convolutions: relu5, with 256 features, against plain numpy."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(real_weights))
     rng, features = np.random.default_rng(0), Features()
     images = rng.uniform(size=(260, 8, 10, 3)).repeat(4, 1).repeat(4, 2).astype(np.float32)
@@ -119,18 +119,18 @@ def test_alexnet_of_real_weights(real_weights, monkeypatch):
     np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-3)
 
 
-def test_why_there_is_none():
-    """The sentence of what is left out; the error of what is asked for."""
-    assert Features().obstacle((64, 64, 3), 600) == "The weights of alexnet are not there."
+def test_why_there_is_no_distance():
+    """A sentence when it is left out by default, an error when it is asked for."""
+    assert Features().obstacle((64, 64, 3), 600) == "No weights for alexnet."
     assert "at least as many images in each set, not 63" in SMALL.obstacle((28, 28, 1), 63)
     assert SMALL.obstacle((28, 28, 1), 64) == "" and "at least 18" in SMALL.obstacle((16, 28, 1), 64)
-    assert "sees grey images" in SMALL.obstacle((28, 28, 3), 64)
+    assert "takes grey images" in SMALL.obstacle((28, 28, 3), 64)
     assert read_features("mnist_classifier/relu3") == SMALL
     for text, message in (
         ("alexnet", "expected NETWORK/TAP"),
         ("alexnt/relu5", "Did you mean 'alexnet'"),
         ("alexnet/rel5", "Did you mean 'relu5'"),
-        ("alexnet/relu5", "The weights of alexnet are not there: no alexnet.safetensors"),
+        ("alexnet/relu5", "No weights for alexnet: alexnet.safetensors is in neither"),
     ):
         with pytest.raises(UserError, match=message):
             read_features(text)

@@ -1,4 +1,4 @@
-"""Weights files: whole, of the right shapes, with the sum of their manifest, and nothing else."""
+"""Weights files: complete, with the right shapes and the SHA-256 of their manifest; all others are refused."""
 
 import json
 
@@ -32,16 +32,16 @@ def test_round_trip(path, tree):
     assert manifest["origin"] == "a test" and len(manifest["sha256"]) == 64
 
 
-def test_where_weights_are_looked_for(path, monkeypatch, tmp_path):
+def test_where_weights_are_looked_up(path, monkeypatch, tmp_path):
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     assert finding.find_weights("mnist_classifier") == path
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "empty"))
     assert finding.find_weights("mnist_classifier").parent == finding.SHIPPED
-    with pytest.raises(UserError, match="(?s)no vgg99.safetensors.*Nobody publishes it"):
+    with pytest.raises(UserError, match="(?s)vgg99.safetensors is in neither .*empty nor .*shipped.*is not published"):
         finding.find_weights("vgg99")
 
 
-def test_shipped_weights_are_small_and_whole():
+def test_shipped_weights_are_small_and_intact():
     assert (finding.SHIPPED / "mnist_classifier.safetensors").stat().st_size < 1_000_000
     load_backbone("mnist_classifier", finding.SHIPPED / "mnist_classifier.safetensors")
 
@@ -49,18 +49,18 @@ def test_shipped_weights_are_small_and_whole():
 def test_damaged_files(path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-4] + b"\0\0\0\1")
-    with pytest.raises(UserError, match="damaged or not what its manifest says"):
+    with pytest.raises(UserError, match="damaged or does not match its manifest"):
         load_backbone("mnist_classifier", path)
     path.write_bytes(whole)
     path.with_suffix(".json").write_text("{}")
-    with pytest.raises(UserError, match="is no manifest"):
+    with pytest.raises(UserError, match="is not a weights manifest"):
         load_backbone("mnist_classifier", path)
     path.with_suffix(".json").unlink()
     with pytest.raises(UserError, match="mnist_classifier.json is missing"):
         load_backbone("mnist_classifier", path)
 
 
-def test_a_sum_that_fits_a_file_that_does_not(path):
+def test_the_right_sum_of_a_wrong_file(path):
     import hashlib
 
     data = b"\x80\x04cos\nsystem\n(S'true'\ntR."  # a pickle: refused, not executed
@@ -70,13 +70,14 @@ def test_a_sum_that_fits_a_file_that_does_not(path):
         load_backbone("mnist_classifier", path)
 
 
-def test_wrong_shapes_show_both_lists(path, tree):
+def test_wrong_shapes_list_what_is_missing_and_unexpected(path, tree):
     tree = {**tree, "dense": {**tree["dense"], "kernel": np.zeros((100, 64), np.float32)}}
     tree["extra"] = {"bias": np.zeros(3, np.float32)}
     del tree["conv1"]
     files.save_weights(path, tree, {})
     with pytest.raises(UserError) as error:
         load_backbone("mnist_classifier", path)
-    expected, unused = str(error.value).splitlines()[1:]
-    assert "conv1/kernel (3, 3, 1, 32)" in expected and "dense/kernel (576, 64)" in expected
-    assert "extra/bias (3,)" in unused and "dense/kernel (100, 64)" in unused
+    missing, unexpected = str(error.value).splitlines()[1:]
+    assert missing.startswith("  missing: ") and unexpected.startswith("  unexpected: ")
+    assert "conv1/kernel (3, 3, 1, 32)" in missing and "dense/kernel (576, 64)" in missing
+    assert "extra/bias (3,)" in unexpected and "dense/kernel (100, 64)" in unexpected

@@ -1,4 +1,4 @@
-"""Frozen networks that see images as people do. A new one is one file and one line here."""
+"""Frozen perceptual networks. A new one is one file and one line here."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = None) -> Backbone:
-    """The backbone of that name, once its taps (all if none are named) and the image size are known to fit."""
+    """The backbone of that name; UserError unless it has the taps (all if none are named) at this image size."""
     backbone = look_up(BACKBONES, name, "backbone.name")
     for tap in taps:
         if tap not in backbone.taps:
@@ -49,10 +49,10 @@ def get_backbone(name: str, taps: Sequence[str] = (), image_size: int | None = N
 
 
 def load_backbone(name: str, path: str = "", taps: Sequence[str] = ()) -> Any:
-    """The weights that `taps` (all if none are named) need: from `path`, or from where weights are looked for.
+    """The weights that `taps` (all if none are named) need, from `path` or where weights are looked up.
 
-    Shapes, keys and sum are checked. A file may lack the layers beyond the taps, and nothing else. The path `random`
-    stands for an untrained network, `random_dense` for one whose layers are untrained where the file has none of them.
+    Shapes, keys and sum are checked; a file may lack only layers beyond the taps. The path `random` stands for an
+    untrained network, `random_dense` for one whose layers are untrained where the file lacks them.
     """
     backbone = get_backbone(name, taps)
     if path in (RANDOM, RANDOM_DENSE):
@@ -64,9 +64,9 @@ def load_backbone(name: str, path: str = "", taps: Sequence[str] = ()) -> Any:
 
 
 def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str, jax.Array]:
-    """{tap: [B, h, w, c]} of images [B, H, W, C] in [0, 1]; finds its weights.
+    """{tap: [B, h, w, c]} of images [B, H, W, C] in [0, 1]; finds the weights itself.
 
-    Without `taps`: all that the size of the images and the weights file reach.
+    Without `taps`: all that the image size and the weights file allow.
     """
     backbone, sizes = get_backbone(name, taps), images.shape[1:3]
     if not taps:
@@ -79,7 +79,7 @@ def features(name: str, images: jax.Array, taps: Sequence[str] = ()) -> dict[str
 
 
 def _with_stored(tree: Any, path: Path) -> Any:
-    """The tree with every leaf that the weights file holds taken from there."""
+    """The tree with every leaf that the weights file holds taken from the file."""
     leaves, stored = flatten(tree), stored_names(path)
     there = {name: leaf for name, leaf in leaves.items() if name in stored}
     return unflatten(tree, leaves | load_weights(path, there, leaves))

@@ -1,4 +1,4 @@
-"""AlexNet as torchvision has it (Krizhevsky 2014, one column).
+"""Torchvision's AlexNet (Krizhevsky 2014, one column).
 
 Taps: `relu1` .. `relu5` after the convolutions, `pool5` after the last pooling, `fc6` and `fc7` after their ReLU,
 `fc8`, the logits.

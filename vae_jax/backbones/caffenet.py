@@ -1,14 +1,14 @@
-"""Caffe's one-column AlexNet, as two comparators of Dosovitskiy and Brox 2016 (DeePSiM) have it.
+"""Caffe's one-column AlexNet, two comparators of Dosovitskiy and Brox 2016 (DeePSiM).
 
-`caffenet` is Caffe's bvlc_reference_caffenet, which learnt ImageNet's classes; `videonet` has the same convolutions,
+`caffenet` is Caffe's bvlc_reference_caffenet, trained on ImageNet's classes; `videonet` has the same convolutions,
 which Wang and Gupta 2015 trained to track patches through videos. Both pool before they normalise; the other variant,
-bvlc_alexnet, normalises first. Layers and numbers are those of BVLC/caffe's models/bvlc_reference_caffenet and of
+bvlc_alexnet, normalises first. Layers and sizes are those of BVLC/caffe's models/bvlc_reference_caffenet and of
 xiaolonw/caffe-video_triplet's rank_scripts/rank_alexnet/unsup_net_deploy.prototxt.
 
 Taps: `relu1` .. `relu5` after the convolutions (Caffe's blobs `conv1` .. `conv5`, whose ReLU is in place), `pool5`, and
-of CaffeNet `fc6` and `fc7` after their ReLU and `fc8`, the logits. It was trained on crops of 227x227; the dense layers
-take every image whose `pool5` is 6x6, 199 to 230 pixels high and wide, the other taps every size from theirs on. Both
-see colours minus CaffeNet's mean; VideoNet's authors subtract an image, the mean of their videos.
+in CaffeNet `fc6` and `fc7` after their ReLU and `fc8`, the logits. CaffeNet was trained on crops of 227x227; its dense
+layers take every image with a 6x6 `pool5`, 199 to 230 pixels high and wide; the other taps take any size from their
+smallest up. Both see colours minus CaffeNet's mean; VideoNet's authors subtract the mean image of their videos.
 """
 
 import flax.linen as nn
@@ -36,8 +36,8 @@ def local_response_norm(x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: 
 class GroupedConv(nn.Module):
     """Convolution of stride 1 in groups: the i-th group of outputs sees the i-th group of channels only.
 
-    The kernel is [size, size, in / groups, out], as nn.Conv's. One convolution for each group, because XLA's CPU
-    compiler makes grouped ones several times slower.
+    The kernel is [size, size, in / groups, out], as in nn.Conv. Each group is a convolution of its own: on CPU, XLA's
+    grouped convolutions are several times slower.
     """
 
     features: int

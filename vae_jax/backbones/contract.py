@@ -13,12 +13,12 @@ import jax.numpy as jnp
 class Backbone(NamedTuple):
     """Maps images [B, H, W, C] in [0, 1] to named features; owns its preprocessing, takes its weights as an argument.
 
-    Its weights file has the name that it has in BACKBONES.
+    Its weights file has its name in BACKBONES.
 
     taps: every named feature, in the order of the network, with the smallest height and width that reaches it.
     init: (key, taps) -> random weights of the layers that lead to these taps.
     apply: (weights, images, taps) -> {tap: [B, h, w, c] or [B, c], float32} in the order of `taps`. The network runs
-      in the type of its weights: with bfloat16 weights in bfloat16.
+      in the dtype of its weights, such as bfloat16.
     largest: the largest height and width of the taps that have one: dense layers whose weights fit one size only.
     """
 
@@ -40,7 +40,7 @@ def flax_backbone(
 ) -> Backbone:
     """A backbone of `module(images, taps=taps) -> {tap: features}`, which computes no layer beyond the last tap."""
 
-    @functools.partial(jax.jit, static_argnums=1)  # compiled once for the same taps
+    @functools.partial(jax.jit, static_argnums=1)  # compiled once for each set of taps
     def init(key: jax.Array, chosen: tuple[str, ...]):
         size = max(taps[tap] for tap in chosen)
         images = jnp.zeros((1, size, size, 3))

@@ -1,8 +1,8 @@
-"""Exemplar-CNN, the comparator of Dosovitskiy and Brox 2016 (DeePSiM) that learnt without labels.
+"""Exemplar-CNN, the comparator of Dosovitskiy and Brox 2016 (DeePSiM) that is trained without labels.
 
-Taps: `relu1`, `relu2`, `relu3` after the convolutions, which take images of every size from theirs on, and `relu4`, the
-512 units, which take those whose `relu3` is 8x8: 32 to 35 pixels high and wide. It sees RGB minus 0.5, as
-`configs/exemplar_cnn.py` trains it; the layers of its surrogate classes are no part of it.
+Taps: `relu1`, `relu2`, `relu3` after the convolutions, for images of any size from their smallest up, and `relu4`, the
+512 units, for images with an 8x8 `relu3`: 32 to 35 pixels high and wide. It sees RGB minus 0.5, as
+`configs/exemplar_cnn.py` trains it; the layer of the surrogate classes is left out.
 """
 
 from vae_jax.backbones import preprocessing

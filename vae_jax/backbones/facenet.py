@@ -1,4 +1,4 @@
-"""FaceNet: Inception-ResNet-v1 (Szegedy et al. 2016) as davidsandberg/facenet trained it, forward as facenet-pytorch.
+"""FaceNet: Inception-ResNet-v1 (Szegedy et al. 2016) as trained by davidsandberg/facenet, computed as facenet-pytorch.
 
 Taps: the first three convolutions, after batch normalisation and ReLU, and `embedding`, a unit vector per face. Every
 image is resized to 160x160 first. Layers are named as in davidsandberg/facenet.
@@ -12,7 +12,7 @@ from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
 from vae_jax.models.layers import Conv, max_pool_3x3, relu
 
-CONVOLUTIONS = (  # those that are in no block
+CONVOLUTIONS = (  # outside the blocks
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "Conv2d_4b_3x3",
 )  # fmt: skip
 TAPS = {"Conv2d_1a_3x3": 1, "Conv2d_2a_3x3": 1, "Conv2d_2b_3x3": 1, "embedding": 1}
@@ -27,7 +27,7 @@ MIXED_7A = (((256, 1, 1), (384, 3, 3)), ((256, 1, 1), (256, 3, 3)), ((256, 1, 1)
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:
-    """[B, n] -> unit vectors; 1e5 times x where that is shorter, so that no gradient grows more than 1e5 times.
+    """[B, n] -> unit vectors, or 1e5 x where that is shorter, so that no gradient grows more than 1e5 times.
 
     The bound is davidsandberg/facenet's; facenet-pytorch's is 1e12.
     """
@@ -35,7 +35,7 @@ def l2_normalize(x: jax.Array) -> jax.Array:
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation [..., C] by stored statistics, which are weights like the others."""
+    """Batch normalisation [..., C] by stored statistics, which are weights here."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -63,7 +63,7 @@ class ConvNorm(nn.Module):
 
 
 def inception(x: jax.Array, branches: Branches, width: int, reduce: bool = False) -> list[jax.Array]:
-    """The branches of a block on [B, H, W, C]: [B, H, W, c] each, by submodules of the block that calls.
+    """The branches of a block on [B, H, W, C]: [B, H, W, c] each, by submodules of the calling block.
 
     With `reduce` the last convolution of every branch has stride 2 and no padding: [B, (H - 1) // 2, (W - 1) // 2, c].
     """
@@ -91,7 +91,7 @@ class Mixed(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + scale * (branches, brought to the channels of x), then ReLU but for the last: [B, H, W, C] -> the same."""
+    """x + scale * (branches projected to x's channels), then ReLU except in the last: [B, H, W, C] -> the same."""
 
     branches: Branches
     width: int
@@ -108,7 +108,7 @@ class Residual(nn.Module):
 class FaceNet(nn.Module):
     """[B, H, W, 3], preprocessed -> {tap: [B, h, w, c]; `embedding`: [B, 512]}; H, W >= 75 reach the embedding."""
 
-    width: int = 32  # channels of the first convolution; all others are in proportion
+    width: int = 32  # channels of the first convolution; the others scale with it
 
     @nn.compact
     def __call__(self, x: jax.Array, taps: tuple[str, ...]) -> dict[str, jax.Array]:

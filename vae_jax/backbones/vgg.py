@@ -1,8 +1,8 @@
 """VGG16 and VGG19 (Simonyan and Zisserman 2015): the convolutions, with a tap after every ReLU.
 
-`vgg16` and `vgg19` see what torchvision's see. `vgg16_caffe` and `vgg19_caffe` are the same networks for the original
-weights in caffe's colours and range: weights and preprocessing belong together, and so do weights and loss weights.
-torchvision's features are smaller than caffe's, which sees colours in 0..255.
+`vgg16` and `vgg19` use torchvision's preprocessing. `vgg16_caffe` and `vgg19_caffe` are the same networks for the
+original weights, with Caffe's BGR images in 0..255. Weights and preprocessing belong together, and so do weights and
+loss weights: torchvision's features are smaller than Caffe's.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ VGG19 = (2, 2, 4, 4, 4)
 
 
 class Vgg(nn.Module):
-    """[B, H, W, 3], preprocessed -> {tap: [B, h, w, c]}; `relu3_1` is the first of the third block."""
+    """[B, H, W, 3], preprocessed -> {tap: [B, h, w, c]}; `relu3_1` is the first tap of the third block."""
 
     convolutions: tuple[int, ...]  # by block
     width: int = 64
@@ -37,7 +37,7 @@ class Vgg(nn.Module):
 
 
 def vgg_taps(convolutions: tuple[int, ...]) -> dict[str, int]:
-    """Every tap with the smallest image that reaches it: each block but the first halves."""
+    """Every tap with the smallest image that reaches it: each block but the first halves height and width."""
     return {
         f"relu{block}_{i}": 2 ** (block - 1)
         for block, count in enumerate(convolutions, 1)

@@ -1,8 +1,8 @@
-"""The Fréchet distance of two sets of images, by the features that a frozen network has of them.
+"""The Fréchet distance between two sets of images, by their features in a frozen network.
 
-It is a number of two sets, not of an image. FID is its name with the Inception network of 2015 alone, which is no
-backbone here: the distance by any other network is called FD-NETWORK, with the tap, the size of the images that the
-backbone is given (nothing is resized before it) and their number, all of which change the value.
+It belongs to two sets, not to an image. The name FID is reserved for the Inception network of 2015, which is not a
+backbone here: by any other network the distance is called FD-NETWORK, with the tap, the size of the images that the
+backbone gets (nothing is resized first) and their number, all of which change the value.
 """
 
 import functools
@@ -18,12 +18,12 @@ from vae_jax.data.pipeline import padded_indices
 from vae_jax.errors import UserError
 from vae_jax.weights.finding import find_weights, has_weights
 
-FRECHET = "FD-"  # before the network's name
+FRECHET = "FD-"  # prefix of the network's name
 Embed = Callable[[jax.Array], np.ndarray]  # images [B, H, W, C] in [0, 1] -> features [B, d]
 
 
 class Moments(NamedTuple):
-    """What a set of features [n, d] leaves behind, in float64."""
+    """The count, mean and scatter of a set of features [n, d], in float64."""
 
     count: int
     mean: np.ndarray  # [d]
@@ -31,14 +31,14 @@ class Moments(NamedTuple):
 
     @property
     def covariance(self) -> np.ndarray:
-        """The unbiased one, [d, d]."""
+        """The unbiased covariance, [d, d]."""
         return self.scatter / (self.count - 1)
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Those of features [n, d], n at least 1."""
+    """The moments of features [n, d], n at least 1."""
     if features.ndim != 2 or not len(features):
-        raise ValueError(f"moments takes features [n, d], at least one row, not {features.shape}")
+        raise ValueError(f"moments takes features [n, d] with at least one row, not {features.shape}")
     features = features.astype(np.float64)
     mean = features.mean(axis=0)
     centred = features - mean
@@ -46,7 +46,7 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """The moments of both sets together, equal to those of the whole but for the rounding of float64.
+    """The moments of both sets together, equal to those of the whole up to float64 rounding.
 
     Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
     """
@@ -58,10 +58,10 @@ def merge(a: Moments, b: Moments) -> Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), the squared 2-Wasserstein distance of two Gaussians.
 
-    At least 0; NaN where a feature was not finite. S_a^1/2 S_b S_a^1/2 is symmetric: the trace of its root is the sum
-    of the roots of its eigenvalues, and no square root of a matrix that is not symmetric is needed, which would be
-    complex, and inexact where a covariance is singular. UserError for fewer images than features: the covariance is
-    then singular by itself and the distance says how many images there were.
+    At least 0; NaN if a feature is not finite. S_a^1/2 S_b S_a^1/2 is symmetric: the trace of its root is the sum of
+    the roots of its eigenvalues. The root of an asymmetric matrix, which would be complex, and inexact for a singular
+    covariance, is not needed. UserError for fewer images than features: the covariance is then always singular and the
+    distance reflects the number of images.
     Source: Dowson and Landau 1982; Heusel et al., "GANs trained by a two time-scale update rule", 2017, equation (6).
     """
     if a.mean.shape != b.mean.shape:
@@ -78,33 +78,33 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 class Features(NamedTuple):
-    """What of a frozen network the distance looks at: a tap, averaged over space."""
+    """The features that the distance compares: a tap of a frozen network, averaged over space."""
 
     network: str = "alexnet"  # in BACKBONES
     tap: str = "relu5"
 
     def distance_name(self, image_size: int, images: int) -> str:
-        """What the distance is called: 'FD-alexnet relu5 64x64 N=600'."""
+        """The name of the distance: 'FD-alexnet relu5 64x64 N=600'."""
         return f"{FRECHET}{self.network} {self.tap} {image_size}x{image_size} N={images}"
 
     def width(self, image_shape: tuple[int, int, int]) -> int:
-        """How many features an image [H, W, C] has; UserError where the network does not take such images."""
+        """The number of features of an image [H, W, C]; UserError if the network does not take such images."""
         backbone = get_backbone(self.network, (self.tap,), min(image_shape[:2]))
         weights = jax.eval_shape(lambda: backbone.init(jax.random.key(0), (self.tap,)))
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         try:
             return jax.eval_shape(lambda w, x: backbone.apply(w, x, (self.tap,)), weights, images)[self.tap].shape[-1]
         except ValueError as error:
-            raise UserError(f"{self.network} does not fit the images: {error}.") from None
+            raise UserError(f"{self.network} does not take these images: {error}.") from None
 
     def check(self, image_shape: tuple[int, int, int], images: int) -> None:
-        """UserError unless so many images [H, W, C] have the distance."""
+        """UserError unless this many images [H, W, C] have the distance."""
         _enough(images, self.width(image_shape))
 
     def obstacle(self, image_shape: tuple[int, int, int], images: int) -> str:
-        """A sentence that says why the distance of so many images [H, W, C] cannot be computed; '' where it can."""
+        """Why the distance of this many images [H, W, C] cannot be computed, as a sentence; '' if it can."""
         if not has_weights(self.network):
-            return f"The weights of {self.network} are not there."
+            return f"No weights for {self.network}."
         try:
             self.check(image_shape, images)
         except UserError as error:
@@ -124,7 +124,7 @@ class Features(NamedTuple):
 
 
 def read_features(text: str) -> Features:
-    """Those of 'NETWORK/TAP'; UserError where they, or the weights, are not there."""
+    """The features named 'NETWORK/TAP'; UserError if the network, its tap or its weights do not exist."""
     network, _, tap = text.partition("/")
     if not tap:
         raise UserError(f"--frechet is {text!r}; expected NETWORK/TAP, such as vgg16/relu5_3.")
@@ -134,7 +134,7 @@ def read_features(text: str) -> Features:
 
 
 def set_moments(embed: Embed, images: Callable[[np.ndarray], jax.Array], size: int, batch_size: int) -> Moments:
-    """The moments of the features of a set of `size` images, of which `images` makes those with the indices [B]."""
+    """The moments of the features of `size` images; `images` returns those with the indices [B]."""
     indices, mask = padded_indices(size, min(batch_size, size))
     return functools.reduce(merge, (moments(embed(images(i))[kept]) for i, kept in zip(indices, mask, strict=True)))
 
@@ -143,5 +143,5 @@ def _enough(images: int, features: int) -> None:
     if images < features:
         raise UserError(
             f"A Fréchet distance by {features:,} features needs at least as many images in each set, not {images:,}: "
-            "judge more images, or look at a tap with fewer features."
+            "judge more images, or choose a tap with fewer features."
         )

