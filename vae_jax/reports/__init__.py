@@ -1,1 +1,1 @@
-"""Pages, figures, grids and reports, and the one place that writes them."""
+"""Figures, image grids and HTML pages; the report of a run, and the files of a study."""

@@ -1,4 +1,4 @@
-"""The plots of reports and comparisons, as PNG bytes."""
+"""The figures of reports and studies, as PNG bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ COLOURS = (
     "#64748b", "#d97706", "#2563eb", "#059669", "#be185d", "#7c3aed", "#0891b2", "#65a30d", "#dc2626", "#1e3a8a",
     "#f472b6", "#854d0e", "#14b8a6", "#000000",
 )  # fmt: skip
-FEW = 8  # entries whose filled histograms can be told apart
-PHOTOGRAPH = 48  # pixels from which on images are shown as photographs are
+FEW = 8  # filled histograms that can be told apart in one panel
+PHOTOGRAPH = 48  # images of at least this many pixels a side are shown as photographs
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -32,28 +32,28 @@ def _png(figure) -> bytes:
     drawn, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    Image.open(drawn).convert("RGB").save(buffer, format="png", optimize=True)  # a seventh smaller, without alpha
+    Image.open(drawn).convert("RGB").save(buffer, format="png", optimize=True)  # without alpha: a seventh smaller
     return buffer.getvalue()
 
 
-def side_of(pixels: int) -> float:
-    """What an image of so many pixels takes in a picture, in inches."""
+def _side(pixels: int) -> float:
+    """The side in inches of an image of this many pixels."""
     return float(np.clip(pixels / 133, 0.72, 1.3))
 
 
 def columns(rows: int, pixels: int) -> int:
-    """How many images of so many pixels to show in each of `rows` rows: 10, or of photographs 2 to 8, so that a
-    picture of them is small enough to be kept with the results (300 kB, at 1.45 bytes a pixel)."""
+    """How many images of this many pixels to show in each of `rows` rows: 10, but 2 to 8 photographs, so that the
+    picture stays below 300 kB (at 1.45 bytes per pixel) and can be published with the results."""
     if pixels < PHOTOGRAPH:
         return 10
-    row_bytes = rows * 1.45 * (100 * side_of(pixels)) ** 2
+    row_bytes = rows * 1.45 * (100 * _side(pixels)) ** 2
     return int(np.clip(300_000 // row_bytes, 2, 8))
 
 
 def image_rows(rows: Sequence[tuple[str, np.ndarray]], headings: Sequence[str] = ()) -> bytes:
-    """Labelled rows of images: (label, [n, H, W, C] in [0, 1]), with equal n; `headings` [n] go above the columns."""
+    """Rows of images (label, [n, H, W, C] in [0, 1]), all with the same n; `headings` [n] go above the columns."""
     count, pixels = len(rows[0][1]), rows[0][1].shape[2]
-    side = side_of(pixels)
+    side = _side(pixels)
     interpolation = "nearest" if pixels < 56 else "auto"
     with plt.rc_context(STYLE):
         margin = 0.3 + 0.08 * max(len(line) for label, _ in rows for line in label.split("\n"))
@@ -92,7 +92,7 @@ def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str
         axis.set_xticks(range(len(classes)), classes)
         axis.set_xlabel("class")
         axis.set_ylabel(quantity)
-        names = max(1, 120 // (8 + max(map(len, values))))  # in one line, so that it is not wider than the figure
+        names = max(1, 120 // (8 + max(map(len, values))))  # per line: the legend must not be wider than the axes
         above = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
         axis.legend(frameon=False, ncols=min(len(values), names), **above)
         return _png(figure)
@@ -115,12 +115,12 @@ def histograms(values: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarra
         if len(values) <= FEW:
             axes[0][0].legend(frameon=False)
         else:
-            axes[0][-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # beside the data
+            axes[0][-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # outside the axes
         return _png(figure)
 
 
 def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> bytes:
-    """One small panel per scalar over the steps."""
+    """One small panel per scalar, plotted against the step."""
     columns = min(len(names), 4)
     rows = -(-len(names) // columns)
     with plt.rc_context(STYLE):
@@ -136,16 +136,14 @@ def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> byte
 
 
 def informative(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[str]:
-    """The scalars to plot: all of `names` except updated/PLAYER of players that were updated at every step."""
-
-    def constant(name: str) -> bool:
-        return name.startswith("updated/") and all(record.get(name, 1.0) == 1.0 for record in records)
-
-    return [name for name in names if not constant(name)]
+    """The scalars worth plotting: `names` without updated/PLAYER of players that were updated at every step."""
+    updates = [name for name in names if name.startswith("updated/")]
+    constant = {name for name in updates if all(record.get(name, 1.0) == 1.0 for record in records)}
+    return [name for name in names if name not in constant]
 
 
 def sheet(pngs: Mapping[str, bytes]) -> bytes:
-    """Pictures by title, below each other on one white sheet."""
+    """All PNGs {title: PNG} on one white sheet, one below the other under their titles."""
     images = {title: Image.open(io.BytesIO(png)).convert("RGB") for title, png in pngs.items()}
     heading = 34
     height = sum(image.height + heading for image in images.values())

@@ -1,4 +1,4 @@
-"""Grids of images as plain PNG pixels, on the way of a run."""
+"""Image grids in plain pixels, drawn while a run trains."""
 
 import io
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SAMPLES = 10  # rows and columns of the grid of prior samples
 
 
 def example_indices(labels: np.ndarray | None, size: int, count: int = EXAMPLES) -> np.ndarray:
-    """The examples to show: the first of each class where there is more than one, then some from all over the set."""
+    """Indices of examples to show: the first of each class if there are several, then others spread over the set."""
     first = np.unique(labels, return_index=True)[1] if labels is not None else np.arange(0)
     first = first if len(first) > 1 else np.arange(0)
     spread = np.unique(np.linspace(0, size - 1, 2 * count if len(first) else count).astype(int))
@@ -30,7 +30,7 @@ def example_indices(labels: np.ndarray | None, size: int, count: int = EXAMPLES)
 
 
 def tile(rows: Sequence[np.ndarray], scale: int = 1, gap: int = 2) -> np.ndarray:
-    """Rows of images [n, H, W, C] in [0, 1] as one uint8 picture, white between the images."""
+    """Rows of images [n, H, W, C] in [0, 1] as one uint8 picture, with white gaps."""
     height, width, channels = rows[0].shape[1:]
     columns = max(len(row) for row in rows)
     canvas = np.ones((len(rows) * (height + gap) + gap, columns * (width + gap) + gap, channels), np.float32)
@@ -43,17 +43,17 @@ def tile(rows: Sequence[np.ndarray], scale: int = 1, gap: int = 2) -> np.ndarray
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
-    """A uint8 picture [H, W, 1 or 3]."""
+    """Writes a uint8 picture [H, W, 1 or 3]."""
     image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
     image.save(png := io.BytesIO(), "png", optimize=True)
     write_bytes(path, png.getvalue())
 
 
 def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: int):
-    """(state, frozen) -> {name: picture}: targets above reconstructions (where there are baselines, these, then the
-    reconstructions, then the targets), and samples of the prior, where it has them.
+    """Returns (state, frozen) -> {name: picture}: `reconstructions`, and `samples` if the system has a prior.
 
-    The examples and the latents are the same at every step, so that the pictures show the training and nothing else.
+    Reconstructions have the targets above them; with baselines, the rows are baselines, reconstructions and targets.
+    Examples and latents are the same at every step, so that pictures differ only by the training.
     """
     system = experiment.system
     labels = dataset.arrays.get("label") if dataset.arrays else None

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no file beside it, no network."""
+"""Self-contained HTML pages: no other files, no network. Tables also in Markdown."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -22,30 +22,30 @@ pre { background: #f1f5f9; border-radius: 6px; padding: .8rem; overflow-x: auto;
 
 
 def picture(png: bytes, alternative: str) -> str:
-    """An image inside the page."""
+    """An embedded PNG."""
     return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of text."""
+    """A table of text cells."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same table for a README."""
+    """The same table in Markdown."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def section(title: str, *parts: str) -> str:
-    """A titled block of ready HTML."""
+    """A titled block; `parts` are HTML."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
 
 
 def figures(pictures: Mapping[str, bytes], captions: Mapping[str, str] | None = None) -> list[str]:
-    """One titled block for each of the PNGs {title: PNG}, under its caption {title: caption} if there is one."""
+    """A titled block for each PNG of `pictures`; `captions` go above them, by title."""
     captions = {title: [text(caption)] for title, caption in (captions or {}).items()}
     return [section(title, *captions.get(title, ()), picture(png, title)) for title, png in pictures.items()]
 
@@ -56,7 +56,7 @@ def text(words: str, kind: str = "") -> str:
 
 
 def preformatted(words: str) -> str:
-    """Text as it stands, such as a config."""
+    """Preformatted text, such as a config."""
     return f"<pre>{escape(words)}</pre>"
 
 

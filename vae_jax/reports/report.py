@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a workdir: WORKDIR/report.html."""
+"""The report of a run: WORKDIR/report.html, one self-contained page."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ UNITS = {
 
 
 def write_report(workdir: str | Path) -> Path:
-    """Writes the report of what the workdir holds; returns its path."""
+    """Writes the report of a workdir; returns its path."""
     from vae_jax.reports import figures  # matplotlib: only where it is used
 
     workdir = Path(workdir)
@@ -49,13 +49,19 @@ def write_report(workdir: str | Path) -> Path:
     for name in ("reconstructions", "samples"):
         newest = max((workdir / "pictures").glob(f"{name}_*.png"), default=None)
         if newest is not None:
-            above = f"From the top: {', '.join(baselines)}, what the mean of q(z | x) decodes to, the images."
-            caption = {"reconstructions": above if baselines else "Above the images, below what the mean of q(z | x) "
-                       "decodes to.", "samples": "Decoded from z drawn from the prior."}[name]  # fmt: skip
+            order = [*baselines, "reconstructions", "originals"] if baselines else ["originals", "reconstructions"]
+            caption = {
+                "reconstructions": f"From top to bottom: {', '.join(order)}. Reconstructions are decoded from the mean "
+                "of q(z | x).",
+                "samples": "Decoded from z sampled from the prior.",
+            }[name]
             sections.append(page.section(name.title(), page.text(caption), page.picture(newest.read_bytes(), name)))
 
     if {"laplacian_variance", "target_laplacian_variance", "label"} <= set(per_image):
-        variances = {"images": per_image["target_laplacian_variance"], "model": per_image["laplacian_variance"]}
+        variances = {
+            "originals": per_image["target_laplacian_variance"],
+            "reconstructions": per_image["laplacian_variance"],
+        }
         plot = figures.box_plot(variances, per_image["label"], "Laplacian variance")
         sections.append(page.section("Sharpness per class", page.picture(plot, "box plot of Laplacian variances")))
 
@@ -71,7 +77,7 @@ def write_report(workdir: str | Path) -> Path:
     if data_report.is_file():
         sections.append(page.section("Data", page.preformatted(data_report.read_text())))
     for run in runs[-1:]:
-        sections.append(page.section("Started with", page.preformatted(run["command"]),
+        sections.append(page.section("Command and versions", page.preformatted(run["command"]),
                                      page.preformatted(json.dumps(run["versions"], indent=1))))  # fmt: skip
     lines = [f"{key} = {value!r}" for key, value in flat(config).items()]
     sections.append(page.section("Config", page.preformatted("\n".join(lines))))
@@ -83,5 +89,5 @@ def write_report(workdir: str | Path) -> Path:
 
 
 def _cells(baselines: Mapping[str, Mapping[str, float]], name: str) -> list[str]:
-    """What the baselines have of a metric."""
+    """The metric `name` of each baseline, empty where it has none."""
     return [f"{judged[name]:.5g}" if name in judged else "" for judged in baselines.values()]
