@@ -1,4 +1,4 @@
-"""Data from files and tensorflow-datasets, good and bad, and what is taken of them."""
+"""Data from files and tensorflow-datasets, good and bad, and slices of them."""
 
 import functools
 import gzip
@@ -20,7 +20,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def idx_folder(tmp_path):
-    """A small MNIST: train plain, test zipped."""
+    """A small MNIST: train plain, test gzipped."""
     rng = np.random.default_rng(0)
     for prefix, n, zipped in (("train", 30, False), ("t10k", 11, True)):
         arrays = {"images-idx3": rng.integers(0, 256, (n, 28, 28)), "labels-idx1": np.arange(n) % 10}
@@ -63,7 +63,7 @@ def test_idx_files_that_are_damaged(idx_folder, config):
         with pytest.raises(UserError, match=message):
             load_dataset(config, "train")
     images.unlink()
-    with pytest.raises(UserError, match="No train-images-idx3-ubyte"):
+    with pytest.raises(UserError, match="has IDX files, but neither train-images-idx3-ubyte nor"):
         load_dataset(config, "train")
     zipped = idx_folder / "t10k-images-idx3-ubyte.gz"
     zipped.write_bytes(zipped.read_bytes()[:-50])
@@ -100,15 +100,15 @@ def test_slices(split, bounds):
     assert base == "train" and function(60) == bounds
 
 
-def test_slices_that_are_none(config):
-    with pytest.raises(UserError, match="Cannot read the split"):
+def test_slices_that_are_wrong_or_empty(config):
+    with pytest.raises(UserError, match="Cannot parse the split"):
         parse_split("train[5]")
     with pytest.raises(UserError, match="is empty"):
         load_dataset(config, "train[1000:]")
 
 
 def test_the_first_of_each_class(idx_folder, config):
-    """Of the split to learn from, and of no other; with slices, attributes and a class that is too small."""
+    """Of the training split only; with slices, attributes and a class that is too small."""
     config.data.update(name="mnist", dir=str(idx_folder), per_class=2)
     whole = read_idx(idx_folder / "train-images-idx3-ubyte")
     train, test = load_dataset(config, "train"), load_dataset(config, "test")
@@ -144,7 +144,7 @@ def test_labels_out_of_range(idx_folder, smoke):
         load_dataset(config, "train")
 
 
-def test_crop_of_arrays_that_have_the_size(idx_folder, config):
+def test_crop_of_arrays_of_the_right_size(idx_folder, config):
     config.data.update(name="mnist", dir=str(idx_folder), crop="4,5,20,20")
     cropped = load_dataset(config, "test").arrays["image"][0, :, :, 0]
     whole = Image.fromarray(read_idx(idx_folder / "t10k-images-idx3-ubyte.gz")[0])
@@ -198,13 +198,13 @@ def test_tensorflow_datasets(tmp_path, config, file_format):
     np.testing.assert_array_equal(streamed.read(np.array([3, 0]))["label"], memory.arrays["label"][[5, 2]])
 
 
-def test_a_data_set_that_nobody_knows(config):
+def test_an_unknown_data_set(config):
     config.data.name = "mnits"
-    with pytest.raises(UserError, match="no data set 'mnits'.*Did you mean 'mnist'"):
+    with pytest.raises(UserError, match="Unknown data set 'mnits'.*Did you mean 'mnist'"):
         load_dataset(config, "train")
 
 
-def test_no_network_is_said_quickly(tmp_path, config, monkeypatch):
+def test_a_missing_network_is_reported_quickly(tmp_path, config, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no route to host")
 

@@ -1,4 +1,4 @@
-"""Surrogate classes: where their patches come from, and the views that are taken of them."""
+"""Surrogate classes: where their patches come from, and the views taken of them."""
 
 import colorsys
 
@@ -33,8 +33,8 @@ def test_bilinear_sampling_is_scipys():
         np.testing.assert_allclose(ours[..., channel], expected, atol=1e-5)
 
 
-def test_movements_lie_in_their_ranges_and_reach_them():
-    """Translation, scale and angle read back from the positions of 2,000 views, all of which lie in the image."""
+def test_movements_fill_their_ranges():
+    """Translation, scale and angle, recovered from the positions of 2,000 views, which all lie in the image."""
     size, held = 32, views.context_size(32)
     assert held == 70
     positions = jax.jit(jax.vmap(lambda key: jnp.stack(views.view_positions(key, (held, held), size))))(KEYS)
@@ -51,14 +51,14 @@ def test_movements_lie_in_their_ranges_and_reach_them():
         np.testing.assert_allclose(counts, 0.25, atol=0.05)
 
 
-def test_an_image_that_is_as_large_as_any_view_and_no_larger():
-    """The farthest corner of all views of 32, by hand, lies in 70 pixels and not in 68."""
+def test_the_context_is_as_large_as_needed_and_no_larger():
+    """By hand, the farthest corner of all views of 32 lies within 70 pixels but not within 68."""
     corner = 15.5 * 1.4 * (np.cos(np.pi / 9) + np.sin(np.pi / 9)) + 0.2 * 32
     assert 67 / 2 < corner <= 69 / 2
 
 
 def test_hsv_is_pythons():
-    """Random colours, greys, black, white, and colours whose largest are equal."""
+    """Random colours, greys, black, white, and colours with two equal largest components."""
     colours = np.concatenate([uniform(500, 3), np.eye(3), 1 - np.eye(3), np.ones((1, 3)), np.zeros((1, 3))])
     colours = np.concatenate([colours, np.full((1, 3), 0.4)]).astype(np.float32)
     hsv = np.asarray(views.rgb_to_hsv(jnp.asarray(colours)))
@@ -73,7 +73,7 @@ def test_hsv_is_pythons():
 
 
 def test_contrast_along_the_components():
-    """Orthogonal axes; the mean stays; half the brightness and twice the rest by hand; ones change nothing."""
+    """Orthogonal axes; the mean is kept; half the brightness and twice the rest by hand; ones change nothing."""
     np.testing.assert_allclose(views.COMPONENTS @ views.COMPONENTS.T, np.eye(3), atol=1e-6)
     patch = uniform(5, 6, 3)
     np.testing.assert_allclose(views.scale_components(jnp.asarray(patch), jnp.ones(3)), patch, atol=1e-6)
@@ -84,7 +84,7 @@ def test_contrast_along_the_components():
 
 
 def test_colours_stay_colours():
-    """In [0, 1] also from black and white; what is equal in a patch stays equal; patches change differently."""
+    """In [0, 1] even from black and white; equal pixels of a patch stay equal; patches change differently."""
     patch = jnp.concatenate([jnp.zeros((1, 4, 3)), jnp.ones((1, 4, 3)), jnp.asarray(uniform(1, 4, 3))])
     changed = np.asarray(jax.jit(jax.vmap(views.recolour, (0, None)))(KEYS[:500], patch))
     assert np.isfinite(changed).all() and changed.min() >= 0 and changed.max() <= 1
@@ -94,7 +94,7 @@ def test_colours_stay_colours():
 
 
 def test_views_of_a_batch():
-    """A pure function of the key, another one for each image, of the size of the patch."""
+    """A pure function of the key, different for each image, of the size of the patch."""
     images = jnp.broadcast_to(uniform(70, 70, 3), (4, 70, 70, 3))
     view = jax.jit(views.exemplar_views, static_argnums=2)
     once, again, other = (np.asarray(view(jax.random.key(seed), images, 32)) for seed in (1, 1, 2))
@@ -104,7 +104,7 @@ def test_views_of_a_batch():
 
 
 def test_places_are_drawn_in_proportion():
-    """By hand: of eight equal parts of [0, 1) the first is the upper left's, the next three the lower left's."""
+    """By hand: of eight equal parts of [0, 1), the first is the upper left's, the next three are the lower left's."""
     energy = np.array([[1.0, 0.0], [3.0, 4.0]])
     drawn = [draw_place(energy, eighth / 8) for eighth in range(8)]
     assert drawn == [(0, 0)] + 3 * [(1, 0)] + 4 * [(1, 1)]
@@ -124,8 +124,8 @@ def test_gradient_energy_by_brute_force():
         assert energy[row, column] == (down[window] ** 2 + right[window] ** 2).sum()
 
 
-def test_a_patch_lies_in_the_middle_of_its_surroundings():
-    """Inside the image they are the image's, beyond its edge they are mirrored; also by an odd number of pixels."""
+def test_a_patch_is_in_the_middle_of_its_surroundings():
+    """They are the image's, mirrored beyond its edge; also with an odd number of pixels."""
     image = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
     for held in (8, 13, 26):
         before = (held - 8) // 2
@@ -144,7 +144,7 @@ def _mirror(start, count, length):
 
 
 def test_the_classes_of_a_data_set(smoke):
-    """Patches where the images have gradients, of all images in turn, the same for the same seed."""
+    """Patches where the images have gradients, from all images in turn, the same for the same seed."""
     config = smoke("exemplar_cnn")
     images = np.zeros((5, 48, 48, 3), np.uint8)
     images[:, 20:, 20:] = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), dtype=np.uint8)
@@ -164,10 +164,10 @@ def test_the_classes_of_a_data_set(smoke):
     np.testing.assert_array_equal(np.bincount(found[:, 0]), 5 * [80])
     assert len({tuple(place[:1]) for place in found[:5]}) == 5
     energy = np.mean([gradient_energy(image, 8) for image in images], axis=0)
-    expected = energy.sum(axis=0) / energy.sum()  # by column: of 400 places, as many as the gradients say
+    expected = energy.sum(axis=0) / energy.sum()  # by column: the gradients' share of the 400 places
     inside = expected[30:].sum()
     np.testing.assert_allclose((found[:, 2] >= 30).mean(), inside, atol=4 * np.sqrt(inside * (1 - inside) / 400))
-    assert (patches.std(axis=(1, 2)).max(axis=1) > 0).mean() > 0.95  # at 12 a gradient begins that is seen from 13 on
+    assert (patches.std(axis=(1, 2)).max(axis=1) > 0).mean() > 0.95  # at 12 only the gradient shows
     np.testing.assert_array_equal(exemplars(config, "train", read).arrays["image"], patches)
     config.seed = 1
     assert (exemplars(config, "train", read).arrays["image"] != patches).any()
@@ -180,7 +180,7 @@ def test_training_sees_the_surroundings_and_judging_the_patch(smoke):
     np.testing.assert_array_equal(judged.arrays["image"], train.arrays["image"][:, 19:51, 19:51])
 
 
-def test_what_cannot_be(smoke):
+def test_configs_that_contradict_themselves(smoke):
     def of(**changes):
         config = smoke("exemplar_cnn")
         config.data.update(changes)
@@ -189,7 +189,7 @@ def test_what_cannot_be(smoke):
     for changes, message in (
         ({"random_crop": 40}, r"random_crop \(40\) and data.augment \('exemplar'\) exclude each other"),
         ({"augment": "exemplars"}, "Unknown data.augment 'exemplars'. Did you mean 'exemplar'"),
-        ({"grey": True}, "changes colours, which grey images have not: set data.grey to False"),
+        ({"grey": True}, "changes colours, but the images are grey: set data.grey to False"),
     ):
         with pytest.raises(UserError, match=message):
             make_augmentation(of(**changes))

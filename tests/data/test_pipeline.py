@@ -30,7 +30,7 @@ def test_every_epoch_shows_every_example_once():
 
 
 def test_the_order_never_changes():
-    """Philox's raw stream, stable by numpy's promise: these indices are the ones of the first release."""
+    """Philox's raw stream, which numpy guarantees: these are the indices of the first release."""
     np.testing.assert_array_equal(batch_indices(0, 0, 8, 1000), [998, 162, 670, 664, 185, 322, 431, 318])
     np.testing.assert_array_equal(batch_indices(1, 130, 8, 1000), [809, 443, 815, 401, 978, 122, 968, 868])
 
@@ -71,7 +71,7 @@ def test_batches_that_do_not_fit_are_errors(dataset):
 
 
 def test_the_examples_that_are_shown():
-    """One of each class; where there is one class, or none, some from all over the set; never one twice."""
+    """One of each class; with one class or none, some from all over the set; none twice."""
     from vae_jax.reports.grids import example_indices
 
     np.testing.assert_array_equal(example_indices(np.arange(100) // 10, 100), np.arange(0, 100, 10))

@@ -9,11 +9,11 @@ import numpy as np
 
 from vae_jax.errors import UserError
 
-LISTING = "sha256 of names and sizes"  # the note on the files of a set, which tells it from another
+LISTING = "sha256 of names and sizes"  # the note that identifies a set by its files
 
 
 class Attributes(NamedTuple):
-    """What is true of each example: column a of `values` [N, A] bool says where `names[a]` holds."""
+    """Attributes of each example: column a of `values` [N, A] bool says where `names[a]` holds."""
 
     names: tuple[str, ...]
     values: np.ndarray
@@ -22,11 +22,11 @@ class Attributes(NamedTuple):
 class Dataset(NamedTuple):
     """Examples 0 .. size - 1 in a fixed order.
 
-    read: (indices [n]) -> {'image': uint8 [n, H, W, C], 'label': int32 [n] (where the data has labels)}.
-    arrays: the whole set as those arrays where it is in memory, else None.
-    notes: what a user should know of it, such as {'unreadable files': [...]}.
-    attributes: () -> those of all examples, read when they are asked for and never part of a batch; None where the
-      data have neither attributes nor labels.
+    read: (indices [n]) -> {'image': uint8 [n, H, W, C], 'label': int32 [n] (if the data has labels)}.
+    arrays: the whole set as those arrays if it is in memory, else None.
+    notes: what a user should know about it, such as {'unreadable': {...}}.
+    attributes: () -> those of all examples, read on demand and never part of a batch; None if the data has neither
+      attributes nor labels.
     """
 
     size: int
@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
 
 
 def one_hot(labels: np.ndarray, classes: Sequence[str] = ()) -> Attributes:
-    """One attribute per class of the labels [N], called by its number where the classes have no names."""
+    """One attribute per class of the labels [N], named by its number if the classes have no names."""
     names = tuple(classes) or tuple(map(str, range(labels.max(initial=-1) + 1)))
     return Attributes(names, labels[:, None] == np.arange(len(names)))
 
@@ -64,9 +64,9 @@ def in_memory(
 
 
 def fingerprint(dataset: Dataset) -> dict[str, object]:
-    """What tells a data set from another: its size and a sum of sixteen of its images.
+    """What identifies a data set: its size and the SHA-256 of sixteen of its images.
 
-    Where it is in memory a sum of all images and labels too, else one of the names and sizes of its files, if any.
+    In memory, also that of all images and of all labels; else that of the names and sizes of its files, if any.
     """
     examples = dataset.read(np.linspace(0, dataset.size - 1, 16).astype(int))
     found = {"images": dataset.size, "sha256": hashlib.sha256(examples["image"].tobytes()).hexdigest()}
@@ -79,7 +79,7 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
 def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     """The first `count` examples of each label, in their order; UserError where a label has fewer."""
     if dataset.arrays is None or "label" not in dataset.arrays:
-        raise UserError("data.per_class needs data that have labels and fit in memory (data.memory_limit).")
+        raise UserError("data.per_class needs data with labels that fit in memory (data.memory_limit).")
     labels = dataset.arrays["label"]
     classes = np.unique(labels)
     chosen = [np.flatnonzero(labels == label)[:count] for label in classes]
@@ -95,7 +95,7 @@ def take(dataset: Dataset, start: int, stop: int) -> Dataset:
 
 
 def central_window(dataset: Dataset, size: int) -> Dataset:
-    """The same examples, of each image the window [size, size] in the middle; the nearer to the upper left of two."""
+    """The same examples, cropped to the central window [size, size]; of two, the one nearer to the upper left."""
     height, width, channels = dataset.image_shape
     if (height, width) == (size, size):
         return dataset

@@ -1,8 +1,8 @@
-"""Fewer and more pixels of images [B, H, W, C], on the device: each way is one matrix for rows, one for columns.
+"""Resampling of images [B, H, W, C] on the device, by one matrix for rows and one for columns.
 
 Bicubic resampling is Pillow's (`Image.resize` with BICUBIC, of floats): the kernel of Keys 1981 with a = -1/2, widened
-by the factor where an image becomes smaller, pixels outside left out and the other weights scaled to sum to 1. The
-Gaussian is `scipy.ndimage.gaussian_filter` with its defaults: cut off at 4 sigma, the image reflected at its edges.
+by the factor when downsampling; pixels outside the image are left out and the other weights rescaled to sum to 1. The
+Gaussian is `scipy.ndimage.gaussian_filter` with its defaults: truncated at 4 sigma, the image reflected at its edges.
 """
 
 import jax
@@ -16,12 +16,12 @@ TRUNCATE = 4.0  # of the Gaussian, in sigmas
 def degrade(images: jax.Array, factor: int, sigma: float) -> jax.Array:
     """Low-resolution images [B, H / factor, W / factor, C] in [0, 1]: Gaussian blur of `sigma` pixels, then bicubic.
 
-    What the kernel's negative lobes push out of [0, 1] is cut off; nothing is rounded to 8 bits. ValueError where
-    `factor` does not divide height and width. Source: Johnson et al. 2016, section 4.2.
+    Values that the kernel's negative lobes push out of [0, 1] are clipped; nothing is rounded to 8 bits. ValueError
+    unless `factor` divides height and width. Source: Johnson et al. 2016, section 4.2.
     """
     height, width = images.shape[1:3]
     if height % factor or width % factor:
-        raise ValueError(f"{factor} divides not both sides of images of {height}x{width}: cut them to multiples of it")
+        raise ValueError(f"{factor} does not divide both sides of images of {height}x{width}: crop them to multiples")
     rows, columns = (bicubic_matrix(n, n // factor) @ gaussian_matrix(n, sigma) for n in (height, width))
     return jnp.clip(_resample(images, rows, columns), 0, 1)
 
@@ -32,12 +32,12 @@ def bicubic(images: jax.Array, factor: int) -> jax.Array:
 
 
 def nearest_neighbour(images: jax.Array, factor: int) -> jax.Array:
-    """Every pixel as a square of `factor` pixels: [B, h, w, C] -> [B, factor h, factor w, C]."""
+    """Every pixel repeated as a square of side `factor`: [B, h, w, C] -> [B, factor h, factor w, C]."""
     return jnp.repeat(jnp.repeat(images, factor, axis=1), factor, axis=2)
 
 
 def bicubic_matrix(length: int, new: int) -> np.ndarray:
-    """[new, length] float64: the weight of each pixel of a line in each pixel of the resampled one."""
+    """[new, length] float64: the weight of each old pixel in each new pixel of a line."""
     stretch = max(length / new, 1.0)
     centres = (np.arange(new) + 0.5) * length / new
     t = np.abs(np.arange(length)[None, :] + 0.5 - centres[:, None]) / stretch
@@ -48,7 +48,7 @@ def bicubic_matrix(length: int, new: int) -> np.ndarray:
 
 
 def gaussian_matrix(length: int, sigma: float) -> np.ndarray:
-    """[length, length] float64: the weight of each pixel of a line in each pixel of the blurred one."""
+    """[length, length] float64: the weight of each pixel in each blurred pixel of a line."""
     radius = int(TRUNCATE * sigma + 0.5)
     window = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     reflected = np.pad(np.arange(length), radius, mode="symmetric")  # d c b a | a b c d | d c b a

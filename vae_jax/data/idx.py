@@ -23,16 +23,18 @@ def read_idx(path: Path) -> np.ndarray:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
     except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}): the file is damaged or truncated. Fetch it again.") from None
+        raise UserError(f"{path} cannot be read ({error}): it is damaged or truncated. Download it again.") from None
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4:
         raise UserError(f"{path} is not an IDX file of unsigned bytes: it begins with {data[:4].hex() or 'nothing'}.")
     start = 4 + 4 * data[3]
     if len(data) < start:
-        raise UserError(f"{path} is truncated: it ends inside its header. Fetch it again.")
+        raise UserError(f"{path} is truncated: it ends inside its header. Download it again.")
     shape = struct.unpack(f">{data[3]}I", data[4:start])
     expected = start + int(np.prod(shape))
     if len(data) != expected:
-        raise UserError(f"{path} is truncated or damaged: {len(data):,} bytes, expected {expected:,}. Fetch it again.")
+        raise UserError(
+            f"{path} is truncated or damaged: {len(data):,} bytes, expected {expected:,}. Download it again."
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
@@ -42,7 +44,7 @@ def _find(folder: Path, prefix: str, kind: str) -> Path:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
-    raise UserError(f"No {names[0]} and no {names[0]}.gz in {folder}, which has other IDX files: is the set complete?")
+    raise UserError(f"{folder} has IDX files, but neither {names[0]} nor {names[0]}.gz: is the set complete?")
 
 
 def idx_or_tfds(config: ConfigDict, split: str) -> Dataset:
@@ -55,5 +57,5 @@ def idx_or_tfds(config: ConfigDict, split: str) -> Dataset:
     images = read_idx(_find(folder, PREFIXES[split], "images-idx3"))
     labels = read_idx(_find(folder, PREFIXES[split], "labels-idx1"))
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
-        raise UserError(f"{folder}: images {images.shape} and labels {labels.shape} of {split} do not belong together.")
+        raise UserError(f"{folder}: images {images.shape} and labels {labels.shape} of {split} do not match.")
     return in_memory(fit_arrays(images[..., None], config), labels)

@@ -1,4 +1,4 @@
-"""From any picture to uint8 [size, size, C]: orientation, depth, colour, crop, resize, in this one place."""
+"""From any image file to uint8 [size, size, C]: orientation, bit depth, colour, crop and resize."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int] | 
 
 
 def in_colours(image: Image.Image, grey: bool) -> Image.Image:
-    """A picture of any kind, upright, as 8 bits of grey or of red, green and blue, on white where it is transparent."""
+    """An image of any kind, upright, as 8-bit grey or RGB, on white where it is transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits, or floats
         values, high = np.asarray(image, np.float32), 1.0 if image.mode == "F" else 65535.0
@@ -37,13 +37,13 @@ def in_colours(image: Image.Image, grey: bool) -> Image.Image:
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """uint8 [h, w, 1 or 3] of a picture of `in_colours`."""
+    """uint8 [h, w, 1 or 3] of an image from `in_colours`."""
     array = np.asarray(image)
     return array[:, :, None] if array.ndim == 2 else array
 
 
 def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
-    """A picture as uint8 of `stored_shape`, upright, cropped, resized with anti-aliasing; or padded."""
+    """An image as uint8 of `stored_shape`: upright, cropped, resized with anti-aliasing; or padded."""
     image = in_colours(image, config.data.grey)
     size = stored_shape(config)[:2]
     if config.data.crop == "pad":
@@ -55,7 +55,7 @@ def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
 
 
 def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """In the middle of black; an image of odd margins stands nearer to the upper left."""
+    """Centred on black; with odd margins, nearer to the upper left."""
     if image.width > size[0] or image.height > size[1]:
         raise UserError(f"data.crop is 'pad', but an image is larger than {size[0]}x{size[1]}: {image.size}.")
     canvas = Image.new(image.mode, size)
@@ -64,7 +64,7 @@ def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def fit_array(array: np.ndarray, config: ConfigDict) -> np.ndarray:
-    """The same for uint8 [h, w, 1 or 3], untouched where it already has the size and colours asked for."""
+    """`to_uint8` for uint8 [h, w, 1 or 3]; an array that already has the right size and colours is returned itself."""
     whole = crop_box(config.data.crop, array.shape[1], array.shape[0]) in (None, (0, 0, array.shape[1], array.shape[0]))
     if array.shape == stored_shape(config) and whole:
         return array

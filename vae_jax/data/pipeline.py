@@ -15,20 +15,20 @@ from vae_jax.runtime.sharding import place, replicated, split_batches
 
 @functools.lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    """A shuffle of 0 .. size - 1: the order of Philox's raw stream, which numpy never changes."""
+    """A shuffle of 0 .. size - 1, in the order of Philox's raw stream, which numpy never changes."""
     keys = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(size)
     return np.argsort(keys, kind="stable").astype(np.int32)
 
 
 def batch_indices(seed: int, step: int, batch_size: int, size: int) -> np.ndarray:
-    """The examples [batch_size] of one step: shuffled epochs laid end to end, so that none is ever left out."""
+    """The examples [batch_size] of one step: shuffled epochs end to end, so that no example is left out."""
     positions = step * batch_size + np.arange(batch_size)
     epochs, places = positions // size, positions % size
     return np.concatenate([_permutation(seed, int(e), size)[places[epochs == e]] for e in np.unique(epochs)])
 
 
 def padded_indices(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every example once, in order, as batches [n, batch_size], and the mask of those that are not padding."""
+    """Every example once, in order, as batches [n, batch_size], and a mask that is False for padding."""
     batches = -(-size // batch_size)
     positions = np.arange(batches * batch_size).reshape(batches, batch_size)
     return np.minimum(positions, size - 1).astype(np.int32), positions < size
@@ -37,8 +37,8 @@ def padded_indices(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 class Feed:
     """Puts batches on the devices: indices [K, B] -> {'image': uint8 [K, B, H, W, C], ...}, B split over the mesh.
 
-    A set in memory lies on every device as one uint8 array and a batch is a gather. Any other is read by the
-    process that needs the examples.
+    A set in memory is one uint8 array on every device, and a batch is a gather. Of any other set, each process reads
+    the examples it needs.
     """
 
     def __init__(self, dataset: Dataset, mesh: Mesh):
@@ -68,7 +68,7 @@ class Feed:
         }
 
     def hold(self, arrays: Mapping[str, jax.Array]) -> None:
-        """Makes arrays [N, ...] that lie on every device a part of the batches of a set in memory."""
+        """Adds arrays [N, ...], which are on every device, to the batches of a set in memory."""
         self._arrays |= arrays
 
     def _place(self, array: np.ndarray) -> jax.Array:
@@ -76,7 +76,7 @@ class Feed:
 
 
 class TrainBatches:
-    """Training batches by step, read one call ahead in a thread where the set is not in memory."""
+    """Training batches by step; a set that is not in memory is read one call ahead in a thread."""
 
     def __init__(self, dataset: Dataset, seed: int, batch_size: int, mesh: Mesh):
         if dataset.size < batch_size:

@@ -1,4 +1,4 @@
-"""Splits by name and slice, written as tensorflow-datasets writes them: 'test', 'train[:55000]', 'train[90%:]'."""
+"""Splits by name and slice, in tensorflow-datasets' notation: 'test', 'train[:55000]', 'train[90%:]'."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ def parse_split(split: str) -> tuple[str, Callable[[int], tuple[int, int]]]:
     """The split's name, and a function from its size to the slice's first index and the one past its last."""
     match = PATTERN.fullmatch(split)
     if not match:
-        raise UserError(f"Cannot read the split {split!r}: write a name, or a slice: train[:55000], train[90%:].")
+        raise UserError(f"Cannot parse the split {split!r}: expected a name, or a slice such as train[:55000].")
 
     def bounds(size: int) -> tuple[int, int]:
         def position(text: str | None, default: int) -> int:

