@@ -127,7 +127,7 @@ def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
             cli.load_configs(names[3:])
     monkeypatch.setattr(cli, "_OVERRIDES", ["--config.steps=2", "--config.checkpoint_every=2"])
     configs = cli.load_configs([names[3], f"{ROOT}/configs/dfc_mnist.py:smoke"])
-    with pytest.raises(UserError, match="Two of the configs are called 'vae_mnist'"):
+    with pytest.raises(UserError, match="Two configs are named 'vae_mnist'"):
         train_all([configs[0], configs[0]], tmp_path)
     assert train_all(configs[:1], tmp_path) == [str(tmp_path / "vae_mnist")]
     workdirs = train_all(configs, tmp_path)

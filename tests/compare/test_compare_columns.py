@@ -72,7 +72,7 @@ def test_columns_that_are_not_there(workdirs, tmp_path):
     """Without AlexNet's weights a sentence is there in their place; older numbers without a speed have no column."""
     record = compare([str(workdirs[1]), str(workdirs[1])], tmp_path)
     text = (tmp_path / "compare.md").read_text()
-    assert "The Fréchet distance is left out. No weights for alexnet." in text
+    assert "The Fréchet distance is omitted. No weights for alexnet." in text
     assert "FD-" not in text and "images/s" not in text
     for row in record["rows"]:
         del row["images_per_second"]
@@ -92,7 +92,7 @@ def test_baselines_have_distances_too(tmp_path, monkeypatch):
     images = dataset.arrays["image"].astype(np.float32) / 255
     found = distances(run, Model(run))
     title = features.distance_name(images.shape[1], len(images))
-    assert title in note and "64 features, the spatial means of relu1 of alexnet" in note
+    assert title in note and "64 features, the spatial means of alexnet relu1." in note
     columns = {f"{name}{title}, reconstructions" for name in ("", "nearest/", "bicubic/")}
     assert columns <= set(found) <= columns | {f"{title}, samples"}
     for name, baseline in run.experiment.system.baselines.items():

@@ -1,1 +1,1 @@
-"""Trained runs side by side: `python -m vae_jax.compare`."""
+"""Comparison of trained runs: `python -m vae_jax.compare`."""

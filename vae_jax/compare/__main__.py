@@ -1,17 +1,16 @@
-"""Two or more trained workdirs side by side: the DFC-VAE article in one page.
+"""Compares two or more trained runs: the evaluation of the DFC-VAE article on one page.
 
     python -m vae_jax.compare --workdirs=runs/vae_mnist,runs/dfc_mnist --workdir=runs/compare [--data_dir=DIR]
     python -m vae_jax.compare --configs=configs/vae_mnist.py,configs/dfc_mnist.py --workdir=runs/compare
                               [--config.KEY=VALUE ...] [--metrics=lpips_vgg,...] [--frechet=vgg16/relu5_3]
 
-The second form trains every config first, into WORKDIR/NAME, one after another, and goes on where it was stopped. It
-writes compare.md and compare.json (the table, the t-tests), compare.html (everything, self-contained), compare.png
-(every figure on one sheet) and each figure as a PNG of its own. Workdirs that differ in nothing but their seed share
-a row of the table, mean ± standard deviation; pictures and tests are of the first.
+The second form first trains each config in WORKDIR/NAME; run it again to resume after a stop. Both forms write
+compare.md and compare.json (the table and the t-tests), compare.html (everything, self-contained), compare.png (all
+pictures on one sheet) and one PNG per picture. Runs that differ only in their seed share a row of the table, mean ±
+standard deviation; pictures and t-tests use the first of them.
 
-Both forms take --metrics, judged beside the usual ones, and --frechet, the network and the tap that the Fréchet
-distances of reconstructions and of samples look at: by default alexnet/relu5, where its weights are there and the
-images fit.
+--metrics adds metrics to the table. --frechet chooses the network and the tap for the Fréchet distances of
+reconstructions and samples; the default is alexnet/relu5, or no distances if these cannot be computed.
 """
 
 from absl import flags
@@ -27,7 +26,7 @@ from vae_jax.reports.study import print_study
 def main() -> None:
     """The command line."""
     if bool(CONFIGS.value) == bool(WORKDIRS.value):
-        raise UserError("Say what to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
+        raise UserError("Choose the runs to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
     check_metrics(METRICS_FLAG.value)  # before hours of training
     features = read_features(FRECHET.value) if FRECHET.value else None
     if CONFIGS.value:
@@ -35,18 +34,18 @@ def main() -> None:
         cli.use_cores(configs)
     workdirs = WORKDIRS.value or train_all(configs, WORKDIR.value)
     if len(workdirs) < 2:
-        raise UserError("A comparison takes two or more runs, separated by commas.")
+        raise UserError("A comparison needs two or more runs, separated by commas.")
     compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)
     print_study(WORKDIR.value, "compare")
 
 
 if __name__ == "__main__":
-    WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained runs, separated by commas.")
-    CONFIGS = flags.DEFINE_list("configs", None, "Configs to train and compare, FILE.py[:variant], by commas.")
+    WORKDIRS = flags.DEFINE_list("workdirs", None, "Workdirs of trained runs, separated by commas.")
+    CONFIGS = flags.DEFINE_list("configs", None, "Configs to train and compare, separated by commas.")
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the runs found them.")
-    METRICS_FLAG = flags.DEFINE_list("metrics", [], f"Judged beside the usual ones: some of {', '.join(METRICS)}.")
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data, if they have moved since training.")
+    METRICS_FLAG = flags.DEFINE_list("metrics", [], f"More metrics, separated by commas: {', '.join(METRICS)}.")
     FRECHET = flags.DEFINE_string(
-        "frechet", "", "NETWORK/TAP of the Fréchet distances; alexnet/relu5 by default, where it fits."
+        "frechet", "", "NETWORK/TAP for the Fréchet distances; by default alexnet/relu5, if possible."
     )
     cli.run(main)

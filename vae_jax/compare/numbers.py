@@ -1,4 +1,4 @@
-"""The numbers of a comparison: which runs share a row, and the means over images and seeds."""
+"""The numbers of a comparison: the runs of each row, and means over images and seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,30 +13,30 @@ from vae_jax.evaluate import PerImage, baseline_metrics
 from vae_jax.inference import Model, Run
 from vae_jax.runs.workdir import read_lines
 
-ODD_CLASS = 1  # the article sets ones apart: they have few edges
-SHOWN_ANYWAY = ("laplacian_variance", "target_laplacian_variance")  # in columns that are named after their subset
+ODD_CLASS = 1  # the article reports ones separately: they have few edges
+PER_SUBSET = ("laplacian_variance", "target_laplacian_variance")  # these have one column per subset
 
 
 class Judged(NamedTuple):
-    """A trained workdir and what was found of it."""
+    """A trained workdir and its evaluation."""
 
     workdir: str
     run: Run
     model: Model
     per_image: PerImage
-    distances: dict[str, float]  # of the whole set; names of baselines as in per_image
-    images_per_second: float | None  # of training, where it is known
+    distances: dict[str, float]  # over the whole set, of baselines too, named as in per_image
+    images_per_second: float | None  # of training, if known
 
 
 class Entry(NamedTuple):
-    """One row of the table: runs that differ in nothing but their seed."""
+    """One row of the table: runs that differ only in their seed."""
 
     name: str
     judged: list[Judged]
 
 
 def rows_of(judged: Sequence[Judged]) -> list[Entry]:
-    """Each run with those that differ from it in nothing but the seed, else in an entry of its own."""
+    """One entry for each group of runs that differ only in their seed."""
     entries: list[Entry] = []
     for one in judged:
         same = next((entry for entry in entries if _shares_row(entry, one.run)), None)
@@ -51,12 +51,12 @@ def rows_of(judged: Sequence[Judged]) -> list[Entry]:
 def _shares_row(entry: Entry, run: Run) -> bool:
     first = entry.judged[0].run
     same = all(line.startswith("  seed:") for line in differences(first.config, run.config))
-    as_long = (first.config.steps, int(first.state.step)) == (run.config.steps, int(run.state.step))
-    return same and as_long and all(other.run.config.seed != run.config.seed for other in entry.judged)
+    same_length = (first.config.steps, int(first.state.step)) == (run.config.steps, int(run.state.step))
+    return same and same_length and all(other.run.config.seed != run.config.seed for other in entry.judged)
 
 
 def subsets_of(labels: np.ndarray | None, size: int) -> dict[str, np.ndarray]:
-    """The images that are looked at apart, as masks [N] by title, of their labels [N], where there are any."""
+    """The subsets to report separately, masks [N] by title, given the labels [N] if there are any."""
     if labels is None or ODD_CLASS not in labels or len(np.unique(labels)) < 2:
         return {"all": np.ones(size, bool)}
     return {f"class != {ODD_CLASS}": labels != ODD_CLASS, f"class == {ODD_CLASS}": labels == ODD_CLASS}
@@ -69,7 +69,7 @@ def sharpness_of(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
 
 
 def training_speed(workdir: str | Path) -> float | None:
-    """The median of the images per second that a training has logged; None where there is no log."""
+    """The median of the logged images per second of a training; None if there is no log."""
     logged = [r["images_per_second"] for r in read_lines(Path(workdir) / "scalars.jsonl") if "images_per_second" in r]
     return statistics.median(logged) if logged else None
 
@@ -77,20 +77,22 @@ def training_speed(workdir: str | Path) -> float | None:
 def numbers_of(
     entries: Sequence[Entry], subsets: Mapping[str, np.ndarray], metrics: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Per row: means over the images, then mean and standard deviation over the runs; `metrics` are asked for beside
-    those that have a column of their own."""
+    """For each row: means over the images, then mean and standard deviation over the runs.
+
+    `metrics` get columns in addition to those of COLUMNS.
+    """
     first = entries[0].judged[0].per_image
     target = first["target_laplacian_variance"]
-    known = dict.fromkeys((*COLUMNS, *(name for name in metrics if name not in SHOWN_ANYWAY)))
-    judged = [name for name in known if any(name in entry.judged[0].per_image for entry in entries)]
+    known = dict.fromkeys((*COLUMNS, *(name for name in metrics if name not in PER_SUBSET)))
+    names = [name for name in known if any(name in entry.judged[0].per_image for entry in entries)]
 
-    def values_of(judgements: Sequence[PerImage]) -> dict[str, list[float]]:
-        values = {n: [float(p[n].mean(dtype=np.float64)) for p in judgements] for n in judged if n in judgements[0]}
-        sharpness = [p["laplacian_variance"].mean(dtype=np.float64) for p in judgements]
+    def values_of(runs: Sequence[PerImage]) -> dict[str, list[float]]:
+        values = {name: [float(p[name].mean(dtype=np.float64)) for p in runs] for name in names if name in runs[0]}
+        sharpness = [p["laplacian_variance"].mean(dtype=np.float64) for p in runs]
         values[RATIO] = [float(value / target.mean(dtype=np.float64)) for value in sharpness]
         for title, mask in subsets.items():
             values[f"{SHARPNESS}, {title}"] = [
-                float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in judgements
+                float(p["laplacian_variance"][mask].mean(dtype=np.float64)) for p in runs
             ]
         return values
 
@@ -111,7 +113,7 @@ def numbers_of(
             "images_per_second": [one.images_per_second for one in entry.judged],
         })  # fmt: skip
     originals = {
-        name: float(first[f"target_{name}"].mean(dtype=np.float64)) for name in judged if f"target_{name}" in first
+        name: float(first[f"target_{name}"].mean(dtype=np.float64)) for name in names if f"target_{name}" in first
     }
     originals |= {RATIO: 1.0} | {
         f"{SHARPNESS}, {title}": float(target[m].mean(dtype=np.float64)) for title, m in subsets.items()

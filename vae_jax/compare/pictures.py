@@ -1,4 +1,4 @@
-"""The pictures of a comparison, as PNG by title."""
+"""The pictures of a comparison, PNGs by title."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ from vae_jax.runs.workdir import read_lines
 
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
-MODELS = 8  # of more than these there is one row of samples each
+MODELS = 8  # with more models, each has only one row of samples
 
 
 def pictures_of(
     entries: Sequence[Entry], dataset: Dataset, subsets: Mapping[str, np.ndarray], key: jax.Array
 ) -> dict[str, bytes]:
-    """The figures of the article, of the first run of each entry; `subsets` {title: mask [N]} are looked at apart."""
+    """The figures of the article, for the first run of each entry; `subsets` {title: mask [N]} have histograms."""
     judged = {entry.name: entry.judged[0] for entry in entries}
     models = {name: run.model for name, run in judged.items()}
     baselines = {name: call for run in judged.values() for name, call in run.run.experiment.system.baselines.items()}
@@ -50,14 +50,14 @@ def pictures_of(
 
 
 def _some(images: np.ndarray, rows: int) -> np.ndarray:
-    """As many of images [n, H, W, C], first and last among them, as such a picture has room for."""
+    """As many of the images [n, H, W, C], evenly spaced from first to last, as fit into a picture of `rows` rows."""
     small = images.shape[1] < figures.PHOTOGRAPH
     count = len(images) if small else min(len(images), figures.columns(rows, images.shape[1]))
     return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
 
 
 def _samples(models: Mapping[str, Model], pixels: int, key: jax.Array) -> list[tuple[str, np.ndarray]]:
-    """Samples of each prior by name, of small images in two rows each unless the models are many."""
+    """Samples from the prior of each model: two rows of small images, or one of photographs or for many models."""
     lines = 2 if pixels < figures.PHOTOGRAPH and len(models) <= MODELS else 1
     columns = figures.columns(lines * len(models), pixels)
     return [
@@ -68,15 +68,15 @@ def _samples(models: Mapping[str, Model], pixels: int, key: jax.Array) -> list[t
 
 
 def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
-    """What the players of a run with more than one paid while it was trained."""
+    """Training curves of each run with several players: their losses, and how often they were updated."""
     pictures = {}
     for entry in entries:
         judged = entry.judged[0]
         players = judged.run.experiment.system.rules
         records = read_lines(Path(judged.workdir) / "scalars.jsonl")
         if len(players) > 1:
-            told = dict.fromkeys(name for record in records for name in record)
-            terms = [name for name in told if "/" not in name and name not in ("step", "images_per_second")]
+            logged = dict.fromkeys(name for record in records for name in record)
+            terms = [name for name in logged if "/" not in name and name not in ("step", "images_per_second")]
             names = [*terms, *(f"updated/{player}" for player in players)]
             names = figures.informative(records, names)
             pictures[f"Training of {entry.name}"] = figures.curves(records, names)
@@ -84,7 +84,7 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
 
 
 def _examples(labels: np.ndarray | None, dataset: Dataset, count: int) -> np.ndarray:
-    """The article's ten digits where these are MNIST's test images, else `example_indices`."""
+    """The article's ten digits for MNIST's test images, `example_indices` otherwise."""
     if labels is not None and dataset.size == 10_000 and np.array_equal(labels[ARTICLE_DIGITS], np.arange(10)):
         return ARTICLE_DIGITS
     return example_indices(labels, dataset.size, count)

@@ -1,4 +1,4 @@
-"""The tables of a comparison, and its page."""
+"""The tables of a comparison, and its texts as Markdown and HTML."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ COLUMNS = {
     "bits_per_dimension": ("bits/dim", ".3f"),
     "blur_percent": ("blur %", ".2f"),
     "blur_error": ("blur error", ".5f"),
-    "normalised_error": ("normalised error %", ".2f"),  # this and the next three where they were judged
+    "normalised_error": ("normalised error %", ".2f"),  # this and the next three only if evaluated
     "lpips_alex": ("LPIPS-alex", ".4f"),
     "lpips_vgg": ("LPIPS-vgg", ".4f"),
     "digit_accuracy": ("digit accuracy", ".4f"),
@@ -42,7 +42,7 @@ SPEED = "images/s"  # of training
 
 
 def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The table of compare.json: header and rows, first the originals, then baselines."""
+    """The table of compare.json: header and rows, first the originals, then baselines, then runs."""
     present = dict.fromkeys(name for row in numbers["rows"] for name in row["mean"])
     names = dict.fromkeys((*(name for name in COLUMNS if name in present), *present))
     formats = {name: COLUMNS.get(name, (name, _spec(name))) for name in names}
@@ -53,7 +53,7 @@ def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         spec, std = formats[name][1], row["std"][name]
         return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
 
-    trained = any(any(row.get("images_per_second", ())) for row in numbers["rows"])  # not in what is older
+    trained = any(any(row.get("images_per_second", ())) for row in numbers["rows"])  # older files lack it
     header = ["", "seeds"] + [title for title, _ in formats.values()] + [SPEED] * trained
     originals = [ORIGINALS, ""] + [
         f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
@@ -66,12 +66,12 @@ def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _spec(name: str) -> str:
-    """How numbers are written whose name is the title of their column."""
+    """The number format of a column that is not in COLUMNS."""
     return ".4g" if name.startswith(FRECHET) else ".3f" if name == RATIO else ".4f"
 
 
 def _speed(row: Mapping) -> str:
-    """The median over the runs of a row whose speed is known."""
+    """The median speed of the runs of a row, as far as it is known."""
     known = [rate for rate in row.get("images_per_second", ()) if rate]
     return f"{statistics.median(known):,.0f}" if known else ""
 
@@ -87,11 +87,18 @@ def t_tests(tests: Sequence[PairedTest]) -> tuple[list[str], list[list[str]]]:
     return ["pair", "mean difference", "T", "p", "images"], rows
 
 
-def html(judged: str, table, notes: Sequence[str], test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
-    """The whole comparison as one page, with `notes` below the table."""
+def markdown(lead: str, table, notes: Sequence[str], test_tables: Mapping) -> list[str]:
+    """The paragraphs and tables of compare.md."""
+    tests = [(f"Paired t-tests of the {SHARPNESS}, {title}:", test) for title, test in test_tables.items()]
+    blocks = [block for title, test in tests for block in (title, page.markdown_table(*test))]
+    return [lead, page.markdown_table(*table), *notes, *blocks]
+
+
+def html(lead: str, table, notes: Sequence[str], test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
+    """The whole comparison as one page."""
     tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
     sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
                              page.table(*table), *map(page.text, notes))]  # fmt: skip
     sections += page.figures(pictures)
     sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
-    return page.page("Comparison", judged, *sections)
+    return page.page("Comparison", lead, *sections)
