@@ -1,4 +1,4 @@
-"""The focal frequency loss: equal to its authors' package, and to the mean squared error where that is what is left."""
+"""The focal frequency loss: equal to its authors' package, and without focus to the mean squared error."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def test_without_focus_it_is_the_mean_squared_error(images):
 
 
 def test_one_frequency_by_hand():
-    """A difference of one wave along the width: its two coefficients have weight 1, the others differ by nothing.
+    """A difference of one wave along the width: its two coefficients have weight 1, the others do not differ.
 
     The mean of |F|^2 is that of the squared wave, amplitude^2 / 2, over the three channels, of which one differs.
     """
@@ -45,7 +45,7 @@ def test_one_frequency_by_hand():
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_degenerate_points(options, images):
-    """Equal and constant images: zero where they are equal, gradients finite and small."""
+    """Equal and constant images: zero if they are equal, gradients finite and small."""
     target = images[0][:, :, :16]
     constant = jnp.full(target.shape, 0.5)
     loss = jax.jit(lambda x, y: focal_frequency(x, y, **options))
@@ -59,14 +59,14 @@ def test_what_does_not_fit(images):
     with pytest.raises(ValueError, match="equal shapes"):
         focal_frequency(images[0], images[1][:, :-1])
     for factor in (3, 0, 1.5):
-        with pytest.raises(UserError, match="patch_factor.* 14x17 cannot be cut"):
+        with pytest.raises(UserError, match="patch_factor.* does not divide images of 14x17"):
             focal_frequency(*images, patch_factor=factor)
-    with pytest.raises(UserError, match="alpha is -1.0; it is an exponent"):
+    with pytest.raises(UserError, match="alpha is -1.0; expected an exponent"):
         focal_frequency(*images, alpha=-1.0)
 
 
 def test_its_axes_are_height_and_width(images):
-    """Turned images have the same loss, images whose channels are exchanged too: no transform over channels."""
+    """Transposed images have the same loss, and so have images with swapped channels: no transform over channels."""
     expected = focal_frequency(*images)
     np.testing.assert_allclose(focal_frequency(*(x.swapaxes(1, 2) for x in images)), expected, rtol=1e-5)
     np.testing.assert_allclose(jax.jit(focal_frequency)(*(x[..., ::-1] for x in images)), expected, rtol=1e-5)

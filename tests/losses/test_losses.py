@@ -1,5 +1,4 @@
-"""Every loss against an independent oracle: TensorFlow and Keras, which know nothing of this code, or the formula
-worked in float64."""
+"""Every loss against an independent oracle: TensorFlow, Keras, or the formula in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from helpers.checks import assert_equal, tf_value_and_gradient, value_and_gradie
 
 from vae_jax.losses import IMAGE_TERMS, TERMS, bce, cross_entropy, feature, kl, l1, l2
 
-PIXEL_TERMS = {name: IMAGE_TERMS[name] for name in ("bce", "l1", "l2")}  # lpips has its own file of tests
+PIXEL_TERMS = {name: IMAGE_TERMS[name] for name in ("bce", "l1", "l2")}  # lpips has its own test file
 
 
 def test_bce_is_keras(images):
@@ -123,7 +122,7 @@ def test_cross_entropy_shapes():
 
 
 def test_gradients_at_degenerate_points():
-    """All-zero features, equal features, the prior itself, logits that leave no doubt: finite, and small or zero."""
+    """All-zero features, equal features, the prior itself, extreme logits: finite, and small or zero."""
     zeros = {"a": jnp.zeros((2, 3, 4, 5))}
     for target, recon in ((zeros, zeros), ({"a": 1 + zeros["a"]}, {"a": 1 + zeros["a"]})):
         gradient = jax.grad(lambda r, t=target: feature(t, r).sum())(recon)
@@ -137,8 +136,8 @@ def test_gradients_at_degenerate_points():
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("term", PIXEL_TERMS.values(), ids=PIXEL_TERMS)
-def test_gradients_are_bounded_where_images_are_equal(term, value):
-    """At x = xhat, also on the edge of the range: finite, and no larger than bce's 1 / epsilon."""
+def test_gradients_are_bounded_for_equal_images(term, value):
+    """At x = xhat, also at the ends of the range: finite, and no larger than bce's 1 / epsilon."""
     image = jnp.full((2, 3, 5, 1), value)
     value, gradient = value_and_gradient(term, image, image)
     assert np.isfinite(value).all() and np.abs(gradient).max() <= 2e7

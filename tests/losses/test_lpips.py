@@ -1,4 +1,4 @@
-"""LPIPS: by hand on a narrow case, equal to the package on the real weights, bounded gradients where degenerate."""
+"""LPIPS: by hand on a small case, equal to the package on the real weights, bounded gradients at degenerate points."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from vae_jax.losses.lpips import LPIPS, distance, load_lpips, lpips, unit_normal
 
 
 def test_distance_by_hand():
-    """Two taps of a few pixels, formula worked in numpy; gradients by central differences in float64."""
+    """Two taps of a few pixels, the formula in numpy; gradients by central differences in float64."""
     rng = np.random.default_rng(0)
     target, recon = ({"a": rng.normal(size=(2, 3, 4, 5)), "b": rng.normal(size=(2, 1, 2, 3))} for _ in range(2))
     heads = {"a": rng.uniform(size=5), "b": rng.uniform(size=3)}

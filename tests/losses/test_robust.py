@@ -1,4 +1,4 @@
-"""The general robust loss and the adaptive likelihood: by their formulas, by quadrature, by PyWavelets."""
+"""The general robust loss and the adaptive likelihood: against their formulas, quadrature and PyWavelets."""
 
 import functools
 
@@ -20,7 +20,7 @@ SHAPES = (-INF, -1e4, -2.0, -0.5, 0.0, 0.001, 0.7, 1.0, 1.999, 2.0, 3.0)
 
 
 def rho_by_hand(x, alpha, c):
-    """The formula as it is printed, in float64."""
+    """The formula as printed, in float64."""
     squares = (x / c) ** 2
     if alpha == 2:
         return squares / 2
@@ -32,7 +32,7 @@ def rho_by_hand(x, alpha, c):
 
 
 def slope_by_hand(x, alpha, c):
-    """Its derivative by x (equation 9 of the article)."""
+    """Its derivative by x (equation 9 of the paper)."""
     squares = (x / c) ** 2
     if alpha == 2:
         return x / c**2
@@ -54,7 +54,7 @@ def test_robust_by_hand(alpha, images):
 
 
 def test_shapes_that_broadcast():
-    """One shape for each of many residuals gives what each alone does, limits among them; so do their gradients."""
+    """One shape for each of many residuals, limits included, gives what each does alone; gradients are finite."""
     x = np.linspace(-3, 3, len(SHAPES)).astype(np.float32)
     together = rho(x, np.array(SHAPES, np.float32), 0.5)
     alone = [rho_by_hand(a, s, 0.5) for a, s in zip(x.astype(np.float64), SHAPES, strict=True)]
@@ -65,13 +65,13 @@ def test_shapes_that_broadcast():
 
 @functools.cache
 def log_z(alpha: float) -> float:
-    """By scipy's adaptive quadrature of the definition, in t, x = tan t, on (0, pi / 2)."""
+    """By scipy's adaptive quadrature of the definition, in t with x = tan t, on (0, pi / 2)."""
     integrand = lambda t: np.exp(-rho_by_hand(np.tan(t), alpha, 1.0)) / np.cos(t) ** 2  # noqa: E731
     return np.log(2 * integrate.quad(integrand, 0, np.pi / 2, epsabs=1e-12, epsrel=1e-12, limit=500)[0])
 
 
 def test_partition_function():
-    """The article's three closed forms, scipy's quadrature in between; its slope by central differences."""
+    """The paper's three closed forms, scipy's quadrature in between; its slope by central differences."""
     closed = np.log([np.pi * np.sqrt(2), 2 * np.e * special.k1(1), np.sqrt(2 * np.pi)])
     np.testing.assert_allclose(log_partition(jnp.array([0.0, 1.0, 2.0])), closed, atol=5e-6)
     alpha = np.array([0.001, 0.01, 0.2, 0.5, 0.9, 1.3, 1.7, 1.9, 1.97, 1.99, 1.999])
@@ -107,7 +107,7 @@ def wavelet_by_hand(images: np.ndarray) -> np.ndarray:
 
 
 def test_wavelet_is_pywavelets():
-    """PyWavelets 1.9.0, bior4.4, four levels of a size that is odd at some; see golden/make_rival_losses.py."""
+    """PyWavelets 1.9.0, bior4.4, four levels, some of odd size; see golden/make_rival_losses.py."""
     with np.load(ROOT / "tests" / "golden" / "rival_losses.npz") as golden:
         expected = golden["wavelet"]
     ours = wavelet(jnp.asarray(rival_images((13, 22))[0]))
@@ -116,7 +116,7 @@ def test_wavelet_is_pywavelets():
 
 @pytest.mark.parametrize("size", [(37, 40), (8, 3), (2, 5), (1, 6)])
 def test_wavelet_by_its_filters(size):
-    """All five levels, and sides that end before; a line of one pixel stays as it is."""
+    """All five levels, and sides too short for them; a line of one pixel is unchanged."""
     image = rival_images(size)[0]
     expected = wavelet_by_hand(image)
     np.testing.assert_allclose(wavelet(jnp.asarray(image)), expected, rtol=0, atol=1e-6 * expected.max())
@@ -124,7 +124,7 @@ def test_wavelet_by_its_filters(size):
 
 @pytest.mark.parametrize("size", [(8, 4), (5, 6)])
 def test_volumes(size):
-    """log |det| of the explicit matrix of every representation, by LU; the wavelet can be undone."""
+    """log |det| of the explicit matrix of every representation, by LU; the wavelet can be inverted."""
     shape = (*size, 3)
     basis = jnp.eye(np.prod(shape)).reshape(-1, *shape)
     for name, (transform, log_det) in REPRESENTATIONS.items():
@@ -137,7 +137,7 @@ def test_volumes(size):
     np.testing.assert_allclose(abs(np.linalg.det(VOLUME_PRESERVING_YUV)), 1, rtol=1e-6)
 
 
-YUV = 1.580227820074 * np.array(  # the scale that the article's package states
+YUV = 1.580227820074 * np.array(  # the scale in the authors' package
     [[0.299, 0.587, 0.114], [-0.14714119, -0.28886916, 0.43601035], [0.61497538, -0.51496512, -0.10001026]]
 )
 BY_HAND = {
@@ -149,7 +149,7 @@ BY_HAND = {
 
 @pytest.fixture(scope="module")
 def learnt():
-    """Images [2, 7, 10, 3] that are not square, and latents of all sizes."""
+    """Images [2, 7, 10, 3], not square, and latents of many sizes."""
     rng = np.random.default_rng(5)
     latents = {name: rng.normal(0, 2, (7, 10, 3)).astype(np.float32) for name in ("latent_alpha", "latent_scale")}
     return *rival_images((7, 10)), latents
@@ -157,13 +157,13 @@ def learnt():
 
 @functools.cache
 def log_det_by_hand() -> float:
-    """Of the wavelet of three channels [7, 10], from its explicit matrix; YUV and DCT have none."""
+    """Of the wavelet of three channels [7, 10], from its explicit matrix; those of YUV and DCT are zero."""
     matrix = wavelet_by_hand(np.eye(70).reshape(70, 7, 10, 1)).reshape(70, 70)
     return 3 * np.linalg.slogdet(matrix)[1]
 
 
 def nll_by_hand(target, recon, latent_alpha, latent_scale, representation):
-    """The article's equation (16) in float64, coefficient by coefficient."""
+    """The paper's equation (16) in float64, coefficient by coefficient."""
     alpha = 0.001 + 1.998 / (1 + np.exp(-latent_alpha.astype(np.float64)))
     c = 1e-5 + (1 - 1e-5) * np.log1p((np.e - 1) * np.exp(latent_scale.astype(np.float64)))
     x = BY_HAND[representation](recon.astype(np.float64) - target)
@@ -178,7 +178,7 @@ def rho_between(x, alpha, c):
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_adaptive_nll_by_hand(representation, learnt):
-    """Values, and the gradients of images and latents at some places by central differences."""
+    """Values, and some gradients of images and latents by central differences."""
     target, recon, latents = learnt
     loss = jax.jit(lambda y, latents: adaptive_nll(target, y, **latents, representation=representation))
     np.testing.assert_allclose(
@@ -198,7 +198,7 @@ def test_adaptive_nll_by_hand(representation, learnt):
 
 
 def test_density_integrates_to_one():
-    """Of one grey pixel, over the real line by scipy, for light tails and heavy ones."""
+    """Of one grey pixel, over the real line by scipy, for light and heavy tails."""
     recon = jnp.full((1, 1, 1, 1), 0.3)
     for latent_alpha in (-1.0, 0.0, 3.0):
         latents = jnp.full((1, 1, 1), latent_alpha), jnp.full((1, 1, 1), -1.5)
@@ -221,7 +221,7 @@ def test_adaptive_starts_from_the_robust_loss(images):
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
 def test_degenerate_points(representation, images):
-    """Equal and constant images, latents at the ends of their ranges: finite, without slope where images are equal."""
+    """Equal and constant images, latents at the ends of their ranges: finite, no gradient for equal images."""
     constant = jnp.full((3, 14, 17, 3), 0.5)
     loss = jax.jit(
         jax.value_and_grad(
@@ -237,7 +237,7 @@ def test_degenerate_points(representation, images):
                 assert not np.any(gradients[0])
 
 
-def test_no_slope_where_images_are_equal(images):
+def test_no_gradient_for_equal_images(images):
     for alpha in (-INF, 0.0, 1.0, 2.0):
         values, gradient = value_and_gradient(lambda x, y, a=alpha: robust(x, y, alpha=a), images[0], images[0])
         assert not values.any() and not gradient.any()
@@ -249,7 +249,7 @@ def test_what_does_not_fit(images):
         robust(images[0], images[1][:, :-1])
     with pytest.raises(ValueError, match="equal shapes"):
         adaptive_nll(images[0], images[1][:, :-1], **latents)
-    with pytest.raises(ValueError, match=r"latent_alpha \(17, 14, 3\) must be of the images' shape"):
+    with pytest.raises(ValueError, match=r"latent_alpha \(17, 14, 3\) must have the images' shape"):
         adaptive_nll(*images, **init_adaptive((17, 14, 3)))
     for options, message in (
         ({"alpha": INF}, "alpha is inf"),

@@ -17,7 +17,7 @@ def filters() -> np.ndarray:
 
 
 def by_the_filters(variation):
-    """(target, recon) -> [B] as the document writes it, every channel as an image of its own."""
+    """(target, recon) -> [B] as the document writes it, every channel as a separate image."""
     tf = pytest.importorskip("tensorflow")
 
     def variations(images):
@@ -42,7 +42,7 @@ def test_by_the_filters(variation, images):
 
 
 def test_by_hand():
-    """One bright pixel of 5x4: m is 1 at its inner neighbours and -1 at itself; gone, the loss counts each once."""
+    """One bright pixel of 5x4: m is 1 at its inner neighbours and -1 at itself; if it is lost, each counts once."""
     target, flat = np.zeros((2, 1, 5, 4, 1), np.float32)
     target[0, 1, 1] = 1.0  # inner pixels are rows 1..3, columns 1..2
     m = np.array([[-1, 1], [1, 1], [0, 0]])

@@ -1,6 +1,6 @@
 """SSIM and MS-SSIM as losses: equal to pytorch-msssim and TensorFlow, finite where a power of zero is not.
 
-The metric SSIM is compared with scikit-image in test_metrics.py.
+The metric SSIM is compared with scikit-image in tests/metrics/test_metrics.py.
 """
 
 import jax
@@ -18,7 +18,7 @@ from vae_jax.metrics import METRICS
 
 @pytest.mark.parametrize(("name", "size"), [("ssim", (20, 26)), ("ms_ssim", (176, 192))])
 def test_equal_to_pytorch_msssim(name, size):
-    """pytorch-msssim 1.0.0 in float64, where its zero padding of odd sides does not come in."""
+    """pytorch-msssim 1.0.0 in float64, at sizes where it does not zero-pad odd sides."""
     assert_golden(name, IMAGE_TERMS[name], rival_images(size))
 
 
@@ -63,7 +63,7 @@ def test_negative_contrast_is_clipped():
 
 @pytest.mark.parametrize("term", [jax.jit(ssim), jax.jit(ms_ssim)], ids=["ssim", "ms_ssim"])
 def test_degenerate_points(term):
-    """Equal images and constant ones: finite values, gradients that are small, zero loss where they are equal."""
+    """Equal images and constant ones: finite values, small gradients, zero loss if they are equal."""
     noise, _ = rival_images((22, 25))
     for target, recon in ((noise, noise), *((np.full_like(noise, t), np.full_like(noise, 0.3)) for t in (0, 0.3, 1))):
         values, gradient = value_and_gradient(term, target, recon)
@@ -76,5 +76,5 @@ def test_degenerate_points(term):
 def test_what_does_not_fit(name):
     with pytest.raises(ValueError, match="equal shapes"):
         IMAGE_TERMS[name](jnp.zeros((2, 20, 20, 3)), jnp.zeros((2, 20, 20, 1)))
-    with pytest.raises(UserError, match=f"{name} slides windows of 11x11 pixels.* 10x20"):
+    with pytest.raises(UserError, match=f"{name} uses windows of 11x11 pixels.* 10x20"):
         IMAGE_TERMS[name](jnp.zeros((2, 10, 20, 3)), jnp.zeros((2, 10, 20, 3)))

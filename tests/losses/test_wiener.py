@@ -18,7 +18,7 @@ C, EPSILON = 0.025, 0.01
 def precision(kernel: np.ndarray, height: int, width: int, c=C, epsilon=EPSILON) -> np.ndarray:
     """A of one channel, [N, N] in float64, from the blur's circulant matrix B: W = (B^T B + C)^-1 B^T, W^T W + eps.
 
-    Row p of B says which pixels the blur adds up for pixel p, around the edges: no Fourier transform.
+    Row p of B holds the pixels that the blur sums for pixel p, around the edges: no Fourier transform.
     """
     n, half = height * width, kernel.shape[0] // 2
     blur = np.zeros((n, n))
@@ -79,7 +79,7 @@ def test_both_pieces(size):
 
 @pytest.mark.parametrize("sigma", [0.3, None])
 def test_gradient_of_the_kernel(sigma):
-    """By central differences of the dense float64 formula: the likelihood can teach the kernel."""
+    """By central differences of the dense float64 formula: the kernel can be learnt by the likelihood."""
     target, recon, kernel = example(4, 6)
     gradient = jax.jit(jax.grad(lambda k: nll(target, recon, k, C=C, epsilon=EPSILON, sigma=sigma).sum()))(kernel)
     numeric = np.zeros(kernel.shape)
@@ -92,7 +92,7 @@ def test_gradient_of_the_kernel(sigma):
 
 
 def test_density_of_two_pixels_integrates_to_one():
-    """By Simpson's rule over the plane of both pixels; the only kernel that fits is one pixel, which is no blur."""
+    """By Simpson's rule over the plane of both pixels; the only kernel that fits is one pixel, without blur."""
     recon, kernel, line = np.array([0.4, 0.7], np.float32), 0.7, np.linspace(-6, 6, 401, dtype=np.float32)
     target = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 1, 2, 1)
     recon = np.broadcast_to(recon.reshape(1, 1, 2, 1), target.shape)
@@ -104,7 +104,7 @@ def test_density_of_two_pixels_integrates_to_one():
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_density_integrates_to_one(size):
     """exp(-nll) = exp(-nll(0)) exp(-1/2 r^T P r), whose integral is (2 pi)^(D/2) / sqrt(det P); P is the loss's own
-    Hessian, so that no formula of the determinant comes in."""
+    Hessian, so that no formula of the determinant is used."""
     _, recon, kernel = example(*size)
     recon, kernel = recon[:1, :, :, :2], kernel[:1]
     loss = lambda r: nll(recon - r.reshape(recon.shape), recon, kernel, epsilon=EPSILON, sigma=0.3)[0]  # noqa: E731
@@ -115,7 +115,7 @@ def test_density_integrates_to_one(size):
 
 
 def test_most_likely_sigma():
-    """The value of the best of many fixed ones, which are all worse."""
+    """Its value is that of the best of many fixed ones, which are all worse."""
     target, recon, kernel = example(4, 6)
     free = np.asarray(nll(target, recon, kernel, epsilon=EPSILON))
     fixed = np.array([by_hand(target, recon, kernel, sigma)[0] for sigma in np.geomspace(0.05, 5, 400)])
@@ -145,7 +145,7 @@ def test_gaussian_kernel():
 @pytest.mark.parametrize("sigma", [0.3, None])
 @pytest.mark.parametrize("kernel_sigma", [0.4, 3.0])
 def test_degenerate_points(kernel_sigma, sigma):
-    """Equal and constant images, also for a kernel that lets almost nothing through: finite."""
+    """Equal and constant images, also for a kernel that passes almost nothing: finite."""
     kernel = jnp.repeat(gaussian_kernel(11, kernel_sigma)[None], 2, axis=0)
     zeros, ones = jnp.zeros((2, 12, 15, 3)), jnp.ones((2, 12, 15, 3))
     loss = jax.jit(jax.value_and_grad(lambda y, k, x: nll(x, y, k, epsilon=EPSILON, sigma=sigma).sum(), argnums=(0, 1)))
@@ -161,7 +161,7 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match="equal shapes"):
         nll(target, recon[:, :-1], kernel, epsilon=EPSILON)
     for wrong in (np.ones((2, 4, 4)), np.ones((2, 5, 5)), np.ones((2, 3, 1)), np.ones((3, 3))):
-        with pytest.raises(UserError, match="does not fit images of 4x6; expected a square of an odd side"):
+        with pytest.raises(UserError, match="does not fit images of 4x6; expected a square with an odd side"):
             nll(target, recon, wrong, epsilon=EPSILON)
     for options in ({"epsilon": 0.0}, {"epsilon": 0.1, "C": 0.0}):
         with pytest.raises(UserError, match="both must be above 0"):

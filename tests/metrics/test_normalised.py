@@ -1,4 +1,4 @@
-"""The normalised error: its mean distance against a case worked by hand and scipy, the metric, its place in a run."""
+"""The normalised error: its mean distance by hand and against scipy, the metric, its place in a run."""
 
 import json
 
@@ -71,7 +71,7 @@ def test_mean_distance_far_from_the_origin():
 
 def test_no_distance_of_one_row():
     for rows in (np.zeros((1, 4)), np.zeros(4)):
-        with pytest.raises(ValueError, match=r"takes rows \[n, d\], at least two of them"):
+        with pytest.raises(ValueError, match=r"takes at least two rows \[n, d\]"):
             mean_distance(rows)
 
 
@@ -98,20 +98,21 @@ def test_one_data_set_is_measured_once(monkeypatch):
     assert loaded(dataset) == distance
 
 
-def test_progress_is_told_where_it_takes_long(monkeypatch, capsys):
+def test_long_computations_print_progress(monkeypatch, capsys):
     rows = np.random.default_rng(0).normal(size=(5, 4096))
     mean_distance(rows)
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(normalised, "SECONDS", -1)
     monkeypatch.setattr(normalised, "BLOCK", 3 * 4096)
     mean_distance(rows)
-    assert capsys.readouterr().out == "distances of 3 of 10 pairs of images\ndistances of 9 of 10 pairs of images\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"measured the distances of {pairs} of 10 pairs of images" for pairs in (3, 9)]
 
 
 def test_images_without_a_distance():
     image = np.zeros((1, 4, 4, 1), np.uint8)
     for target, words in (
-        (image, "at least two images, here there is one"),
+        (image, "at least two images, not one"),
         (image.repeat(3, 0), "all 3 are the same"),
     ):
         with pytest.raises(UserError, match=f"{NAME} .*{words}"):
@@ -125,8 +126,8 @@ def test_shapes_must_be_equal(images):
         METRICS[NAME](images[0], images[1][:, :-1])
 
 
-def test_an_evaluation_judges_it_where_the_config_names_it(tmp_path):
-    """N is of the whole split, not of a batch of 64 of its 100 images."""
+def test_an_evaluation_judges_it_if_the_config_names_it(tmp_path):
+    """N is that of the whole split, not of a batch of 64 of its 100 images."""
     run = load_workdir(make_workdir(tmp_path / "run", metrics=(NAME,)))
     dataset = load_eval_dataset(run, None)
     frozen = run.experiment.system.frozen()

@@ -9,8 +9,8 @@ from vae_jax.metrics.upscaling import UPSCALING, luma
 
 
 @pytest.mark.parametrize("name", UPSCALING)
-def test_the_protocol_is_scikit_images(name):
-    """On photographs that are not square, and what bicubic resampling leaves of them."""
+def test_the_protocol_by_scikit_image(name):
+    """On photographs that are not square, downsampled and restored by bicubic resampling."""
     target = photographs(44, 60).astype(np.float32) / 255
     recon = np.stack([resized(low, (44, 60)) for low in low_by_hand(target, 4)]).clip(0, 1)
     expected = [judged_by_scikit_image(name)(t, r) for t, r in zip(target, recon, strict=True)]
@@ -23,7 +23,7 @@ def test_the_protocol_is_scikit_images(name):
 
 
 def test_the_border_and_colours_do_not_count():
-    """The same luma and another border is nothing to psnr_y; black and white are 16 and 235."""
+    """psnr_y ignores another border and other colours of the same luma; black and white are 16 and 235."""
     target = np.random.default_rng(0).uniform(0.2, 0.8, (2, 20, 24, 3)).astype(np.float32)
     other = target + np.float32(0.1) * np.array([24.966, 0, -65.481], np.float32) / np.float32(65.481)
     other[:, :2] = other[:, -2:] = other[:, :, :2] = other[:, :, -2:] = 0

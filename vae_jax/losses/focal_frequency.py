@@ -1,4 +1,4 @@
-"""The focal frequency loss: images are compared by their Fourier coefficients, most by those that are furthest off.
+"""The focal frequency loss: images are compared by their Fourier coefficients; those furthest off count most.
 
 Source: Jiang, Dai, Wu, Loy, "Focal Frequency Loss for Image Reconstruction and Synthesis", ICCV 2021.
 """
@@ -15,19 +15,19 @@ def focal_frequency(
 ) -> jax.Array:
     """mean of w |F(recon) - F(target)|^2 over patches, frequencies and channels, [B], with w from `spectrum_weight`.
 
-    F is the orthonormal discrete Fourier transform over height and width. The authors take the loss of their VAEs of
-    CelebA at 64x64 a hundred times beside a mean squared error.
+    F is the orthonormal discrete Fourier transform over height and width. In their VAEs of CelebA at 64x64 the authors
+    add 100 times this loss to a mean squared error.
 
     Args:
       target, recon: images [B, H, W, C] in [0, 1]; channels count separately.
-      alpha: how much the frequencies that are far off are preferred; 0: not at all, which is the mean squared error.
-      patch_factor: each side is cut into so many, each patch has its own spectrum.
-      log_matrix: whether the weight is of log(1 + |.|^alpha).
+      alpha: the focus on frequencies that are far off; 0: none, which is the mean squared error.
+      patch_factor: the number of patches along each side; each patch has its own spectrum.
+      log_matrix: whether the weight is log(1 + |.|^alpha).
     Source: equations (5) to (8).
     """
     equal_shapes("focal_frequency", target, recon)
     if alpha < 0:
-        raise UserError(f"terms.focal_frequency.alpha is {alpha}; it is an exponent of at least 0.")
+        raise UserError(f"terms.focal_frequency.alpha is {alpha}; expected an exponent of at least 0.")
     difference = jnp.fft.fft2(patches(recon - target, patch_factor), axes=(2, 3), norm="ortho")
     square = jnp.square(difference.real) + jnp.square(difference.imag)
     weight = spectrum_weight(jax.lax.stop_gradient(square), alpha, log_matrix)
@@ -37,7 +37,7 @@ def focal_frequency(
 def spectrum_weight(square: jax.Array, alpha: float, log_matrix: bool) -> jax.Array:
     """w = |F(recon) - F(target)|^alpha over its largest value in each patch and channel, in [0, 1]; 0 where all are 0.
 
-    `square` [B, patches, h, w, C] is the squared modulus; so is the shape of the result.
+    `square` [B, patches, h, w, C] is the squared modulus; the result has its shape.
     """
     weight = jnp.power(square, alpha / 2)
     weight = jnp.log1p(weight) if log_matrix else weight
@@ -50,8 +50,8 @@ def patches(images: jax.Array, factor: int) -> jax.Array:
     batch, height, width, channels = images.shape
     if not isinstance(factor, int) or factor < 1 or height % factor or width % factor:
         raise UserError(
-            f"terms.focal_frequency.patch_factor is {factor}, into which images of {height}x{width} cannot be cut; "
-            "expected a whole number that divides both sides."
+            f"terms.focal_frequency.patch_factor is {factor}, which does not divide images of {height}x{width}; "
+            "expected an integer that divides both sides."
         )
     cut = images.reshape(batch, factor, height // factor, factor, width // factor, channels)
     return cut.swapaxes(2, 3).reshape(batch, factor**2, height // factor, width // factor, channels)

@@ -13,7 +13,7 @@ def kl(mean: jax.Array, logvar: jax.Array) -> jax.Array:
       mean: [B, ...] posterior means.
       logvar: [B, ...] posterior log-variances, natural logarithm.
     Returns:
-      [B], summed over the latents: never a mean, which would shrink it by their number.
+      [B], summed over the latents, never averaged: a mean would shrink it by their number.
     Source: Kingma and Welling 2014, appendix B.
     """
     equal_shapes("kl", mean, logvar)

@@ -1,8 +1,8 @@
-"""Linear representations of images whose coefficients can be judged one by one: pixels, DCT, CDF 9/7 wavelets.
+"""Linear representations of images whose coefficients can be scored one by one: pixels, DCT, CDF 9/7 wavelets.
 
-Each says by how much it changes volumes, so that a density of coefficients is one of pixels. Source: Barron, "A General
-and Adaptive Robust Loss Function", CVPR 2019, section 3.1 and appendix; the lifting steps of the wavelet: Daubechies
-and Sweldens, "Factoring wavelet transforms into lifting steps", 1998, section 7.6.
+Each knows its log-determinant, so that a density of coefficients is one of pixels. Source: Barron, "A General and
+Adaptive Robust Loss Function", CVPR 2019, section 3.1 and appendix; the lifting steps of the wavelet: Daubechies and
+Sweldens, "Factoring wavelet transforms into lifting steps", 1998, section 7.6.
 """
 
 import functools
@@ -38,11 +38,11 @@ class Representation(NamedTuple):
 
 
 def yuv(images: jax.Array) -> jax.Array:
-    """[B, H, W, 3] RGB -> YUV scaled to keep volumes; grey images [B, H, W, 1] as they are."""
+    """[B, H, W, 3] RGB -> YUV, scaled to preserve volume; grey images [B, H, W, 1] are unchanged."""
     if images.shape[-1] == 1:
         return images
     if images.shape[-1] != 3:
-        raise UserError(f"YUV is of images with one or three channels, not {images.shape[-1]}: take pixels.")
+        raise UserError(f"YUV needs images with one or three channels, not {images.shape[-1]}: use pixels.")
     return jnp.einsum("bhwc,yc->bhwy", images, VOLUME_PRESERVING_YUV, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -52,9 +52,9 @@ def dct(images: jax.Array) -> jax.Array:
 
 
 def wavelet(images: jax.Array) -> jax.Array:
-    """CDF 9/7 wavelet coefficients of [B, H, W, C], reflected at its edges, without redundance.
+    """CDF 9/7 wavelet coefficients of [B, H, W, C], reflected at the edges, without redundancy.
 
-    The first ceil(H / 2) rows and ceil(W / 2) columns are the low frequencies, of which the next level is made in turn:
+    The first ceil(H / 2) rows and ceil(W / 2) columns are the low frequencies, which the next level transforms in turn:
     five levels, or until a side is one pixel.
     """
     for h, w in _levels(*images.shape[1:3]):
@@ -66,13 +66,13 @@ def wavelet(images: jax.Array) -> jax.Array:
 
 def wavelet_log_det(height: int, width: int, channels: int) -> float:
     """log |det| of `wavelet`: low frequencies are scaled by zeta, high ones by 1 / zeta, and a line of odd length has
-    one more of the low: 0 where all sides are even."""
+    one more low than high: 0 if all sides are even."""
     odd = sum(w * (h % 2) + h * (w % 2) for h, w in _levels(height, width))
     return channels * odd * float(np.log(ZETA))
 
 
 def _levels(height: int, width: int) -> list[tuple[int, int]]:
-    """The sizes of what is analysed at each level."""
+    """The (height, width) that each level transforms."""
     sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(LEVELS)]
     return [size for size in sizes if min(size) > 1]
 
@@ -101,7 +101,7 @@ def _odd_neighbours(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
     return np.concatenate([odd[:1], odd])[:count] + np.concatenate([odd, odd[-1:]])[:count]
 
 
-REPRESENTATIONS = {  # of the article's VAEs: pixels are RGB, coefficients YUV
+REPRESENTATIONS = {  # as in the paper's VAEs: pixels are RGB, coefficients YUV
     "pixels": Representation(lambda images: images, lambda *size: 0.0),
     "dct": Representation(lambda images: dct(yuv(images)), lambda *size: 0.0),
     "wavelet": Representation(lambda images: wavelet(yuv(images)), wavelet_log_det),

@@ -23,9 +23,9 @@ def rho(x: jax.Array, alpha: jax.Array | float, c: jax.Array | float) -> jax.Arr
     """|alpha - 2| / alpha (((x / c)^2 / |alpha - 2| + 1)^(alpha / 2) - 1), and its limits at alpha = 2, 0, -inf.
 
     Args:
-      x: residuals of any shape, as which the result is.
-      alpha: the shape, a number below inf or such numbers that broadcast; 2: squares / 2, 1: smoothed absolute values,
-        0: Cauchy's, -2: Geman and McClure's, -inf: Welsch's loss.
+      x: residuals of any shape, which the result has, too.
+      alpha: the shape parameter, below inf, one or an array that broadcasts; 2: squares / 2, 1: smoothed absolute
+        values, 0: Cauchy's, -2: Geman and McClure's, -inf: Welsch's loss.
       c: the scale, above 0: where |x| < c the loss is nearly (x / c)^2 / 2.
     Source: equation (8).
     """
@@ -50,14 +50,14 @@ def robust(
 ) -> jax.Array:
     """`rho` of the residual recon - target of images [B, H, W, C] in [0, 1] with one shape and scale for all, [B].
 
-    `representation` is one of `REPRESENTATIONS`: pixels, dct or wavelet. Shape and scale are those that the adaptive
-    form starts from; a scale of 1 is as large as the range of the images.
+    `representation` is one of `REPRESENTATIONS`: pixels, dct or wavelet. By default, shape and scale are where the
+    adaptive form starts; a scale of 1 is the full range of the images.
     """
     equal_shapes("robust", target, recon)
     if math.isnan(alpha) or alpha == math.inf:
         raise UserError(f"terms.robust.alpha is {alpha}; expected a number below inf, or -inf.")
     if not c > 0:
-        raise UserError(f"terms.robust.c is {c}; it is a scale above 0.")
+        raise UserError(f"terms.robust.c is {c}; expected a scale above 0.")
     coefficients = look_up(REPRESENTATIONS, representation, "terms.robust.representation").transform(recon - target)
     return per_example(rho(coefficients, alpha, c), reduction)
 
@@ -74,16 +74,16 @@ def adaptive_nll(
 
     Args:
       target, recon: images [B, H, W, C] in [0, 1].
-      latent_alpha, latent_scale: [H, W, C], learnt beside the images, from `init_adaptive`; alpha and c of each
-        coefficient are `shape_and_scale` of them.
+      latent_alpha, latent_scale: [H, W, C], learnt parameters, from `init_adaptive`; `shape_and_scale` of them are
+        alpha and c of each coefficient.
       first_scale: c where latent_scale is 0.
       representation: of the residual, one of `REPRESENTATIONS`, whose log |det| makes it a density of pixels.
-    Source: equation (16) and appendix D; the article's VAEs.
+    Source: equation (16) and appendix D; the paper's VAEs.
     """
     equal_shapes("adaptive_nll", target, recon)
     for name, latent in (("latent_alpha", latent_alpha), ("latent_scale", latent_scale)):
         if latent.shape != target.shape[1:]:
-            raise ValueError(f"adaptive_nll: {name} {latent.shape} must be of the images' shape {target.shape[1:]}")
+            raise ValueError(f"adaptive_nll: {name} {latent.shape} must have the images' shape {target.shape[1:]}")
     transform, log_det = look_up(REPRESENTATIONS, representation, "representation")
     alpha, c = shape_and_scale(latent_alpha, latent_scale, first_scale)
     values = per_example(rho(transform(recon - target), alpha[None], c[None]), "sum")

@@ -2,7 +2,7 @@
 
 Source: the document that proposes them, *Introducing sharpness measure in VAE and VAE-GAN*, after the blur measure of
 *A new method for full reference image blur measure*. Its fixed 3x3 filters have -1 at the centre and +1 at one
-neighbour; it slides them without padding, so that only inner pixels count.
+neighbour and are applied without padding, so that only inner pixels count.
 """
 
 import jax
@@ -14,10 +14,10 @@ from vae_jax.losses.reduction import per_example
 
 
 def _neighbours(images: jax.Array) -> list[jax.Array]:
-    """The eight neighbours of every inner pixel: eight times [B, H - 2, W - 2, C]."""
+    """The eight neighbours of every inner pixel: eight arrays [B, H - 2, W - 2, C]."""
     height, width = images.shape[1:3]
     if min(height, width) < 3:
-        raise ValueError(f"a pixel has eight neighbours in images of at least 3x3 pixels, not {images.shape}")
+        raise ValueError(f"eight neighbours of a pixel need images of at least 3x3 pixels, not {images.shape}")
     return [
         images[:, 1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx]
         for dy in (-1, 0, 1)
@@ -54,7 +54,7 @@ def sharpness(target: jax.Array, recon: jax.Array, *, variation: str = "maximum"
     Args:
       target, recon: images [B, H, W, C] in [0, 1], at least 3x3 pixels; channels count separately.
       variation: `maximum`, the document's loss (b): (m1 - m2)^2 at every inner pixel. `mean`, its (a): (Z1 - Z2)^2.
-        `square`, its (c): `squared_variation` in place of m. Its (d) is (b) from a later step on: `start` of the term.
+        `square`, its (c): `squared_variation` instead of m. Its (d) is (b) from a later step: the term's `start`.
       reduction: over pixels and channels, `sum` (the document's formula) or `mean` (its caption); (a) has one value.
     """
     equal_shapes("sharpness", target, recon)

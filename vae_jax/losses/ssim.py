@@ -37,9 +37,9 @@ def multiscale_structural_similarity(target: jax.Array, recon: jax.Array) -> jax
     """MS-SSIM, [B], in [0, 1], 1 for equal images of at least 11x11 pixels.
 
     prod_j cs_j^w_j over the scales, with SSIM in place of cs at the last: cs_j is the mean over windows of contrast
-    times structure, clipped at 0, as SSIM is. The mean over channels comes last. From scale to scale height and width
-    are halved by means of 2x2 pixels, at an odd end those of the mirrored image. There are as many of the five scales
-    as windows fit, five above 160 pixels, two above 20; the weights of fewer than five are made to sum to 1.
+    times structure, clipped at 0, as SSIM is. The mean over channels comes last. Each scale halves height and width by
+    averaging 2x2 pixels; an odd side is extended by its mirror image. As many of the five scales are used as windows
+    fit, five above 160 pixels, two above 20; the weights of fewer than five are rescaled to sum to 1.
     Source: Wang, Simoncelli, Bovik 2003, equation (7), weights of section 3.2; the authors' halving.
     """
     equal_shapes("ms_ssim", target, recon)
@@ -58,7 +58,7 @@ def multiscale_structural_similarity(target: jax.Array, recon: jax.Array) -> jax
 
 
 def scales(height: int, width: int) -> int:
-    """How many of MS-SSIM's five scales such images have."""
+    """The number of MS-SSIM's five scales that images of this size have."""
     return sum(min(height, width) > (SIZE - 1) * 2**scale for scale in range(len(SCALE_WEIGHTS)))
 
 
@@ -66,23 +66,23 @@ def _check_size(name: str, images: jax.Array) -> None:
     if min(images.shape[1:3]) < SIZE:
         height, width = images.shape[1:3]
         raise UserError(
-            f"{name} slides windows of {SIZE}x{SIZE} pixels, which do not fit images of {height}x{width}. "
-            "Take larger images, or leave it out."
+            f"{name} uses windows of {SIZE}x{SIZE} pixels, which do not fit images of {height}x{width}. "
+            "Use larger images, or leave it out."
         )
 
 
 def _smooth(images: jax.Array) -> jax.Array:
     """Gaussian mean over 11x11 windows, valid: [B, H, W, C] -> [B, H - 10, W - 10, C].
 
-    As a product with two banded matrices: ten times faster on CPU than sums of slices, gradient included. Differences
-    of squares are taken of it, so that a device must not round its factors.
+    A product with two banded matrices: ten times faster on CPU than sums of slices, gradient included. At the highest
+    precision, because squares of the result are subtracted.
     """
     rows, columns = _windows(images.shape[1]), _windows(images.shape[2])
     return jnp.einsum("ph,bhwc,qw->bpqc", rows, images, columns, precision=jax.lax.Precision.HIGHEST)
 
 
 def _windows(length: int) -> np.ndarray:
-    """[length - 10, length]: row i is the Gaussian window from i on."""
+    """[length - 10, length]: row i is the Gaussian window that starts at i."""
     window = np.exp(-0.5 * ((np.arange(SIZE) - SIZE // 2) / SIGMA) ** 2)
     bands = [w * np.eye(length - SIZE + 1, length, i) for i, w in enumerate(window / window.sum())]
     return np.sum(bands, axis=0).astype(np.float32)
@@ -91,7 +91,7 @@ def _windows(length: int) -> np.ndarray:
 def _luminance_and_contrast(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The factors l and cs of SSIM, [B, H - 10, W - 10, C] each."""
     c1, c2 = K1**2, K2**2
-    centre = jnp.mean(x, axis=(1, 2), keepdims=True)  # any constant leaves covariances as they are, this one digits too
+    centre = jnp.mean(x, axis=(1, 2), keepdims=True)  # does not change covariances, and avoids cancellation
     x, y = x - centre, y - centre
     smooth = _smooth(jnp.concatenate([x, y, x * x, y * y, x * y]))
     mean_x, mean_y, square_x, square_y, product = jnp.split(smooth, 5)
@@ -110,5 +110,5 @@ def _halved(images: jax.Array) -> jax.Array:
 
 
 def _clipped_power(x: jax.Array, exponent: float) -> jax.Array:
-    """max(x, 0)^exponent, whose gradient is 0 where x is not positive: that of the power is infinite at 0."""
+    """max(x, 0)^exponent, with gradient 0 where x is not positive: the power's own is infinite at 0."""
     return jnp.where(x > 0, jnp.where(x > 0, x, 1.0) ** exponent, 0.0)

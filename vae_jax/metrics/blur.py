@@ -1,4 +1,4 @@
-"""Blur by the eight directional variations of the sharpness loss, and the error that undoing a blur would find."""
+"""Blur by the eight directional variations of the sharpness loss, and the error after undoing a blur."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,15 @@ from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.sharpness import mean_variation
 from vae_jax.losses.wiener import gaussian_kernel, quadratic_form, wiener_gain
 
-BLUR = gaussian_kernel(7, 1.0)  # the blur that `blur_error` asks about
+BLUR = gaussian_kernel(7, 1.0)  # the blur that `blur_error` undoes
 C, EPSILON = 0.025, 1e-6
 
 
 def blur_percent(target: jax.Array, recon: jax.Array) -> jax.Array:
     """100 (Z1 - Z2) / Z1 with Z the mean over the image of the strongest variation (`losses/sharpness.py`), [B].
 
-    Z1 belongs to the target, Z2 to the reconstruction: 0 is as sharp as the target, 100 has no edges left, negative
-    is sharper. A target without edges (Z1 = 0) counts as 0. Images [B, H, W, C] in [0, 1].
+    Z1 is the target's, Z2 the reconstruction's: 0 is as sharp as the target, 100 has no edges left, negative is
+    sharper. The value is 0 for a target without edges (Z1 = 0). Images [B, H, W, C] in [0, 1].
     """
     equal_shapes("blur_percent", target, recon)
     z1, z2 = mean_variation(target), mean_variation(recon)
@@ -25,8 +25,8 @@ def blur_percent(target: jax.Array, recon: jax.Array) -> jax.Array:
 def blur_error(target: jax.Array, recon: jax.Array) -> jax.Array:
     """Mean squared difference of images after Wiener deconvolution of a Gaussian blur of sigma 1 pixel, [B].
 
-    The residual is weighted by |w|^2 of 7x7 pixels of that Gaussian with C 0.025 (`losses/wiener.py`): most where the
-    blur leaves a sixth of the amplitude, where it counts ten times; residuals without such frequencies count hardly.
+    The residual is weighted by |w|^2 of that Gaussian on 7x7 pixels with C = 0.025 (`losses/wiener.py`): most, ten
+    times, where the blur leaves a sixth of the amplitude; residuals without such frequencies hardly count.
     Images [B, H, W, C] in [0, 1], wrapping around at their edges; per pixel and channel.
     Source: the blur error of Bredell et al. 2023, with one kernel for all images.
     """

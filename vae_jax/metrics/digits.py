@@ -1,4 +1,4 @@
-"""Whether a digit is still the digit: what the shipped classifier of MNIST reads in an image."""
+"""Whether a digit is still the same digit to the shipped MNIST classifier."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ SIZE = 28
 
 
 def _reads(images: jax.Array, weights: Any, labels: jax.Array) -> jax.Array:
-    """1 where the classifier reads the label in the middle 28x28 pixels of grey images [B, H, W, 1], else 0: [B]."""
+    """1 where the classifier reads the label in the central 28x28 pixels of grey images [B, H, W, 1], else 0: [B]."""
     top, left = ((length - SIZE) // 2 for length in images.shape[1:3])
     middle = images[:, top : top + SIZE, left : left + SIZE]
     logits = BACKBONES[CLASSIFIER].apply(weights, middle, ("logits",))["logits"]

@@ -20,25 +20,25 @@ def laplacian(images: jax.Array) -> jax.Array:
 def laplacian_variance(images: jax.Array) -> jax.Array:
     """Population variance of the Laplacian over H, W, C of images [B, H, W, C] in [0, 1]: higher is sharper, [B].
 
-    It counts grain as sharpness: read it beside `residual_laplacian_variance` and a picture.
+    Grain counts as sharpness: read it together with `residual_laplacian_variance` and a picture.
     """
     values = laplacian(images)
     return jnp.var(values.reshape(values.shape[0], -1), axis=1)
 
 
 def recon_laplacian_variance(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Laplacian variance of the reconstructions, [B]; `target` is there so that all metrics are called alike."""
+    """Laplacian variance of the reconstructions, [B]; `target` is unused: all metrics have this signature."""
     equal_shapes("laplacian_variance", target, recon)
     return laplacian_variance(recon)
 
 
 def target_laplacian_variance(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Laplacian variance of the targets, [B], which those of the reconstructions are read against."""
+    """Laplacian variance of the targets, [B], the reference for that of the reconstructions."""
     equal_shapes("target_laplacian_variance", target, recon)
     return laplacian_variance(target)
 
 
 def residual_laplacian_variance(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Laplacian variance of recon - target, [B]: sharpness that is missing and grain that is not in the target."""
+    """Laplacian variance of recon - target, [B]: missing sharpness, and grain that is not in the target."""
     equal_shapes("residual_laplacian_variance", target, recon)
     return laplacian_variance(recon - target)

@@ -22,8 +22,8 @@ class PairedTest(NamedTuple):
 def paired_t_tests(values: Mapping[str, np.ndarray]) -> list[PairedTest]:
     """Tests every pair of {name: [N]}, the same images in the same order, in float64.
 
-    The DFC-VAE article tests the originals against the plain VAE where its sentence speaks of the DFC-VAE against the
-    plain one: here all pairs are tested, each named.
+    The DFC-VAE article tests the originals against the plain VAE where its text compares the DFC-VAE with the plain
+    one; here all pairs are tested, each by name.
     """
     results = []
     for first, second in itertools.combinations(values, 2):

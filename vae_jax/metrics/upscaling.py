@@ -1,7 +1,7 @@
 """PSNR and SSIM as super-resolution reports them: on RGB and on luma, without the pixels at the border.
 
 `factor` pixels are left out at each edge, where an upscaler sees less of the image. Luma is Y of YCbCr, ITU-R BT.601
-with its range 16..235 of 255 (as MATLAB's rgb2ycbcr), compared for the range 255; nothing is rounded to 8 bits.
+with its range 16..235 of 255 (as MATLAB's rgb2ycbcr), with 255 as the data range; nothing is rounded to 8 bits.
 """
 
 import functools
@@ -33,7 +33,7 @@ def without_border(images: jax.Array, border: int) -> jax.Array:
 
 
 def upscaling_metric(metric: Metric, factor: int, on_luma: bool) -> Metric:
-    """`metric` of images that were made `factor` times larger: called alike, but blind to the border, or to colour."""
+    """`metric` of images upscaled by `factor`, with the same signature, but blind to the border and maybe to colour."""
 
     @functools.wraps(metric)
     def judge(target: jax.Array, recon: jax.Array) -> jax.Array:
