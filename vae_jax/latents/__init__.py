@@ -1,1 +1,1 @@
-"""What latents know: `python -m vae_jax.latents`."""
+"""Exploration of latent spaces: `python -m vae_jax.latents`."""

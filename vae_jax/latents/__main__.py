@@ -1,14 +1,14 @@
-"""What the latents of a trained workdir know: attribute vectors, linear predictions, walks, arithmetic and samples.
+"""Explores the latents of a trained run: attribute vectors, linear predictions, walks, arithmetic and samples.
 
     python -m vae_jax.latents --workdir=DIR [--attributes=Smiling,Eyeglasses] [--temperature=0.4] [--output=DIR]
                               [--beside=OTHER_WORKDIR,...]
 
 writes into WORKDIR/latents: attribute_vectors.npz (names [A], one vector each), latents.json and latents.md (how
-well a linear SVM tells each attribute from the latents), latents.html (everything, self-contained) and the PNGs. The
-table has a column more for each workdir of --beside, for which the command has run before.
+well a linear SVM predicts each attribute from the latents), latents.html (everything, self-contained) and one PNG per
+picture. Each workdir of --beside adds its columns to the table; run the command on that workdir first.
 
-Source: Hou, Shen, Sun, Qiu, "Deep feature consistent variational autoencoder", WACV 2017. An attribute vector is a
-mean over the whole train split; the authors' published code draws, by a slip, from the first 100 images of either kind.
+Source: Hou, Shen, Sun, Qiu, "Deep feature consistent variational autoencoder", WACV 2017. Attribute vectors use means
+over the whole train split; the authors' published code, by mistake, samples the first 100 images of each kind.
 """
 
 from pathlib import Path
@@ -28,10 +28,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
-    OUTPUT = flags.DEFINE_string("output", None, "Folder to write to; WORKDIR/latents by default.")
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
-    ATTRIBUTES = flags.DEFINE_list("attributes", [], "Attributes to show, separated by commas; a few by default.")
-    TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Scale of the prior's samples; the authors' code takes 0.4.")
-    BESIDE = flags.DEFINE_list("beside", [], "Other workdirs, explored before, to put into the table.")
+    WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a trained run.", required=True)
+    OUTPUT = flags.DEFINE_string("output", None, "Folder to write to; by default WORKDIR/latents.")
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data, if they have moved since training.")
+    ATTRIBUTES = flags.DEFINE_list("attributes", [], "Attributes to show, separated by commas; by default a few.")
+    TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Scale of samples from the prior; the authors' code uses 0.4.")
+    BESIDE = flags.DEFINE_list("beside", [], "Other workdirs to add to the table, already explored.")
     cli.run(main)

@@ -1,4 +1,4 @@
-"""What the latents of a trained workdir know, put together from vectors, predictions and pictures."""
+"""The exploration of the latents of a trained run: vectors, predictions and pictures put together."""
 
 import json
 import math
@@ -17,8 +17,8 @@ from vae_jax.latents.predictions import predict_attributes
 from vae_jax.latents.report import write_latents
 from vae_jax.latents.vectors import attribute_vectors, encode_dataset
 
-SHOWN = ("Eyeglasses", "Smiling", "Male", "Black_Hair", "Mustache")  # among those that the authors show of CelebA
-ATTRIBUTES_SHOWN = 5  # where the data have none of those
+SHOWN = ("Eyeglasses", "Smiling", "Male", "Black_Hair", "Mustache")  # some of the authors' choices for CelebA
+ATTRIBUTES_SHOWN = 5  # if the data have none of SHOWN
 
 
 def explore(
@@ -29,12 +29,14 @@ def explore(
     temperature: float = 1.0,
     beside: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes what the latents of `workdir` know into `output`, its predictions next to those of the workdirs `beside`;
-    returns latents.json."""
+    """Explores the latents of `workdir` and writes the results into `output`; returns latents.json.
+
+    The table shows its predictions next to those of the workdirs `beside`.
+    """
     from vae_jax.latents import pictures as latents_pictures  # matplotlib: only where it is used
 
     if not (math.isfinite(temperature) and temperature > 0):
-        raise UserError(f"temperature is {temperature:g}; it must be positive. 1 draws from the prior itself.")
+        raise UserError(f"temperature is {temperature:g}; it must be positive. 1 samples the prior itself.")
     others = {other: _read_latents(other) for other in beside}
     run = load_workdir(workdir)
     model, data = Model(run), run.config.data
@@ -44,9 +46,7 @@ def explore(
     varying = _varying(train)
     chosen = _choose(requested, train.names, varying.names)
     if not varying.names:
-        print(
-            f"no label or attribute of {data.name} is on in some images of {data.train} and off in others: no vectors"
-        )
+        print(f"no attribute vectors: no attribute or label of {data.name} varies among the images of {data.train}")
 
     z = {split: encode_dataset(model, dataset) for split, dataset in datasets.items()}
     vectors = attribute_vectors(z[data.train], varying)
@@ -74,45 +74,45 @@ def explore(
 
 
 def _read_latents(workdir: str) -> dict[str, Any]:
-    """The latents.json of a workdir that has been explored before."""
+    """The latents.json of a workdir that has already been explored."""
     path = Path(workdir) / "latents" / "latents.json"
     if not path.is_file():
-        raise UserError(f"There is no {path}: run python -m vae_jax.latents --workdir={workdir} first.")
+        raise UserError(f"There is no {path}. Run python -m vae_jax.latents --workdir={workdir} first.")
     return json.loads(path.read_text())
 
 
 def _beside(workdir: str, other: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and predictions of another workdir, for the same attributes of the same images as `record`."""
+    """The name and predictions of another workdir; UserError unless it has the images and attributes of `record`."""
 
-    def judged(table: Mapping[str, Any]) -> list:
+    def evaluated(table: Mapping[str, Any]) -> list:
         return [table["data"], table["eval"], [(row["attribute"], row["positives"]) for row in table["attributes"]]]
 
-    if judged(other) != judged(record):
-        raise UserError(f"The latents of {workdir} are of other images or other attributes, and cannot stand beside.")
+    if evaluated(other) != evaluated(record):
+        raise UserError(f"The latents of {workdir} cannot be compared: they belong to other images or attributes.")
     return {"name": other["name"]} | {key: [row[key] for row in other["attributes"]] for key in ("accuracy", "auc")}
 
 
 def _attributes(dataset: Dataset) -> Attributes:
-    """Those of the data set; none where it has neither attributes nor labels."""
+    """The attributes of a data set; none if it has neither attributes nor labels."""
     return dataset.attributes() if dataset.attributes else Attributes((), np.zeros((dataset.size, 0), bool))
 
 
 def _varying(attributes: Attributes) -> Attributes:
-    """Those that are on for some examples and off for others."""
+    """The attributes that some examples have and others do not."""
     mask = attributes.values.any(axis=0) & ~attributes.values.all(axis=0)
     return Attributes(tuple(compress(attributes.names, mask)), attributes.values[:, mask])
 
 
 def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[str]) -> list[str]:
-    """The attributes to show: those asked for, else the ones of the paper, else the first ones."""
+    """The attributes to show: the requested ones, or those of the paper, or the first few."""
     if requested and not known:
-        raise UserError("These data have neither attributes nor labels, so that no attribute can be asked for. In an "
-                        "image_folder each folder right below a split is a label.")  # fmt: skip
+        raise UserError("These data have neither attributes nor labels: omit --attributes. In an image_folder, each "
+                        "folder directly below a split is a label.")  # fmt: skip
     for name in requested:
         look_up(dict(zip(known, known, strict=True)), name, "attribute")
         if name not in varying:
-            others = did_you_mean(name, varying) if varying else "So are all others."
-            raise UserError(f"The attribute {name!r} is the same in all images of the train split, so that it has no "
+            others = did_you_mean(name, varying) if varying else "So are all other attributes."
+            raise UserError(f"The attribute {name!r} is the same in all images of the train split, so it has no "
                             f"vector. {others}")  # fmt: skip
     return (
         list(dict.fromkeys(requested))

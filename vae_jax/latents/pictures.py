@@ -1,4 +1,4 @@
-"""The pictures of `vae_jax.latents`, as PNG by title."""
+"""The pictures of `vae_jax.latents`, PNGs by title."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,14 +11,14 @@ from vae_jax.reports import figures
 from vae_jax.reports.grids import example_indices
 from vae_jax.runtime.rngs import root_key
 
-IMAGES = 5  # rows of a picture
-SAMPLES = 10  # columns of prior samples
+IMAGES = 5  # rows per picture
+SAMPLES = 10  # prior samples per row
 
 
 def along_vectors(
     model: Model, dataset: Dataset, z: np.ndarray, attributes: Attributes, vectors: Mapping[str, np.ndarray]
 ) -> dict[str, bytes]:
-    """Walks along the vectors, and one taken away where another is added, from images of `dataset` and their z."""
+    """Walks along each vector, and arithmetic with pairs of them, from images of `dataset` and their z."""
     pictures = {}
     for name, vector in vectors.items():
         without = np.flatnonzero(~where(attributes, name))
@@ -39,14 +39,14 @@ def along_vectors(
 
 
 def interpolations(model: Model, dataset: Dataset) -> dict[str, bytes]:
-    """Between the first examples of two classes each, or between neighbours where there are no classes."""
+    """Interpolations between the first examples of two classes, or between any examples if there are no classes."""
     labels = dataset.arrays.get("label") if dataset.arrays else None
     images = _read(dataset, example_indices(labels, dataset.size, 2 * IMAGES))
     return {"Interpolation": interpolations_between(model, images)} if len(images) > 1 else {}
 
 
 def interpolations_between(model: Model, images: np.ndarray) -> bytes:
-    """From the first of images [N, H, W, C] to the second, from the third to the fourth and so on, as PNG."""
+    """A PNG of interpolations from the first of images [N, H, W, C] to the second, the third to the fourth, ..."""
     rows = [
         ("", np.concatenate([first[None], interpolate(model, first, last), last[None]]))
         for first, last in zip(images[::2], images[1::2], strict=False)
@@ -56,7 +56,7 @@ def interpolations_between(model: Model, images: np.ndarray) -> bytes:
 
 
 def prior_samples(model: Model, temperature: float) -> dict[str, bytes]:
-    """Images of z drawn from the prior, times the temperature."""
+    """Images decoded from samples of the prior, multiplied by the temperature."""
     images = model.sample(root_key(model.config.seed, "sample"), IMAGES * SAMPLES, temperature)
     rows = np.split(np.asarray(images), IMAGES)
     labels = [f"z ~ N(0, {temperature:g}²)"] + [""] * (IMAGES - 1)
@@ -64,5 +64,5 @@ def prior_samples(model: Model, temperature: float) -> dict[str, bytes]:
 
 
 def _read(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
-    """Images [n, H, W, C] in [0, 1]."""
+    """Images [n, H, W, C] of a data set in [0, 1]."""
     return dataset.read(np.asarray(indices))["image"].astype(np.float32) / 255

@@ -1,4 +1,4 @@
-"""How well a linear SVM tells each attribute from the latents."""
+"""Linear prediction of attributes from latents."""
 
 from typing import NamedTuple
 
@@ -9,21 +9,21 @@ from vae_jax.latents.vectors import where
 
 
 class Prediction(NamedTuple):
-    """How well one attribute of the eval split is told from the latents."""
+    """How well a linear SVM predicts one attribute of the eval split."""
 
     attribute: str
-    positives: int  # of the eval split
-    base_rate: float  # share of the more frequent answer, which is what a blind guess achieves
-    accuracy: float | None  # of the linear SVM; None where the train split shows one answer only
-    auc: float | None  # area under its ROC curve, which 0.5 is for a blind guess; None where eval shows one answer too
+    positives: int  # in the eval split
+    base_rate: float  # share of the more frequent value: the accuracy of always guessing it
+    accuracy: float | None  # of the SVM; None if the attribute is constant in the train split
+    auc: float | None  # area under the ROC curve, 0.5 for guessing; None if constant in either split
 
 
 def predict_attributes(
     z_train: np.ndarray, train: Attributes, z_eval: np.ndarray, evaluated: Attributes
 ) -> list[Prediction]:
-    """One row per attribute of `train`: a linear SVM learns it from z_train [N, latents] and is judged on z_eval.
+    """One row per attribute of `train`: a linear SVM is fitted to z_train [N, latents] and evaluated on z_eval.
 
-    Both are standardised with mean and standard deviation of z_train.
+    Both are standardised with the mean and standard deviation of z_train.
     """
     from sklearn.metrics import roc_auc_score  # slow to import
     from sklearn.svm import LinearSVC

@@ -1,4 +1,4 @@
-"""The files of `vae_jax.latents`: the table as JSON and Markdown, the vectors, the pictures, one HTML page."""
+"""The files of `vae_jax.latents`: the tables, the attribute vectors, the pictures and the page."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -13,23 +13,23 @@ from vae_jax.runs.workdir import write_bytes
 
 PAPER = ("celeb_a", "Hou et al. 2017, average of 40", "86.95")
 CAPTIONS = {
-    "Walk": "Images without the attribute, and what z + t · vector decodes to.",
-    "Arithmetic": "An image without A and with B: the vector of A is added, then that of B is taken away.",
-    "Interpolation": "Decoded from the straight line between the latents of two images.",
-    "Prior": "Decoded from z drawn from the prior, times the temperature.",
+    "Walk": "Images without the attribute, then images decoded from z + t · vector.",
+    "Arithmetic": "Images with B and without A: the vector of A is added, then that of B is subtracted.",
+    "Interpolation": "Decoded from points on the straight line between the latents of two images.",
+    "Prior": "Decoded from samples of the prior, multiplied by the temperature.",
 }
 
 
 def write_latents(
     output: Path, record: Mapping[str, Any], vectors: Mapping[str, np.ndarray], pictures: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """Writes everything into `output`; returns latents.json, which is `record` with the averages."""
+    """Writes all files into `output`; returns latents.json, which is `record` with the averages."""
     predicted = [row for row in record["attributes"] if row["accuracy"] is not None]
     if predicted:
         average = {name: _mean(row[name] for row in predicted) for name in ("base_rate", "accuracy", "auc")}
         record = {**record, "average": average}
     for old in (*output.glob("walk_*.png"), output / "arithmetic.png", output / "attribute_vectors.npz"):
-        old.unlink(missing_ok=True)  # of other attributes
+        old.unlink(missing_ok=True)  # they may show other attributes
     if vectors:
         table = {"names": list(vectors), "vectors": np.stack([*vectors.values()])}
         np.savez_compressed(arrays := io.BytesIO(), **table)
@@ -37,12 +37,12 @@ def write_latents(
 
     train, evaluated = record["train"], record["eval"]
     lead = (
-        f"Step {record['step']:,}, {record['data']}: vectors and SVMs from the {train['images']:,} images of "
-        f"{train['split']}, judged on the {evaluated['images']:,} of {evaluated['split']}."
+        f"Step {record['step']:,}, {record['data']}: vectors and SVMs fitted to the {train['images']:,} images of "
+        f"{train['split']}, evaluated on the {evaluated['images']:,} images of {evaluated['split']}."
     )
     words = (
-        "How often a linear SVM tells each attribute from the mean of q(z | x). A blind guess achieves the base rate, "
-        "the share of the more frequent answer, and an area of 0.5 under the ROC curve (AUC)."
+        "How often a linear SVM predicts each attribute correctly from the mean of q(z | x). Always guessing the more "
+        "frequent value achieves the base rate, and an area under the ROC curve (AUC) of 0.5."
     )
     markdown, sections = [lead], []
     if predicted:
@@ -55,7 +55,7 @@ def write_latents(
 
 
 def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """One line per attribute, one for the average and, for CelebA, one for the paper's."""
+    """One row per attribute, one for the average and, for CelebA, one for the average of the paper."""
     own = {"name": record["name"]} | {key: [row[key] for row in record["attributes"]] for key in ("accuracy", "auc")}
     runs = [own, *record["beside"]]
     rows = []

@@ -1,4 +1,4 @@
-"""Latents of images, and what is done with them: directions of attributes, walks along them, paths between images."""
+"""Latents of images: attribute vectors, walks along them, and interpolations between images."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from vae_jax.data.pipeline import padded_indices
 from vae_jax.errors import UserError
 from vae_jax.inference import Model
 
-STEPS = np.linspace(0, 1.5, 7)  # of a walk along an attribute vector
+STEPS = np.linspace(0, 1.5, 7)  # t of a walk along an attribute vector
 INTERPOLATION_STEPS = 10
-PROGRESS = 20_000  # images between two lines
+PROGRESS = 20_000  # images between two progress lines
 
 
 def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
-    """Means of q(z | x) of all images of a data set, in its order: [N, *latent_shape]."""
+    """Means of q(z | x) for all images of a data set, in its order: [N, *latent_shape]."""
     batch_size = min(model.config.eval_batch_size, dataset.size)
     indices, mask = padded_indices(dataset.size, batch_size)
     parts = []
@@ -28,33 +28,33 @@ def encode_dataset(model: Model, dataset: Dataset) -> np.ndarray:
 
 
 def attribute_vectors(z: np.ndarray, attributes: Attributes) -> dict[str, np.ndarray]:
-    """{name: mean of the latents z [N, *latent_shape] with the attribute minus mean of those without}."""
+    """{name: mean of the latents z [N, *latent_shape] with the attribute minus the mean of those without it}."""
     vectors = {}
     for name, on in zip(attributes.names, attributes.values.T, strict=True):
         if on.all() or not on.any():
             raise UserError(
                 f"The attribute {name!r} has no vector: it is {'never off' if on.all() else 'never on'} in these "
-                f"{len(on):,} examples. Leave it out, or take examples of both kinds."
+                f"{len(on):,} examples. Omit it, or use examples with and without it."
             )
         vectors[name] = z[on].mean(axis=0, dtype=np.float64) - z[~on].mean(axis=0, dtype=np.float64)
     return vectors
 
 
 def where(attributes: Attributes, name: str) -> np.ndarray:
-    """The examples [N] with the attribute; none in a split that does not know it, such as a class it has not."""
+    """Mask [N] of the examples with the attribute; all False if the split lacks it, such as a class not in it."""
     if name not in attributes.names:
         return np.zeros(len(attributes.values), bool)
     return attributes.values[:, attributes.names.index(name)]
 
 
 def walk(model: Model, z: np.ndarray, vector: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:
-    """Images [N, T, H, W, C] decoded from z + t * vector: z [N, *latent_shape], a vector like one, `steps` [T]."""
+    """Images [N, T, H, W, C] decoded from z + t * vector, for z [N, *latent_shape], vector [*latent_shape], t [T]."""
     path = np.asarray(z)[:, None] + np.multiply.outer(np.asarray(steps), np.asarray(vector))
     images = np.asarray(model.decode(path.reshape(-1, *path.shape[2:])))
     return images.reshape(*path.shape[:2], *images.shape[1:])
 
 
 def interpolate(model: Model, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """11 images along the straight line between the means of two images [H, W, C]."""
+    """11 images decoded along the straight line between the means of q(z | x) of two images [H, W, C]."""
     start, stop = np.asarray(model.encode(model.observe(np.stack([first, last])))[0])
     return walk(model, start[None], stop - start, np.linspace(0, 1, INTERPOLATION_STEPS + 1))[0]
