@@ -35,7 +35,7 @@ def blur(config, name: str, fixed: str):
         "wiener": common.term(1.0, C=0.025, epsilon=1.0, sigma=0.0, first_sigma=0.2),  # sigma 0: learnt
     }
     config.kernel_loss = "regression"
-    config.alternate = 0  # steps that each player takes in turn; 0: both move in every step
+    config.alternate = 0
     if fixed:
         config.kernel = {"name": "gaussian", "size": 11, "sigma": 1.0}
     else:

@@ -11,16 +11,13 @@ from vae_jax.configs import common
 
 def get_config(arg: str = ""):
     """Variants: '' (60,000 digits), 'quick' (the 4,000 of mnist_5k), 'smoke'."""
-    config = common.get_config()
+    config = common.get_config("classifier")
     config.name = "classifier_mnist"
-    config.system = "classifier"
     config.steps = 9_375  # 5 epochs of 60,000 digits in batches of 32
     config.eval_every = 1_875
     config.checkpoint_every = 1_875
     config.log_every = 625
     config.data.grey = True
-    config.classes = 10
-    config.network = {"name": "mnist"}
     config.terms.cross_entropy = common.term(1.0)
     config.optimizers.classifier = common.rmsprop(1e-3)
     return common.shrink(config, arg, QUICK)

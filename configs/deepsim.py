@@ -29,9 +29,8 @@ QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every
 
 def get_config(name: str, system: str = "deepsim") -> ConfigDict:
     """A config of the published length, with a generator and no terms yet."""
-    config = common.get_config()
+    config = common.get_config(system)
     config.name = name
-    config.system = system
     config.batch_size = 64
     config.steps = 500_000
     config.log_every = 1_000

@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
     config = deepsim.get_config("_".join(["deepsim_invert_alexnet", *named]), system="inversion")
     deepsim.imagenet(config, 64 if size == "smoke" else int(pixels or 227))
     config.metrics = ("normalised_error",)
-    config.inverted = {"name": "alexnet", "tap": LAYERS[layer], "weights": dense}
+    config.inverted.update(tap=LAYERS[layer], weights=dense)
     config.decoder = {"name": "deepsim_conv_generator" if layer == "conv5" else "deepsim_generator", "scale": 1.0}
     deepsim.full_loss(config, "alexnet", "pool5")
     if loss:

@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     config = deepsim.get_config(f"deepsim_vae_imagenet_{loss}")
     deepsim.imagenet(config, 64 if size == "smoke" else int(pixels or 227))
     config.latents = 1024
-    config.pretrained = ""  # where the encoder's AlexNet starts from: a weights file, '' (the usual place) or 'random'
+    config.pretrained = ""
     config.encoder = {"name": "alexnet"}
     config.decoder = {"name": "deepsim_generator", "scale": 1.0}
     config.terms.kl = common.term(1.0)

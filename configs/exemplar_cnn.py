@@ -18,9 +18,8 @@ from vae_jax.configs import common
 
 def get_config(arg: str = ""):
     """Variants: '' (16,000 classes), 'quick' (200 of them), 'smoke' (synthetic pictures)."""
-    config = common.get_config()
+    config = common.get_config("classifier")
     config.name = "exemplar_cnn"
-    config.system = "classifier"
     config.image_size = 32
     config.batch_size = 128
     config.steps = 1_200_000

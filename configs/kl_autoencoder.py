@@ -29,9 +29,8 @@ QUICK = {"steps": 1_000, "log_every": 50, "eval_every": 500, "checkpoint_every":
 def get_config(arg: str = ""):
     """Variants, separated by commas: 'f8' (default), 'f4' or 'celeba'; a number of pixels; 'quick' or 'smoke'."""
     networks, pixels, size = common.read_variants(arg, NETWORKS, common.PIXELS)
-    config = common.get_config()
+    config = common.get_config("kl_autoencoder")
     config.name = "_".join(filter(None, ("kl_autoencoder", networks, pixels)))
-    config.system = "kl_autoencoder"
     config.image_size = 32 if size == "smoke" else int(pixels or 64)
     config.batch_size = 32
     config.steps = 150_000
@@ -47,7 +46,6 @@ def get_config(arg: str = ""):
     config.terms.lpips = common.term(1.0, net="vgg")
     config.terms.kl = common.term(1e-6)
     config.terms.adversarial = common.term(0.5, start=50_001)
-    config.learn_logvar = True
     for player in ("autoencoder", "discriminator"):
         config.optimizers[player] = common.adam(RATE * config.batch_size, beta1=0.5)
         config.optimizers[player].beta2 = 0.9

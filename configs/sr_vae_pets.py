@@ -30,11 +30,9 @@ def get_config(arg: str = ""):
     """Variants, by commas: 'x2' (default) or 'x4'; 'document'; 'pixel'; 'quick' (1,000 steps) or 'smoke'."""
     factor, document, pixel, size = common.read_variants(arg, ("x2", "x4"), ("document",), ("pixel",))
     factor = int((factor or "x2")[1:])
-    config = common.get_config()
+    config = common.get_config("super_resolution")
     config.name = "_".join(["sr_vae_pets", f"x{factor}", *filter(None, (document, pixel))])
-    config.system = "super_resolution"
-    config.factor = factor  # of the height and width of a high-resolution image, which is image_size
-    config.sigma = 1.0  # of the blur before downsampling, in pixels
+    config.factor = factor
     config.image_size = 64
     config.batch_size = 32
     config.steps = 20_000

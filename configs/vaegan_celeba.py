@@ -17,9 +17,8 @@ SIMILARITY = 1e-6  # gamma in the paper: similarity against the discriminator, f
 
 def get_config(arg: str = ""):
     """Variants: '', 'quick' (1,000 steps), 'smoke'."""
-    config = common.get_config()
+    config = common.get_config("vae_gan")
     config.name = "vaegan_celeba"
-    config.system = "vae_gan"
     config.image_size = 64
     config.latents = 128
     config.batch_size = 64
@@ -35,7 +34,6 @@ def get_config(arg: str = ""):
     config.terms.kl = common.term(1.0)
     config.terms.similarity = common.term(1.0, layer="conv4", decoder_weight=SIMILARITY)
     config.terms.gan = common.term(1.0, decoder_weight=1 - SIMILARITY, fakes=("recon", "sample"), saturating=True)
-    config.gate = {"equilibrium": 0.68, "margin": 0.35}
     for player in ("encoder", "decoder", "discriminator"):
         config.optimizers[player] = common.rmsprop(3e-4)
     if arg == "smoke":

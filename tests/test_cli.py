@@ -116,10 +116,10 @@ def load(name="dfc_mnist", **changes):
     [
         ({"steps": 5}, r"steps \(5\) must be a multiple of steps_per_call \(2\)"),
         ({"latents": 0}, "latents is 0; it must be at least 1"),
-        ({"ema": 1.0}, r"ema is 1.0; a decay lies in \[0, 1\)"),
-        ({"seed": -1}, "cannot be negative"),
+        ({"ema": 1.0}, "ema is 1.0; it must be below 1"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"data": {"crop": "sqare"}}, "data.crop is 'sqare'"),
-        ({"optimizers": {"vae": {"learning_rate": float("nan")}}}, "learning_rate is nan; it must be positive"),
+        ({"optimizers": {"vae": {"learning_rate": float("nan")}}}, "learning_rate is nan; it must be above 0"),
         ({"terms": {"kl": {"weight": float("inf")}}}, "terms.kl.weight is inf"),
         ({"terms": {}}, "no loss terms"),
     ],

@@ -1,5 +1,6 @@
 """Every config runs: shapes of init and step for all variants; every key is read by somebody."""
 
+import json
 import re
 
 import jax
@@ -7,11 +8,15 @@ import pytest
 from helpers.checks import ROOT
 from ml_collections import ConfigDict
 
-from vae_jax import configs
+from vae_jax import configs, keys
 from vae_jax.cli import load_config
 from vae_jax.config import check_config, differences, flat, read_config, to_json
+from vae_jax.configs import common
+from vae_jax.data import DATASETS
 from vae_jax.data.augment import stored_shape
+from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
+from vae_jax.systems import SYSTEMS
 from vae_jax.train_step import make_train_step
 
 NAMES = configs.names()
@@ -72,3 +77,75 @@ def test_saved_and_read_again(tmp_path):
     assert differences(read_config(tmp_path), other) == [
         "  terms.feature.taps: ['relu1', 'relu2'] in the workdir, ['relu1'] now"
     ]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda c: c.update(encodr={"name": "mnist"}), "Unknown config key 'encodr' of the system vae. .*'encoder'"),
+        (lambda c: c.data.update(drop=1), "Unknown config key 'data.drop' .*'data.crop'"),
+        (lambda c: c.update(discriminator={"name": "larsen"}), "Unknown config key 'discriminator' of the system vae"),
+        (lambda c: c.update(checkpointing=True), "'checkpointing' .* It is called 'remat' now"),
+        (lambda c: c.__delattr__("decoder"), "lacks the key 'decoder': a name in vae_jax.models.DECODERS"),
+        (lambda c: c.data.__delattr__("eval"), "lacks the key 'data.eval': split to judge on"),
+        (lambda c: c.terms.update(l1={"weight": 1.0}), "terms.l1 lacks 'start'"),
+        (lambda c: c.optimizers.vae.__delattr__("name"), "optimizers.vae lacks 'name'"),
+        (lambda c: _set(c, "steps", "many"), "steps is 'many'; expected a whole number"),
+        (lambda c: _set(c, "batch_size", 2.5), "batch_size is 2.5; expected a whole number"),
+        (lambda c: _set(c, "seed", True), "seed is True; expected a whole number"),
+        (lambda c: _set(c, "metrics", "psnr"), "metrics is 'psnr'; expected a tuple"),
+        (lambda c: _set(c, "encoder", "mnist"), "encoder is 'mnist'; expected a table"),
+        (lambda c: _set(c, "remat", 1), "remat is 1; expected True or False"),
+        (lambda c: _set(c, "eval_batch_size", -4), "eval_batch_size is -4; it must be at least 1"),
+        (lambda c: c.data.update(unreadable=1.5), "data.unreadable is 1.5; it must be at most 1"),
+        (lambda c: c.backbone.update(dtype="float16"), "backbone.dtype is 'float16'; expected 'float32' or 'bfloat16'"),
+        (lambda c: _set(c, "system", "vea"), "Unknown system 'vea'. Did you mean 'vae'"),
+        (lambda c: c.terms.kl.update(warmup=-1), "terms.kl.warmup is -1; it must be at least 0"),
+    ],
+)  # fmt: skip
+def test_keys_that_are_wrong(change, words, smoke):
+    """Also in configs of one's own, which no command-line flag has checked."""
+    config = smoke("vae_mnist")
+    change(config)
+    with pytest.raises(UserError, match=words):
+        check_config(config)
+
+
+def _set(config, key, value):
+    with config.ignore_type():
+        config[key] = value
+
+
+def test_every_system_declares_its_keys():
+    assert keys.SYSTEMS.keys() == SYSTEMS.keys() and keys.DATA.keys() <= DATASETS.keys()
+    for system, own in keys.SYSTEMS.items():
+        config = common.get_config(system)
+        assert config.system == system
+        assert {name for name, key in own.items() if not key.term} <= set(keys.declared(system, "", {}))
+
+
+def test_workdirs_of_earlier_versions(tmp_path, smoke):
+    """A renamed key is read by its new name, a new key has the value that the version went by, an unknown one is
+    refused."""
+    tree = smoke("classifier_mnist").to_dict()
+    tree["checkpointing"] = tree.pop("remat")
+    del tree["network"], tree["data"]["augment"], tree["data"]["unreadable"]
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    config = read_config(tmp_path)
+    assert config.network.name == "mnist" and config.data.augment == "" and config.remat is False
+    assert config.data.unreadable == 1.0
+    check_config(config)
+    (tmp_path / "config.json").write_text(json.dumps(tree | {"sharpen": 1}))
+    with pytest.raises(UserError, match="has the key 'sharpen', which this version of vae_jax does not know"):
+        read_config(tmp_path)
+
+
+def test_a_config_of_ones_own_builds_on_a_published_one(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from vae_jax.configs import common, dfc_mnist\n\n\ndef get_config(arg=''):\n"
+        "    config = dfc_mnist.get_config(arg)\n    config.name = 'mine'\n"
+        "    config.terms.l1 = common.term(0.5)\n    return config\n"
+    )
+    config = load_config(f"{tmp_path}/mine.py:smoke")
+    check_config(config)
+    assert config.name == "mine" and set(config.terms) == {"kl", "feature", "l1"}

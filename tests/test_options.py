@@ -1,4 +1,4 @@
-"""What saves memory or time changes no number, but for rounding: checkpointing and bfloat16."""
+"""What saves memory or time changes no number, but for rounding: remat and bfloat16."""
 
 import jax
 import numpy as np
@@ -27,13 +27,13 @@ def plain() -> Step:
         pytest.param("kl_autoencoder", 0.7, marks=pytest.mark.slow),
     ],
 )
-def test_checkpointing(system, factor, plain):
+def test_remat(system, factor, plain):
     """Terms, gradients and running statistics are the same to 1e-6, and `factor` of the memory is enough.
 
     With pull-backs that are not in turn the VAE-GAN needs 0.94 of it.
     """
     plain = plain if system == "vae" else step_of(config_of(system))
-    again = step_of(config_of(system, checkpointing=True))
+    again = step_of(config_of(system, remat=True))
     batch = {"image": images_of(*plain.experiment.batch["image"].shape[2:])}
     (expected,), (found,) = plain(batch), again(batch)
     assert_alike(found, expected, 1e-6)
@@ -44,7 +44,7 @@ def test_checkpointing(system, factor, plain):
 @pytest.mark.skipif(FORGETS, reason="XLA merges what is computed again with what was")
 def test_no_network_that_is_frozen_is_run_again(plain):
     """Checkpointing costs a forward pass of the networks that learn, and none of the perceptual one."""
-    again = step_of(config_of("vae", checkpointing=True))
+    again = step_of(config_of("vae", remat=True))
 
     def forward(params, images):
         return plain.experiment.system.decode(params, {}, plain.experiment.system.encode(params, {}, {}, images)[0])

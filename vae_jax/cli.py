@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from vae_jax import configs
-from vae_jax.config import flat
+from vae_jax.config import flat, hint
 from vae_jax.errors import UserError, did_you_mean, mistakes_told
 from vae_jax.runtime.interrupt import end_without_threads
 
@@ -149,7 +149,7 @@ def _check_keys(arguments: Sequence[str], config: ConfigDict, name: str) -> None
     for argument in arguments:
         key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
         if key not in known:
-            raise UserError(f"Unknown config key {key!r} in {name}. {did_you_mean(key, known)}")
+            raise UserError(f"Unknown config key {key!r} in {name}. {hint(key, known)}")
 
 
 def load_config(name: str) -> ConfigDict:

@@ -1,72 +1,137 @@
-"""Configs: read from flags, checked before anything is compiled, kept as JSON in the workdir."""
+"""Configs: checked before anything is compiled, kept as JSON in the workdir, compared with each other."""
 
 import json
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, did_you_mean, look_up
+from vae_jax.keys import OPTIMIZER, RENAMED, SYSTEMS, TERM, TERM_WEIGHTS, Key, declared, set_key
+from vae_jax.weights.finding import RANDOM, check_weights_file
 
-# What may differ when a run is resumed: nothing of the model, of its training or of its data, but for rounding.
-FREE_ON_RESUME = {
-    "steps", "log_every", "eval_every", "checkpoint_every", "keep_checkpoints", "eval_batch_size",
-    "metrics", "not_finite", "data.dir", "data.memory_limit", "data.unreadable", "checkpointing",
-    "backbone.cache_targets", "compilation_cache",
-}  # fmt: skip
 CROPS = ("square", "none", "pad")
-NOT_FINITE = {"stop": 1, "skip": 10}  # how many steps in a row that are not finite end the run
+KINDS = {
+    bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "a tuple", dict: "a table",
+}  # fmt: skip
+WEIGHTS = ("weight", "decoder_weight")  # of terms
 
 
 def check_config(config: ConfigDict) -> None:
-    """UserError unless the numbers make sense; names are checked where they are looked up."""
-    for key in (
-        "steps",
-        "batch_size",
-        "steps_per_call",
-        "image_size",
-        "latents",
-        "log_every",
-        "eval_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "eval_batch_size",
-    ):
-        if config[key] < 1:
-            raise UserError(f"{key} is {config[key]}; it must be at least 1.")
+    """UserError unless the keys are those of the system and their values make sense; names of networks, losses and the
+    like are checked where they are looked up."""
+    keys, leaves = _check_keys(config)
+    for name, key in keys.items():
+        check_value(name, key, leaves[name])
+    for table, entries in (("terms", TERM), ("optimizers", OPTIMIZER)):
+        for owner, options in config[table].items():
+            for name, key in entries.items():
+                if name not in options:
+                    raise UserError(f"{table}.{owner} lacks {name!r}: {key.what}.")
+                check_value(f"{table}.{owner}.{name}", key, options[name])
+    for name, term in config.terms.items():
+        for key in {*WEIGHTS} & set(term):
+            if not math.isfinite(term[key]):
+                raise UserError(f"terms.{name}.{key} is {term[key]}; it must be a finite number.")
     for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
         if config[key] % config.steps_per_call:
             raise UserError(f"{key} ({config[key]}) must be a multiple of steps_per_call ({config.steps_per_call}).")
-    look_up(NOT_FINITE, config.not_finite, "not_finite")
-    if not 0 <= config.data.unreadable <= 1:
-        raise UserError(f"data.unreadable is {config.data.unreadable}; a share lies in [0, 1].")
-    if config.seed < 0:
-        raise UserError(f"seed is {config.seed}; it cannot be negative.")
-    for player, optimizer in config.optimizers.items():
-        if not (math.isfinite(optimizer.learning_rate) and optimizer.learning_rate > 0):
-            raise UserError(f"optimizers.{player}.learning_rate is {optimizer.learning_rate}; it must be positive.")
-    for name, term in config.terms.items():
-        for key in {"weight", "decoder_weight"} & set(term):
-            if not math.isfinite(term[key]):
-                raise UserError(f"terms.{name}.{key} is {term[key]}; it must be a finite number.")
     if config.data.crop not in CROPS and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
         crops = ", ".join(map(repr, CROPS))
         raise UserError(f"data.crop is {config.data.crop!r}; expected {crops} or 'TOP,LEFT,HEIGHT,WIDTH'.")
-    if config.get("classes", 1) < 1:
-        raise UserError(f"classes is {config.classes}; it must be at least 1.")
     if config.data.random_crop and config.data.random_crop < config.image_size:
         raise UserError(
             f"data.random_crop is {config.data.random_crop}, smaller than the windows of image_size "
             f"({config.image_size}) that are cut from it. Make it larger, or 0 for no random crops."
         )
-    if config.data.per_class < 0:
-        raise UserError(f"data.per_class is {config.data.per_class}; it cannot be negative.")
-    if not 0 <= config.ema < 1:
-        raise UserError(f"ema is {config.ema}; a decay lies in [0, 1).")
     if not config.terms:
-        raise UserError("The config names no loss terms: without any there is nothing to train on.")
+        raise UserError("The config names no loss terms: there is nothing to train on.")
+
+
+def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
+    """The declared keys and the config's values by dotted key; UserError unless they are the same keys."""
+    tree = config.to_dict()
+    system = look_up(SYSTEMS, tree.get("system", ""), "system") and tree["system"]
+    keys = declared(system, tree.get("data", {}).get("name", ""), tree.get("terms", {}))
+    leaves = _leaves(tree, keys)
+    for name in leaves.keys() - keys.keys():
+        raise UserError(f"Unknown config key {name!r} of the system {system}. {hint(name, keys)}")
+    for name in keys.keys() - leaves.keys():
+        raise UserError(
+            f"The config lacks the key {name!r}: {keys[name].what}. Start from common.get_config({system!r}), which "
+            "has every key."
+        )
+    return keys, leaves
+
+
+def check_value(name: str, key: Key, value: Any) -> None:
+    """UserError unless a value is of the key's type and within its bounds."""
+    kind = type(key.default)
+    fits = {int: int, float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
+    if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{name} is {value!r}; expected {KINDS[kind]}.")
+    if key.choices and value not in key.choices:
+        raise UserError(f"{name} is {value!r}; expected {' or '.join(map(repr, key.choices))}.")
+    for bound, wrong, words in (
+        (key.least, lambda v, b: not v >= b, "at least"),
+        (key.above, lambda v, b: not v > b, "above"),
+        (key.below, lambda v, b: not v < b, "below"),
+        (key.most, lambda v, b: not v <= b, "at most"),
+    ):
+        if bound is not None and (wrong(value, bound) or not math.isfinite(value)):
+            raise UserError(f"{name} is {value}; it must be {words} {bound:g}.")
+
+
+def hint(name: str, known: Collection[str]) -> str:
+    """What an unknown key is called now, or may have been meant to be."""
+    return f"It is called {RENAMED[name]!r} now." if name in RENAMED else did_you_mean(name, known)
+
+
+def _leaves(tree: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key, down to declared keys and to tables of which no declared key is a part."""
+    leaves = {}
+    for key, value in tree.items():
+        name = prefix + key
+        if name not in keys and isinstance(value, dict) and any(known.startswith(f"{name}.") for known in keys):
+            leaves |= _leaves(value, keys, f"{name}.")
+        else:
+            leaves[name] = value
+    return leaves
+
+
+def check_weights(config: ConfigDict) -> None:
+    """UserError where a weights file that the config needs cannot be found."""
+    for network, file in _weights(config):
+        check_weights_file(network, file)
+
+
+def _weights(config: ConfigDict) -> list[tuple[str, str]]:
+    """(network, weights file) of everything frozen or pretrained in a config."""
+    used = [pair for name, term in config.terms.items() if name in TERM_WEIGHTS
+            for pair in TERM_WEIGHTS[name](config, term)]  # fmt: skip
+    leaves = flat(config.to_dict())
+    for name, key in declared(config.system, config.data.name, config.terms).items():
+        if key.weights and name in leaves:
+            used.append((leaves.get(key.weights, key.weights), leaves[name]))
+    return used
+
+
+def untrained(config: ConfigDict) -> ConfigDict:
+    """The same config with random weights in place of every weights file."""
+    config = ConfigDict(config.to_dict())
+    config.backbone.weights = RANDOM
+    for name, key in declared(config.system, config.data.name, config.terms).items():
+        if key.weights:
+            set_key(config, name, RANDOM)
+    return config
+
+
+def number_of_classes(config: ConfigDict) -> int | None:
+    """How many labels the system tells apart; None where it looks at no labels."""
+    return config.get("classes")
 
 
 def image_shape(config: ConfigDict) -> tuple[int, int, int]:
@@ -80,29 +145,50 @@ def to_json(config: ConfigDict) -> str:
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
-    """The config that a workdir was trained with."""
+    """The config that a workdir was trained with.
+
+    Workdirs of earlier versions: a renamed key is read by its new name, a key that did not exist yet has the value that
+    the earlier version went by. UserError for a key that no longer exists.
+    """
     path = Path(workdir) / "config.json"
     if not Path(workdir).is_dir():
         raise UserError(f"There is no workdir {workdir}. {_nearby(Path(workdir))}")
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json.")
     try:
-        return ConfigDict(_tuples(json.loads(path.read_text()))).lock()
-    except ValueError as error:
+        tree = _tuples(json.loads(path.read_text()))
+        config = ConfigDict({RENAMED.get(name, name): value for name, value in tree.items()})
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a config: {error}.") from None
+    keys = declared(config.get("system", ""), config.get("data", {}).get("name", ""), config.get("terms", {}))
+    leaves = _leaves(config.to_dict(), keys)
+    if unknown := sorted(leaves.keys() - keys.keys()):
+        raise UserError(
+            f"{path} has the key {unknown[0]!r}, which this version of vae_jax does not know: read it with the version "
+            "that trained it, or train again."
+        )
+    for name in keys.keys() - leaves.keys():
+        set_key(config, name, keys[name].default if keys[name].before is None else keys[name].before)
+    return config.lock()
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """One line per key that differs and may not when a run is resumed."""
+    """One line per key that differs and must not when a run is resumed."""
     a, b = flat(old.to_dict()), flat(new.to_dict())
-    free = FREE_ON_RESUME
+    free = {name for name, key in declared(new.system, new.data.name, new.terms).items() if key.free}
     if any(optimizer.schedule != "constant" for optimizer in new.optimizers.values()):
-        free = free - {"steps"}  # the schedule would be another one
+        free -= {"steps"}  # the schedule would be another one
     return [
         f"  {key}: {a.get(key, 'absent')!r} in the workdir, {b.get(key, 'absent')!r} now"
         for key in sorted(a.keys() | b.keys())
         if key not in free and a.get(key) != b.get(key)
     ]
+
+
+def check_same_data(workdirs: Sequence[str], configs: Sequence[ConfigDict]) -> None:
+    """UserError unless all workdirs are judged on the same images."""
+    keys = {name: key for c in configs for name, key in declared(c.system, c.data.name, c.terms).items()}
+    check_same_keys(workdirs, configs, [name for name, key in keys.items() if key.data], "cannot be compared")
 
 
 def check_same_keys(
@@ -112,10 +198,10 @@ def check_same_keys(
     first, *others = (flat(config.to_dict()) for config in configs)
     for workdir, other in zip(workdirs[1:], others, strict=True):
         for key in keys:
-            if other[key] != first[key]:
+            if other.get(key) != first.get(key):
                 raise UserError(
-                    f"{workdirs[0]} and {workdir} {otherwise}: {key} is {first[key]!r} in one, {other[key]!r} in the "
-                    "other."
+                    f"{workdirs[0]} and {workdir} {otherwise}: {key} is {first.get(key)!r} in one, "
+                    f"{other.get(key)!r} in the other."
                 )
 
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vae_jax import cli
-from vae_jax.config import read_config
+from vae_jax.config import check_weights, read_config
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import Feed, padded_indices
@@ -33,7 +33,6 @@ from vae_jax.runtime.sharding import place, replicated
 from vae_jax.state import State, digest, eval_params
 from vae_jax.systems import System
 from vae_jax.train_step import to_float
-from vae_jax.weights.finding import check_weights
 
 IN_FLIGHT = 2  # batches that may run ahead of the last one known to be finished
 
@@ -101,7 +100,7 @@ def make_evaluate(
 
 def judged_by(config: ConfigDict) -> tuple[str, ...]:
     """The metrics of a run: those that are always judged, and those that its config adds."""
-    return default_metrics(config.image_size) + config.get("metrics", ())
+    return default_metrics(config.image_size) + config.metrics
 
 
 def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:

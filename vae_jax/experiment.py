@@ -60,7 +60,7 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
 def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
     """Follows the shapes of a train step and of an evaluation, without computing: UserError where they do not fit."""
     step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
-    judged = (*default_metrics(config.image_size), *config.get("metrics", ()))
+    judged = (*default_metrics(config.image_size), *config.metrics)
     metrics = [name for name in judged if not isinstance(look_up(METRICS, name, "metric"), FrozenMetric)]
 
     def evaluate(state, batch):

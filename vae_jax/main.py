@@ -12,8 +12,8 @@ import contextlib
 from absl import flags
 
 from vae_jax import cli
+from vae_jax.config import check_weights
 from vae_jax.errors import UserError
-from vae_jax.weights.finding import check_weights
 
 
 def main() -> None:

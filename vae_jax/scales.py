@@ -16,13 +16,12 @@ from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
 from vae_jax import cli
-from vae_jax.config import image_shape
+from vae_jax.config import check_weights, image_shape
 from vae_jax.data import load_dataset
 from vae_jax.errors import UserError
-from vae_jax.losses import IMAGE_TERMS, l2
+from vae_jax.losses import IMAGE_TERMS, PERCEPTUAL_TERMS, l2
 from vae_jax.reports import page
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.weights.finding import check_weights
 
 PARTNERS = 5  # other images that each image is compared with
 BATCH = 25
@@ -50,7 +49,8 @@ def scales(config: ConfigDict, count: int = 200) -> list[Scale]:
     if not 2 <= count <= dataset.size:
         raise UserError(f"--images is {count}; expected 2 to {dataset.size:,}, the images of {config.data.train}.")
     images = dataset.read(np.linspace(0, dataset.size - 1, count).astype(int))["image"].astype(np.float32) / 255
-    image_terms = make_image_terms(config, [name for name in config.terms if name not in ("feature", *IMAGE_TERMS)])
+    others = [name for name in config.terms if name not in PERCEPTUAL_TERMS | IMAGE_TERMS]
+    image_terms = make_image_terms(config, others)
     reference = config.terms.l2.weight if "l2" in config.terms else 1.0
 
     @jax.jit

@@ -96,9 +96,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
         note_run(workdir, step)
 
     # ---- functions -----------------------------------------------------------------------------------------------
-    train_step = make_train_step(
-        experiment.system, experiment.optimizers, config.ema, experiment.augment, config.checkpointing
-    )
+    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
     train_call = make_train_call(train_step, scan_unroll(config.steps_per_call))
     judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stopping)
     step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()

@@ -27,7 +27,7 @@ def make_train_step(
     `augment` (key, images) -> images, float32 [B, H, W, C] in [0, 1], changes the images before the system sees them;
     their height and width may change with it. Its key follows from the step, as everything random does.
 
-    With `in_turn` a pull-back begins when that of the player before it has ended: under checkpointing each computes
+    With `in_turn` a pull-back begins when that of the player before it has ended: under `remat` each computes
     activations again, and those of all players would be held at once.
 
     One `jax.vjp` of the terms; each player's row of `system.rules` is pulled back as the cotangent, and only that

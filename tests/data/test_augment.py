@@ -32,7 +32,12 @@ def tell_the_images() -> System:
         return {"size": jnp.float32(batch["image"].size), "sum": (weights * batch["image"]).sum()}, stats
 
     rules = {"player": {"size": 1.0, "sum": 1.0}}
-    return System(rules, dict, lambda key, batch: ({"player": {"w": jnp.zeros(())}}, {}), terms, None)
+    return System(
+        rules=rules,
+        init=lambda key, batch: ({"player": {"w": jnp.zeros(())}}, {}),
+        terms=terms,
+        evaluate=None,
+    )
 
 
 def test_the_step_sees_the_augmented_images():

@@ -1,16 +1,18 @@
-"""A VAE's config can name every loss that perceptual ones are compared with, options and all."""
+"""A VAE's config can name every loss that perceptual losses are compared with, options and all."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 from helpers.checks import ROOT
 
-from configs.common import term
+from vae_jax import keys
 from vae_jax.cli import load_config
 from vae_jax.config import image_shape
 from vae_jax.configs import losses_celeba, losses_mnist
+from vae_jax.configs.common import term
 from vae_jax.errors import UserError
 from vae_jax.experiment import check_shapes, make_experiment
+from vae_jax.losses import PERCEPTUAL_TERMS
 from vae_jax.systems import make_system
 from vae_jax.systems.image_terms import make_image_terms
 
@@ -25,22 +27,27 @@ TERMS = {
 
 @pytest.mark.parametrize("name", TERMS)
 def test_a_config_can_name_it(name, smoke):
-    """Shapes of a train step of faces follow through; the term's value is one number per image."""
+    """The shapes of a train step on faces match; the term's value is one number per image."""
     config = smoke("vae_celeba")
     config.terms[name] = term(1.0, **TERMS[name])
     shape = (config.image_size, config.image_size, 3)
-    check_shapes(config, make_experiment(config, shape, labelled=False), {})
+    experiment = make_experiment(config, shape, labelled=False)
+    check_shapes(config, experiment, experiment.system.frozen())
     image_terms = make_image_terms(config, own=("kl",))
-    values = jax.eval_shape(lambda x: image_terms.values({}, {"image": x}, x), jnp.zeros((2, *shape)))
+    values = jax.eval_shape(lambda x: image_terms.values(image_terms.frozen(), {"image": x}, x), jnp.zeros((2, *shape)))
     assert values[name].shape == (2,)
 
 
-def test_options_that_it_does_not_have(smoke):
+def test_unknown_options(smoke):
     config = smoke("vae_celeba")
     config.terms.ssim = term(1.0, sigma=2.0)
     experiment = make_experiment(config, (config.image_size, config.image_size, 3), labelled=False)
     with pytest.raises(UserError, match="The term ssim has no option 'sigma'"):
         check_shapes(config, experiment, {})
+
+
+def test_losses_with_a_weights_file_are_checked_before_compiling():
+    assert keys.TERM_WEIGHTS.keys() == PERCEPTUAL_TERMS.keys()
 
 
 LOSSES = [("losses_celeba", loss) for loss in losses_celeba.LOSSES] + [

@@ -7,9 +7,10 @@ from golden.formula import rival_images, uniform
 from helpers.checks import value_and_gradient
 from scipy import fft
 
+from vae_jax.config import check_weights
 from vae_jax.errors import UserError
 from vae_jax.losses import watson
-from vae_jax.losses.watson import initial_weights
+from vae_jax.losses.watson import initial_weights, watson_term
 from vae_jax.weights.files import save_weights
 
 E = 1e-10
@@ -60,7 +61,7 @@ def learnt_weights(transform):
 @pytest.mark.parametrize("weights_of", [lambda transform: initial_weights(transform, 3), learnt_weights])
 @pytest.mark.parametrize("transform", ["dct", "dft"])
 def test_watson_by_hand(transform, weights_of):
-    """Values by scipy.fft and numpy.fft in float64; gradients at 12 places by central differences of that."""
+    """Values by scipy.fft and numpy.fft in float64; gradients at 12 places by central differences of these."""
     target, recon = rival_images((16, 24))
     weights = weights_of(transform)
     loss = jax.jit(lambda x, y: watson(x, y, transform=transform, weights=weights))
@@ -76,7 +77,7 @@ def test_watson_by_hand(transform, weights_of):
 
 
 def test_initial_weights():
-    """As published: Watson's table is symmetric and least where the eye sees best; channels count alike."""
+    """As published: Watson's table is symmetric and smallest where the eye sees best; channels count equally."""
     for transform, shape, values in (("dct", (8, 8), (0.649, 0.7, 4.0)), ("dft", (8, 5), (0.1, 0.2, 1.0))):
         weights = initial_weights(transform, 3)
         assert weights["sensitivity"].shape == (*shape, 3)
@@ -89,8 +90,8 @@ def test_initial_weights():
 
 
 @pytest.mark.parametrize("transform", ["dct", "dft"])
-def test_grey_images_and_sides_that_do_not_divide(transform):
-    """One channel is the metric itself; 13x22 pixels are those extended to 16x24 by their edges."""
+def test_grey_images_and_sides_that_are_not_multiples_of_8(transform):
+    """One channel is the metric itself; 13x22 pixels are extended to 16x24 by their edges."""
     target, recon = (x[..., :1] for x in rival_images((13, 22)))
     weights = initial_weights(transform, 1)
     wide = [
@@ -103,7 +104,7 @@ def test_grey_images_and_sides_that_do_not_divide(transform):
 
 
 def test_shift():
-    """Blocks that start elsewhere are those of the extended image; (4, 4) is no shift, and it may be drawn in jit."""
+    """Shifted blocks are those of the extended image; (4, 4) is no shift; it may be drawn under jit."""
     target, recon = rival_images((16, 24))
     windows = [np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")[:, 1:17, 6:30] for x in (target, recon)]
     draw = jax.jit(lambda shift: watson(target, recon, shift=shift))
@@ -118,22 +119,31 @@ def test_an_image_does_not_depend_on_its_batch():
     np.testing.assert_allclose(compiled(*images), alone, rtol=1e-5)
 
 
-def test_weights_of_a_file(tmp_path):
-    """What is learnt comes from a weights file; one of the other transform, or none, is told."""
+def test_weights_of_a_file(tmp_path, smoke):
+    """Learnt weights come from a file, which is checked before anything is compiled and is an argument of the step."""
     target, recon = rival_images((16, 24))
-    weights, path = learnt_weights("dct"), tmp_path / "watson.safetensors"
-    save_weights(path, weights, {"source": "formula", "source_sha256": "", "licence": ""})
-    ours = watson(target, recon, transform="dct", weights=str(path))
-    np.testing.assert_array_equal(ours, watson(target, recon, transform="dct", weights=weights))
+    learnt, path = learnt_weights("dct"), tmp_path / "watson.safetensors"
+    save_weights(path, learnt, {"source": "formula", "source_sha256": "", "licence": ""})
+
+    def term(**options):
+        return watson_term(smoke("vae_celeba"), **options)
+
+    ours = term(transform="dct", weights=str(path))
+    seen = (ours.see(None, images) for images in (target, recon))
+    np.testing.assert_array_equal(
+        ours.compare(ours.load(), *seen), watson(target, recon, transform="dct", weights=learnt)
+    )
     with pytest.raises(UserError, match="does not match the network"):
-        watson(target, recon, transform="dft", weights=str(path))
+        term(transform="dft", weights=str(path)).load()
+    config = smoke("vae_celeba")
+    config.terms.watson = {"weight": 1.0, "start": 0, "warmup": 0, "weights": str(tmp_path / "other.safetensors")}
     with pytest.raises(UserError, match="No weights at"):
-        watson(target, recon, weights=str(tmp_path / "other.safetensors"))
+        check_weights(config)
 
 
 @pytest.mark.parametrize("transform", ["dct", "dft"])
 def test_degenerate_points(transform):
-    """Equal and constant images, black ones among them: finite and bounded, small where images are equal."""
+    """Equal and constant images, black ones among them: finite and bounded, small for equal images."""
     noise, _ = rival_images((16, 24))
     black, grey, white = (np.full_like(noise, value) for value in (0, 0.5, 1))
     loss = jax.jit(lambda x, y: watson(x, y, transform=transform))

@@ -25,10 +25,10 @@ from pretrained_converters.names import STYLES
 from pretrained_converters.sources import read_source
 from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.cli import load_config
+from vae_jax.config import check_weights
 from vae_jax.errors import UserError
 from vae_jax.state import flatten
 from vae_jax.weights import published
-from vae_jax.weights.finding import check_weights
 from vae_jax.weights.published import Origin
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -132,7 +132,7 @@ def test_another_network_of_the_same_shapes(narrow, tmp_path, monkeypatch):
     total = hashlib.sha256((tmp_path / "vgg.safetensors").read_bytes()).hexdigest()
     own, other = (Origin("vgg.safetensors", "https://x", digits, "MIT") for digits in (total, "f" * 64))
     monkeypatch.setitem(published.WEIGHTS, "vgg16_caffe", published.Weights("caffe's", (own,)))
-    with pytest.raises(UserError, match="vgg.safetensors is caffe's, not torchvision's VGG16"):
+    with pytest.raises(UserError, match="vgg.safetensors is caffe's, not torchvision's ImageNet VGG16"):
         converters.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
     monkeypatch.setitem(published.WEIGHTS, "vgg16", published.Weights("ours", (other, own)))
     converters.CONVERTERS["vgg16"](tmp_path / "vgg.safetensors", tmp_path / "out.safetensors")
@@ -141,7 +141,7 @@ def test_another_network_of_the_same_shapes(narrow, tmp_path, monkeypatch):
 
 
 def test_messages_of_the_command(tmp_path, monkeypatch, capsys):
-    """No source and no network, or a file that is not there: what is missing, its sum, every way to get it; exit 2."""
+    """No source and no network, or a missing file: what is missing, its SHA-256, every way to get it; exit code 2."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     unreachable = Origin("vgg19-dcbb9e9d.pth", "https://127.0.0.1:9/vgg19-dcbb9e9d.pth", "dcbb9e9d", "BSD")
     monkeypatch.setitem(published.WEIGHTS, "vgg19", published.Weights("VGG19", (unreachable,)))
@@ -222,12 +222,12 @@ def test_a_missing_file_is_told_before_anything_else(tmp_path, monkeypatch):
     """Of the network of `feature` and of both files of `lpips`, without looking at data or importing jax."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     for name, file in (("dfc_celeba", "vgg19"), ("lpips_celeba", "vgg16"), ("facenet_celeba", "facenet")):
-        with pytest.raises(UserError, match=f"no {file}.safetensors(?s:.*)convert {file}"):
+        with pytest.raises(UserError, match=f"{file}.safetensors is in neither (?s:.*)convert {file}"):
             check_weights(load_config(f"{ROOT}/configs/{name}.py"))
         check_weights(load_config(f"{ROOT}/configs/{name}.py:smoke"))
     for file in ("vgg16.safetensors", "vgg16.json"):
         (tmp_path / file).touch()
-    with pytest.raises(UserError, match=r"no lpips_vgg\.safetensors"):
+    with pytest.raises(UserError, match=r"lpips_vgg\.safetensors is in neither "):
         check_weights(load_config(f"{ROOT}/configs/lpips_celeba.py"))
     config = load_config(f"{ROOT}/configs/dfc_celeba.py")
     for path, missing in (("nowhere.safetensors", "nowhere.safetensors"), ("vgg19.safetensors", "vgg19.json")):

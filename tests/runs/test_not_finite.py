@@ -1,5 +1,6 @@
 """Steps with a NaN or an infinity: they move nothing, and stop the run or are counted, as the config says."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from vae_jax.config import NOT_FINITE, check_config
+from vae_jax.config import check_config
 from vae_jax.errors import UserError
 from vae_jax.inference import load_workdir
+from vae_jax.keys import NOT_FINITE
 from vae_jax.runs.workdir import read_lines
 from vae_jax.state import digest, init_state
 from vae_jax.systems import SYSTEMS, vae
@@ -83,7 +85,7 @@ def run(smoke, tmp_path, monkeypatch):
                 now_bad = jnp.isin(step, jnp.array(list(bad)))
                 return values | {"kl": jnp.where(now_bad, jnp.nan, values["kl"])}, stats
 
-            return system._replace(terms=terms)
+            return dataclasses.replace(system, terms=terms)
 
         monkeypatch.setitem(SYSTEMS, "vae", going_bad)
         config = smoke("vae_mnist")

@@ -10,12 +10,12 @@ import pytest
 from pretrained_converters import convert
 from pretrained_converters.converters import CONVERTERS
 from vae_jax.backbones import BACKBONES, features, get_backbone, load_backbone
+from vae_jax.config import check_weights
 from vae_jax.errors import UserError
 from vae_jax.inference import load_workdir
 from vae_jax.models.exemplar import ExemplarCnn
 from vae_jax.systems import make_system
 from vae_jax.train import train
-from vae_jax.weights.finding import check_weights
 
 NARROW = ExemplarCnn(classes=7, widths=(2, 3, 4), dense=5)
 LAYERS = {"relu1": (32, 32, 64), "relu2": (16, 16, 128), "relu3": (8, 8, 256), "relu4": (512,), "logits": (10,)}
@@ -166,6 +166,6 @@ def test_from_a_run_to_a_backbone(smoke, tmp_path, monkeypatch):
 def test_runs_of_other_networks(smoke, tmp_path):
     train(smoke("classifier_mnist").lock(), str(tmp_path / "run"))
     with pytest.raises(
-        UserError, match=r"(?s)does not fit the network.*expected and not there: .*conv1/kernel \(5, 5, 3"
+        UserError, match=r"(?s)does not match the network.*missing: .*conv1/kernel \(5, 5, 3"
     ):
         CONVERTERS["exemplar_cnn"](tmp_path / "run", tmp_path / "w.safetensors")

@@ -1,5 +1,6 @@
 """The super-resolution VAE: what goes in, what comes out, what that is compared with; Pillow, scipy, scikit-image."""
 
+import dataclasses
 import json
 import shutil
 
@@ -103,7 +104,7 @@ def test_the_reference_is_the_high_resolution_target(factor):
     names = [name for name in UPSCALING if name.endswith(str(factor))] + ["mse"]
 
     def judged(recon):
-        system_ = system._replace(evaluate=lambda params, stats, frozen, batch: (recon(batch), {}))
+        system_ = dataclasses.replace(system, evaluate=lambda params, stats, frozen, batch: (recon(batch), {}))
         return make_evaluate(system_, dataset, run.mesh, 8, names)(run.state, {})
 
     given_back = judged(system.baselines["nearest"])
@@ -221,7 +222,7 @@ def test_pictures_and_comparison(runs, tmp_path):
     with Image.open(next((runs / "sr_vae_pets_x2_pixel" / "pictures").glob("reconstructions_*.png"))) as picture:
         assert picture.height == 4 * (SIZE + 2) + 2
     report = (runs / "sr_vae_pets_x2_pixel" / "report.html").read_text()
-    assert "From the top: nearest, bicubic, what the mean" in report
+    assert "From top to bottom: nearest, bicubic, reconstructions, originals." in report
     assert "<th>metric</th><th>mean</th><th>nearest</th><th>bicubic</th>" in report
     grids = []
     image_rows = figures.image_rows

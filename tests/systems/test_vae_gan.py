@@ -1,5 +1,6 @@
 """The VAE-GAN: every player moves by its own published rule and by nothing else, from one forward pass."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def first_step(fakes=("recon", "sample"), saturating=True, gated=False) -> Step:
     @jax.jit
     def run(state, rules, equilibrium):
         gate = balance(equilibrium, 0.05) if gated else system.gate
-        step = make_train_step(system._replace(rules=rules, gate=gate), optimizers)
+        step = make_train_step(dataclasses.replace(system, rules=rules, gate=gate), optimizers)
         return step(state, {}, {"image": IMAGES}, KEY)
 
     return Step(config, system, state, run)

@@ -15,7 +15,7 @@ from vae_jax import cli
 from vae_jax.bench.machine import machine, matmul_peak, matmul_size, peak_memory
 from vae_jax.bench.peers import say
 from vae_jax.bench.split import seconds, split
-from vae_jax.config import image_shape
+from vae_jax.config import check_weights, image_shape, number_of_classes, untrained
 from vae_jax.data import load_dataset
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
@@ -27,7 +27,6 @@ from vae_jax.runtime.sharding import make_mesh, replicated
 from vae_jax.state import State
 from vae_jax.targets import cache_targets, expect_targets
 from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
-from vae_jax.weights.finding import RANDOM, check_weights
 
 WARM_UP = 3  # calls
 IMAGES = 1024  # of the synthetic set
@@ -116,9 +115,7 @@ def prepare(config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: M
     state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
     key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
     say("compiling the train step")
-    train_step = make_train_step(
-        experiment.system, experiment.optimizers, config.ema, experiment.augment, config.checkpointing
-    )
+    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
     began = time.perf_counter()
     lowered = make_train_call(train_step, scan_unroll(steps)).lower(state, frozen, batch, key)
     call = lowered.compile()
@@ -181,21 +178,11 @@ def data_wait(run: Callable, batches: TrainBatches, steps: int, calls: int) -> f
     return float(waited / whole)
 
 
-def untrained(config: ConfigDict) -> ConfigDict:
-    """The same config with networks that need no weights file."""
-    config = ConfigDict(config.to_dict())
-    config.backbone.weights = RANDOM
-    if "inverted" in config:
-        config.inverted.weights = RANDOM
-    if "pretrained" in config:
-        config.pretrained = RANDOM
-    return config
-
-
 def random_images(config: ConfigDict) -> Dataset:
     """Noise of the shape that a train step takes, labelled where the config has classes."""
     rng, count = np.random.default_rng(0), max(IMAGES, config.batch_size)
-    labels = rng.integers(0, config.classes, count) if "classes" in config else None
+    classes = number_of_classes(config)
+    labels = rng.integers(0, classes, count) if classes else None
     return in_memory(rng.integers(0, 256, (count, *stored_shape(config)), np.uint8), labels)
 
 

@@ -8,6 +8,7 @@ import functools
 
 from ml_collections import ConfigDict
 
+from vae_jax.config import number_of_classes
 from vae_jax.data.contract import Dataset, central_window, first_of_each_class, take
 from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.exemplars import exemplars
@@ -43,12 +44,13 @@ def load_dataset(config: ConfigDict, split: str, augmented: bool = False) -> Dat
     base, bounds = parse_split(split)
     dataset = read_whole(config, base)
     dataset = take(dataset, *bounds(dataset.size))
-    if dataset.arrays is not None and "label" in dataset.arrays and "classes" in config:
+    classes = number_of_classes(config)
+    if dataset.arrays is not None and "label" in dataset.arrays and classes:
         low, high = dataset.arrays["label"].min(initial=0), dataset.arrays["label"].max(initial=0)
-        if low < 0 or high >= config.classes:
-            raise UserError(f"{config.data.name} has labels from {low} to {high}; expected 0 to {config.classes - 1}.")
+        if low < 0 or high >= classes:
+            raise UserError(f"{config.data.name} has labels from {low} to {high}; expected 0 to {classes - 1}.")
     if not dataset.size:
         raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
-    if split == config.data.train and config.data.get("per_class", 0):
+    if split == config.data.train and config.data.per_class:
         dataset = first_of_each_class(dataset, config.data.per_class)
     return dataset if augmented else central_window(dataset, config.image_size)

@@ -55,7 +55,7 @@ AUGMENTATIONS: dict[str, Callable[[ConfigDict], Augmentation]] = {"exemplar": ex
 
 def make_augmentation(config: ConfigDict) -> Augmentation | None:
     """What the config does to its training images; None where it leaves them as they are."""
-    crop, name = config.data.get("random_crop", 0), config.data.get("augment", "")  # absent in earlier workdirs
+    crop, name = config.data.random_crop, config.data.augment
     if crop and name:
         raise UserError(f"data.random_crop ({crop}) and data.augment ({name!r}) exclude each other: leave one out.")
     if name:

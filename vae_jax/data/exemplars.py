@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
+from vae_jax.config import number_of_classes
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.slices import parse_split
@@ -25,24 +26,23 @@ def exemplars(config: ConfigDict, split: str, read_source: Callable[[ConfigDict,
     as there are any, and lies in the middle of as much of the image as `stored_shape` says, mirrored at the edges: 70
     pixels for a patch of 32 and all its transformations. Everything follows from `seed`.
     """
-    if "source" not in config.data or "classes" not in config:
-        raise UserError(
-            "exemplars needs data.source, data.source_size and classes: begin with configs/exemplar_cnn.py."
-        )
+    classes = number_of_classes(config)
+    if classes is None:
+        raise UserError("exemplars needs a system with classes: start from configs/exemplar_cnn.py.")
     dataset = read_source(_source_config(config), split)
     if not dataset.size:
         raise UserError(f"The split {split!r} of the data set {config.data.source} (data.source) is empty.")
     numbers = np.random.Philox(key=np.array([config.seed, STREAM], np.uint64))
     order = np.argsort(numbers.random_raw(dataset.size), kind="stable")
-    chosen = order[np.arange(config.classes) % dataset.size]
-    uniforms = (numbers.random_raw(config.classes) >> np.uint64(11)) * 2.0**-53
+    chosen = order[np.arange(classes) % dataset.size]
+    uniforms = (numbers.random_raw(classes) >> np.uint64(11)) * 2.0**-53
     size, held = config.image_size, stored_shape(config)[0]
     patches = []
     for index, uniform in zip(chosen, uniforms, strict=True):
         image = dataset.read(np.array([index]))["image"][0]
         patches.append(cut_patch(image, *draw_place(gradient_energy(image, size), uniform), size, held))
     notes = {"source": config.data.source, "images": dataset.size, "held at": held, **dataset.notes}
-    return in_memory(np.stack(patches), np.arange(config.classes), notes)
+    return in_memory(np.stack(patches), np.arange(classes), notes)
 
 
 def _source_config(config: ConfigDict) -> ConfigDict:

@@ -58,7 +58,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         kept.append(path)
         if not streamed:
             images.append(image)
-    _check_share(unreadable, len(files), folder, config.data.get("unreadable", 1.0))  # absent in earlier workdirs
+    _check_share(unreadable, len(files), folder, config.data.unreadable)
     notes = {"folder": str(folder), "files": len(files), "classes": classes, "unreadable": unreadable}
     notes[LISTING] = _listing(kept, folder, classes)
     labels = _labels(kept, folder, classes)

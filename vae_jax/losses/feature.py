@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import jax
+from ml_collections import ConfigDict
 
+from vae_jax.backbones import get_backbone, load_backbone
+from vae_jax.errors import UserError
 from vae_jax.losses.checks import equal_shapes
+from vae_jax.losses.perceptual import PerceptualTerm, cast, network_dtype
 from vae_jax.losses.pixel import l2
 
 
@@ -31,3 +35,23 @@ def feature(
     for tap in target:
         equal_shapes(f"feature {tap}", target[tap], recon[tap])
     return sum(w * l2(target[tap], recon[tap], reduction=reduction) for w, tap in zip(weights, target, strict=True))
+
+
+def feature_term(
+    config: ConfigDict,
+    taps: Sequence[str] = (),
+    tap_weights: Sequence[float] | None = None,
+    reduction: str = "sum",
+) -> PerceptualTerm:
+    """`feature` through the backbone of a config."""
+    if not taps:
+        raise UserError("terms.feature.taps is empty: name at least one tap of the backbone.")
+    name, taps, dtype = config.backbone.name, tuple(taps), network_dtype(config)
+    backbone = get_backbone(name, taps, config.image_size)
+    return PerceptualTerm(
+        place="backbone",
+        load=lambda: cast(load_backbone(name, config.backbone.weights, taps), dtype),
+        see=lambda weights, images: backbone.apply(weights, images, taps),
+        compare=lambda weights, target, recon: feature(target, recon, tap_weights=tap_weights, reduction=reduction),
+        taps=taps,
+    )

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from vae_jax.backbones import BACKBONES, load_backbone
+from vae_jax.backbones import BACKBONES, get_backbone, load_backbone
 from vae_jax.errors import look_up
 from vae_jax.losses.checks import equal_shapes
+from vae_jax.losses.perceptual import PerceptualTerm, cast, network_dtype
 from vae_jax.weights.files import load_weights
 from vae_jax.weights.finding import LPIPS_FILES, LPIPS_NET, RANDOM, find_weights
 
@@ -73,3 +75,21 @@ def load_lpips(net: str, path: str = "") -> dict[str, Any]:
     if path == RANDOM:
         return {"backbone": backbone, "heads": {tap: jnp.ones_like(width) for tap, width in widths.items()}}
     return {"backbone": backbone, "heads": load_weights(find_weights(chosen.heads), widths)}
+
+
+def lpips_term(config: ConfigDict, net: str = LPIPS_NET) -> PerceptualTerm:
+    """`lpips`, untrained where the backbone of the config is."""
+    chosen, dtype = look_up(LPIPS, net, "terms.lpips.net"), network_dtype(config)
+    backbone = get_backbone(chosen.backbone, chosen.taps, config.image_size)
+
+    def load() -> dict[str, Any]:
+        weights = load_lpips(net, RANDOM if config.backbone.weights == RANDOM else "")
+        return weights | {"backbone": cast(weights["backbone"], dtype)}
+
+    return PerceptualTerm(
+        place="lpips",
+        load=load,
+        see=lambda weights, images: backbone.apply(weights["backbone"], images, chosen.taps),
+        compare=lambda weights, target, recon: distance(target, recon, weights["heads"]),
+        taps=chosen.taps,
+    )

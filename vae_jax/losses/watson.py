@@ -12,9 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
+from vae_jax.config import image_shape
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.checks import equal_shapes
+from vae_jax.losses.perceptual import PerceptualTerm
 from vae_jax.weights.files import load_weights
 
 BLOCK = 8
@@ -43,7 +46,7 @@ def watson(
     recon: jax.Array,
     *,
     transform: str = "dft",
-    weights: str | Mapping[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
     shift: tuple[int, int] | None = None,
 ) -> jax.Array:
     """The sum over Y, Cb and Cr of channel weight times distance, [B]; a grey image has one channel.
@@ -54,8 +57,8 @@ def watson(
     Args:
       target, recon: images [B, H, W, 1 or 3] in [0, 1]. Sides that are no multiples of 8 are extended by their edges.
       transform: `dct` or `dft`.
-      weights: as `initial_weights` describes them, or a weights file that holds them; None or '': those initial ones,
-        from which the authors learn theirs from people's judgements.
+      weights: as `initial_weights` describes them, and by default those, from which the authors learn theirs from
+        people's judgements.
       shift: (rows, columns) in 0 .. 7 from where on blocks are cut of the image extended by four pixels of its edges;
         None: (4, 4), the image's own corner. The authors draw it for every batch, which is for those who have a key.
     Source: section 3. Its mean brightness is the image's; the authors' code takes the batch's, which would make a
@@ -63,15 +66,25 @@ def watson(
     """
     equal_shapes("watson", target, recon)
     distance = look_up(DISTANCES, transform, "terms.watson.transform")
-    channels = target.shape[-1]
-    if channels not in (1, 3):
-        raise UserError(f"watson compares images of one or three channels, not {channels}.")
-    if not weights:
-        weights = initial_weights(transform, channels)
-    elif isinstance(weights, str):
-        weights = load_weights(weights, initial_weights(transform, channels))
+    weights = initial_weights(transform, target.shape[-1]) if weights is None else weights
     blocks = (to_blocks(shifted(to_ycbcr(images), shift)) for images in (target, recon))
     return jnp.sum(distance(*blocks, weights) * weights["channel"][None], axis=1)
+
+
+def watson_term(
+    config: ConfigDict, transform: str = "dft", weights: str = "", shift: tuple[int, int] | None = None
+) -> PerceptualTerm:
+    """`watson` with the weights of a file, or with the initial ones where `weights` is ''."""
+    look_up(DISTANCES, transform, "terms.watson.transform")
+    initial = initial_weights(transform, image_shape(config)[2])
+    return PerceptualTerm(
+        place="watson",
+        load=lambda: load_weights(weights, initial) if weights else initial,
+        see=lambda weights, images: {"image": images},
+        compare=lambda weights, target, recon: watson(
+            target["image"], recon["image"], transform=transform, weights=weights, shift=shift
+        ),
+    )
 
 
 def initial_weights(transform: str, channels: int) -> dict[str, np.ndarray]:
@@ -81,6 +94,8 @@ def initial_weights(transform: str, channels: int) -> dict[str, np.ndarray]:
     (0, 1), pooling: beta, each [channels]; phase: [8, 5, channels], `dft` only; channel: [channels], that sum to 1. Of
     the authors' own files t and phase are exp, w is the sigmoid and channel the softmax of what ends in `_tild`.
     """
+    if channels not in (1, 3):
+        raise UserError(f"watson compares images of one or three channels, not {channels}.")
     sensitivity, alpha, w, beta = INITIAL[transform]
     tree = {
         "sensitivity": np.repeat(sensitivity[..., None], channels, axis=-1),

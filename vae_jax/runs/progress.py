@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax.config import NOT_FINITE
 from vae_jax.errors import UserError
+from vae_jax.keys import NOT_FINITE
 from vae_jax.runs.workdir import append_line, read_lines
 from vae_jax.runtime.host_tensorflow import hide_accelerators
 from vae_jax.runtime.processes import on_first_process

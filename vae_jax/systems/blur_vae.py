@@ -20,10 +20,10 @@ from vae_jax.errors import UserError, call_with_options
 from vae_jax.losses import kl
 from vae_jax.losses.wiener import blur, gaussian_kernel, wiener_nll
 from vae_jax.models import DECODERS, ENCODERS, KERNELS
-from vae_jax.systems.contract import System, term_weight
+from vae_jax.systems.contract import System, always_open, term_weight
 from vae_jax.systems.image_terms import loss_options
 from vae_jax.systems.likelihoods import elbo
-from vae_jax.systems.networks import apply_network, decoded, draw, init_networks, make_network, posterior
+from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, make_network
 
 KERNEL_LOSSES = ("regression", "elbo")
 FIXED = "gaussian"
@@ -37,6 +37,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     )
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     decoder = make_network(DECODERS, "decoder", config, image_shape)
+    codec = Codec(encoder, decoder, "vae")
     fixed = config.kernel.name == FIXED
     if fixed:
         shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}
@@ -67,17 +68,11 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
             return wiener_nll(target, recon, kernel, **options)
         return jnp.sum(jnp.square(blur(target, kernel) - recon), axis=(1, 2, 3))
 
-    def encode(params, stats, frozen, images):
-        return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
-
-    def decode(params, stats, z):
-        return decoded(decoder, params["vae"]["decoder"], stats, z)
-
     def terms(params, stats, frozen, batch, key, step):
-        images, networks = batch["image"], params["vae"]
-        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
+        images = batch["image"]
+        mean, logvar, stats = codec.posterior(params, stats, images, train=True)
         z = draw(key, mean, logvar)
-        recon, stats = apply_network(decoder, "decoder", networks["decoder"], stats, z, train=True)
+        recon, stats = codec.reconstruct(params, stats, z)
         kernel = kernels(params, z)
         values = {"kl": kl(mean, logvar), "wiener": nll(params, images, recon, kernel)}
         if not fixed:
@@ -86,20 +81,27 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
     def evaluate(params, stats, frozen, batch):
         images = batch["image"]
-        mean, logvar = encode(params, stats, frozen, images)
+        mean, logvar = codec.encode(params, stats, frozen, images)
         z = draw(jax.random.key(0), mean, logvar)
-        cost, divergence = nll(params, images, decode(params, stats, z), kernels(params, z)), kl(mean, logvar)
+        cost, divergence = nll(params, images, codec.decode(params, stats, z), kernels(params, z)), kl(mean, logvar)
         values = {"kl": divergence, "wiener": cost} | elbo(cost, divergence, image_shape)
-        return decode(params, stats, mean), values
+        return codec.decode(params, stats, mean), values
 
     rules = {"vae": {name: term_weight(term) for name, term in config.terms.items()}}
     rules |= {} if fixed else {"kernel": {config.kernel_loss: 1.0}}
-    latent_shape = (config.latents,)
-    system = System(rules, dict, init, terms, evaluate, encode, decode, latent_shape, prior=True)
-    if not config.alternate or fixed:
-        return system
-    gate, init_gate = turns(config.alternate)
-    return system._replace(gate=gate, init_gate=init_gate)
+    gate, init_gate = turns(config.alternate) if config.alternate and not fixed else (always_open, dict)
+    return System(
+        rules=rules,
+        init=init,
+        terms=terms,
+        evaluate=evaluate,
+        encode=codec.encode,
+        decode=codec.decode,
+        latent_shape=(config.latents,),
+        prior=True,
+        gate=gate,
+        init_gate=init_gate,
+    )
 
 
 def turns(steps: int):

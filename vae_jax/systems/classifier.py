@@ -15,8 +15,6 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     del image_shape
     if list(config.terms) != ["cross_entropy"]:
         raise UserError(f"A classifier has the one term cross_entropy, not {', '.join(config.terms)}.")
-    if "network" not in config:  # an earlier workdir
-        config = ConfigDict({**config, "network": {"name": "mnist"}})
     network = make_network(CLASSIFIERS, "network", config, config.classes)
 
     def init(key, batch):
@@ -40,4 +38,4 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         }
 
     rules = {"classifier": {"cross_entropy": term_weight(config.terms.cross_entropy)}}
-    return System(rules, dict, init, terms, evaluate)
+    return System(rules=rules, init=init, terms=terms, evaluate=evaluate)

@@ -13,9 +13,9 @@ image from says which of the three applications it is:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -26,40 +26,42 @@ from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.models.deepsim import AlexNetEncoder
-from vae_jax.systems.contract import System, Weight, term_weight
+from vae_jax.systems.contract import Encode, Params, PerExample, Stats, System, Weight, always_open, term_weight
 from vae_jax.systems.image_terms import loss_options, make_image_terms
 from vae_jax.systems.networks import (
+    Codec,
     apply_network,
-    code_of,
-    decoded,
     deterministic,
     draw,
     init_networks,
     latent_shape,
     make_network,
-    posterior,
 )
 from vae_jax.weights.finding import RANDOM
 
+GENERATOR = "generator"  # the player that holds encoder and decoder
 OWN = ("kl", "adversarial")
 
 
-class Source(NamedTuple):
-    """What the generator makes images from. Pure functions; `params` and `stats` are those of the generator's networks.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What the generator makes images from. Pure functions of all players' parameters.
 
-    frozen: () -> {name: weights} that no player owns.
+    codec: the decoder, and the encoder that is trained to make z, if there is one.
     draw: (params, stats, frozen, images, key) -> (z [B, ...], {term: [B]}, stats) while training.
     encode: (params, stats, frozen, images) -> (mean, logvar) afterwards.
     untrained: (images) -> z of random weights, of which the shape matters.
-    encoder: the network that is trained to make z, or None.
+    frozen: () -> {name: weights} that no player owns.
+    pretrained: () -> a part of the params that starts from there.
     prior: whether z ~ N(0, 1). conditional: whether the discriminator sees z.
     """
 
-    frozen: Callable[[], dict[str, Any]]
-    draw: Callable[..., tuple[jax.Array, dict[str, jax.Array], Any]]
-    encode: Callable[..., tuple[jax.Array, jax.Array]]
+    codec: Codec
+    draw: Callable[..., tuple[jax.Array, PerExample, Stats]]
+    encode: Encode
     untrained: Callable[[jax.Array], jax.Array]
-    encoder: nn.Module | None = None
+    frozen: Callable[[], dict[str, Any]] = dict
+    pretrained: Callable[[], Params] = dict
     prior: bool = False
     conditional: bool = False
 
@@ -71,48 +73,50 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     'random'.
     """
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
-    starts_from = config.get("pretrained", RANDOM)
+    codec = Codec(encoder, make_network(DECODERS, "decoder", config, image_shape), GENERATOR)
+    starts_from = config.pretrained
     if starts_from != RANDOM and not isinstance(encoder, AlexNetEncoder):
         raise UserError(
             f"pretrained is {starts_from!r}: the encoder {config.encoder.name} has no AlexNet to start from."
         )
 
-    def encode_at_random(params, stats, frozen, images):
-        return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
-
     def draw_from_posterior(params, stats, frozen, images, key):
-        mean, logvar, stats = posterior(encoder, params["encoder"], stats, images, train=True)
+        mean, logvar, stats = codec.posterior(params, stats, images, train=True)
         return draw(key, mean, logvar), {"kl": kl(mean, logvar)}, stats
 
-    def encode(params, stats, frozen, images):
-        return deterministic(code_of(encoder, params["encoder"], stats, images, train=False)[0])
-
     def draw_code(params, stats, frozen, images, key):
-        code, stats = code_of(encoder, params["encoder"], stats, images, train=True)
+        code, stats = codec.code(params, stats, images, train=True)
         return code, {}, stats
+
+    def encode(params, stats, frozen, images):
+        return deterministic(codec.code(params, stats, images, train=False)[0])
 
     def pretrained():
         if starts_from == RANDOM:
             return {}
-        return {"generator": {"encoder": {"alexnet": load_backbone("alexnet", starts_from, ("fc6",))}}}
+        return {GENERATOR: {"encoder": {"alexnet": load_backbone("alexnet", starts_from, ("fc6",))}}}
 
     def untrained(images):
         return jax.tree.leaves(encoder.init_with_output(jax.random.key(0), images, False)[0])[0]
 
-    if "kl" in config.terms:
-        source = Source(dict, draw_from_posterior, encode_at_random, untrained, encoder, prior=True)
-    else:
-        source = Source(dict, draw_code, encode, untrained, encoder)
-    return _system(config, image_shape, source)._replace(pretrained=pretrained)
+    variational = "kl" in config.terms
+    source = Source(
+        codec=codec,
+        draw=draw_from_posterior if variational else draw_code,
+        encode=codec.encode if variational else encode,
+        untrained=untrained,
+        pretrained=pretrained,
+        prior=variational,
+    )
+    return _system(config, image_shape, source)
 
 
 def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """A generator of images from what a frozen network, `config.inverted`, says of them at one tap."""
+    if "kl" in config.terms:
+        raise UserError("The term kl has no place in an inversion: features are not drawn from a distribution.")
     name, tap, weights = (config.inverted[key] for key in ("name", "tap", "weights"))
     backbone = get_backbone(name, (tap,), config.image_size)
-
-    def frozen():
-        return {"inverted": load_backbone(name, weights, (tap,))}
 
     def encode(params, stats, frozen, images):
         return deterministic(backbone.apply(frozen["inverted"], images, (tap,))[tap])
@@ -120,40 +124,37 @@ def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def features(params, stats, frozen, images, key):
         return encode(params, stats, frozen, images)[0], {}, stats
 
-    def untrained(images):
-        return backbone.apply(backbone.init(jax.random.key(0), (tap,)), images, (tap,))[tap]
-
-    if "kl" in config.terms:
-        raise UserError("The term kl has no place in an inversion: features are not drawn from a distribution.")
-    return _system(config, image_shape, Source(frozen, features, encode, untrained, conditional=True))
+    source = Source(
+        codec=Codec(None, make_network(DECODERS, "decoder", config, image_shape), GENERATOR),
+        draw=features,
+        encode=encode,
+        untrained=lambda images: backbone.apply(backbone.init(jax.random.key(0), (tap,)), images, (tap,))[tap],
+        frozen=lambda: {"inverted": load_backbone(name, weights, (tap,))},
+        conditional=True,
+    )
+    return _system(config, image_shape, source)
 
 
 def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Source) -> System:
-    adversarial = "adversarial" in config.terms
+    codec, adversarial = source.codec, "adversarial" in config.terms
     if adversarial and loss_options(config.terms.adversarial):
         raise UserError("The term adversarial has no options beside its weight, start and warmup.")
     image_terms = make_image_terms(config, OWN)
     code_shape = latent_shape(source.untrained, image_shape)
-    decoder = make_network(DECODERS, "decoder", config, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config) if adversarial else None
+    gate, init_gate = call_with_options(balance, "The gate", **config.gate) if adversarial else (always_open, dict)
 
     def init(key, batch):
         images, networks = batch["image"], {}
-        if source.encoder is not None:
-            networks["encoder"] = (source.encoder, images)
+        if codec.encoder is not None:
+            networks["encoder"] = (codec.encoder, images)
         z = jnp.zeros((images.shape[0], *code_shape))
-        networks["decoder"] = (decoder, z)
+        networks["decoder"] = (codec.decoder, z)
         if adversarial:
             networks["discriminator"] = (discriminator, images, {"features": z} if source.conditional else {})
         params, stats = init_networks(key, **networks)
         players = {"discriminator": params.pop("discriminator")} if adversarial else {}
-        return {"generator": params} | players, stats
-
-    def encode(params, stats, frozen, images):
-        return source.encode(params["generator"], stats, frozen, images)
-
-    def decode(params, stats, z):
-        return decoded(decoder, params["generator"]["decoder"], stats, z)
+        return {GENERATOR: params} | players, stats
 
     def judge(params, stats, seen, z, key):
         inputs = {"features": z} if source.conditional else {}
@@ -164,8 +165,8 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
     def terms(params, stats, frozen, batch, key, step):
         images = batch["image"]
         z_key, dropout_key = jax.random.split(key)
-        z, values, stats = source.draw(params["generator"], stats, frozen, images, z_key)
-        made, stats = apply_network(decoder, "decoder", params["generator"]["decoder"], stats, z, train=True)
+        z, values, stats = source.draw(params, stats, frozen, images, z_key)
+        made, stats = codec.reconstruct(params, stats, z)
         values |= image_terms.values(frozen, batch, made)
         if adversarial:
             real_key, fake_key = jax.random.split(dropout_key)
@@ -175,34 +176,32 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
-        images = batch["image"]
-        mean, logvar = encode(params, stats, frozen, images)
-        recon = decode(params, stats, mean)
+        mean, logvar = source.encode(params, stats, frozen, batch["image"])
+        recon = codec.decode(params, stats, mean)
         values = {"kl": kl(mean, logvar)} if source.prior else {}
         return recon, values | image_terms.feature(frozen, batch, recon)
 
-    system = System(
-        _rules(config, image_terms.names),
-        lambda: image_terms.frozen() | source.frozen(),
-        init,
-        terms,
-        evaluate,
-        encode,
-        decode,
-        code_shape,
-        source.prior,
-        source.frozen,
+    return System(
+        rules=_rules(config, image_terms.names),
+        frozen=lambda: image_terms.frozen() | source.frozen(),
+        init=init,
+        terms=terms,
+        evaluate=evaluate,
+        encode=source.encode,
+        decode=codec.decode,
+        latent_shape=code_shape,
+        prior=source.prior,
+        encoder_frozen=source.frozen,
+        pretrained=source.pretrained,
+        gate=gate,
+        init_gate=init_gate,
         targets=image_terms.targets,
     )
-    if not adversarial:
-        return system
-    gate, init_gate = call_with_options(balance, "The gate", **config.gate)
-    return system._replace(gate=gate, init_gate=init_gate)
 
 
 def _rules(config: ConfigDict, image_terms: tuple[str, ...]) -> dict[str, dict[str, Weight]]:
     own = tuple(name for name in OWN if name in config.terms)
-    rules = {"generator": {name: term_weight(config.terms[name]) for name in (*own, *image_terms)}}
+    rules = {GENERATOR: {name: term_weight(config.terms[name]) for name in (*own, *image_terms)}}
     if "adversarial" in config.terms:
         rules["discriminator"] = {"discrimination": config.terms.adversarial.weight}
     return rules

@@ -31,7 +31,7 @@ from vae_jax.losses.adversarial import hinge_fake_cost, hinge_generator_cost, hi
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.systems.contract import System, term_weight, weight_at, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import apply_network, decoded, draw, init_networks, latent_shape, make_network, posterior
+from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, latent_shape, make_network
 
 OWN = ("kl", "adversarial")
 EPSILON, LARGEST = 1e-4, 1e4
@@ -50,6 +50,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     last = getattr(decoder, "last_layer", None)
     if last is None:
         raise UserError(f"The decoder {config.decoder.name} does not say which of its layers is the `last_layer`.")
+    codec = Codec(encoder, decoder, "autoencoder")
     code_shape = latent_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, False)[0][0], image_shape)
 
     def init(key, batch):
@@ -59,12 +60,6 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         params, stats = init_networks(key, **networks)
         players = {"discriminator": params.pop("discriminator")}
         return {"autoencoder": params | {"logvar": jnp.zeros(())}} | players, stats
-
-    def encode(params, stats, frozen, images):
-        return posterior(encoder, params["autoencoder"]["encoder"], stats, images, train=False)[:2]
-
-    def decode(params, stats, z):
-        return decoded(decoder, params["autoencoder"]["decoder"], stats, z)
 
     def reconstruct(networks, stats, z):
         """xhat, what pulls a gradient of it back to the kernel of the last layer, and the statistics."""
@@ -79,7 +74,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
 
     def terms(params, stats, frozen, batch, key, step):
         images, networks = batch["image"], params["autoencoder"]
-        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
+        mean, logvar, stats = codec.posterior(params, stats, images, train=True)
         recon, to_last_layer, stats = reconstruct(networks, stats, draw(key, mean, logvar))
 
         def compare(xhat):
@@ -111,16 +106,26 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         }, stats
 
     def evaluate(params, stats, frozen, batch):
-        mean, logvar = encode(params, stats, frozen, batch["image"])
-        recon = decode(params, stats, mean)
+        mean, logvar = codec.encode(params, stats, frozen, batch["image"])
+        recon = codec.decode(params, stats, mean)
         return recon, {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch, recon)
 
     rules = {
         "autoencoder": {"nll": 1.0, "kl": weights["kl"], "adversarial": weights["adversarial"]},
         "discriminator": {"discrimination": enters},
     }
-    system = System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape, gate=gate)
-    return system._replace(targets=image_terms.targets)
+    return System(
+        rules=rules,
+        frozen=image_terms.frozen,
+        init=init,
+        terms=terms,
+        evaluate=evaluate,
+        encode=codec.encode,
+        decode=codec.decode,
+        latent_shape=code_shape,
+        gate=gate,
+        targets=image_terms.targets,
+    )
 
 
 def gate(scalars, state):

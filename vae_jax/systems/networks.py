@@ -1,7 +1,7 @@
 """What systems do with networks: make them by name, run them with their running statistics, draw latents."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.errors
 import flax.linen as nn
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, call_with_options, look_up
+from vae_jax.systems.contract import Frozen, Params, Stats
 
 TRAIN = 2  # the place of `train` among the arguments of a network, (self, x, train)
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
@@ -18,13 +19,13 @@ LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module:
     """The network that `config[what].name` names in one of the tables of `models`, with the other keys as its options.
 
-    With `config.checkpointing` a backward pass computes its activations again: all that is held of it until then is
+    With `config.remat` a backward pass computes its activations again: all that is held of it until then is
     what goes in and what comes out.
     """
     options = dict(config[what])
     name = options.pop("name")
     network = look_up(table, name, f"{what}.name")
-    if config.get("checkpointing", False):  # absent in earlier workdirs
+    if config.remat:
         network = nn.remat(network, static_argnums=TRAIN)
     return call_with_options(network, f"The network {name} ({what}.name)", *size, **options)
 
@@ -65,24 +66,47 @@ def apply_network(
     return output, stats | {name: new}
 
 
-def decoded(decoder: nn.Module, params, stats: dict, z: jax.Array) -> jax.Array:
-    """The images in [0, 1] that a trained decoder makes of z."""
-    return jnp.clip(apply_network(decoder, "decoder", params, stats, z, train=False)[0], 0, 1)
+class Codec(NamedTuple):
+    """A system's encoder and decoder: the one place that runs them and turns a decoder's output into images.
 
+    player: whose parameters hold those of both, by the names encoder and decoder; '' where each is its own player.
+    encoder may be None where codes come from elsewhere.
+    """
 
-def code_of(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool) -> tuple[jax.Array, dict]:
-    """(code, stats) of an encoder that is not random."""
-    output, stats = apply_network(encoder, "encoder", params, stats, images, train)
-    return (output[0] if isinstance(output, tuple) else output), stats
+    encoder: nn.Module | None
+    decoder: nn.Module
+    player: str = ""
 
+    def posterior(
+        self, params: Params, stats: Stats, images: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array, Stats]:
+        """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
+        output, stats = self._run("encoder", params, stats, images, train)
+        if not isinstance(output, tuple):
+            raise ValueError("this encoder has no log-variance, which the term kl and latents that are drawn need")
+        mean, logvar = output
+        return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 
-def posterior(encoder: nn.Module, params, stats: dict, images: jax.Array, train: bool):
-    """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
-    output, stats = apply_network(encoder, "encoder", params, stats, images, train)
-    if not isinstance(output, tuple):
-        raise ValueError("this encoder has no log-variance, which the term kl and latents that are drawn need")
-    mean, logvar = output
-    return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
+    def code(self, params: Params, stats: Stats, images: jax.Array, train: bool) -> tuple[jax.Array, Stats]:
+        """(code, stats) where encoding is not random."""
+        output, stats = self._run("encoder", params, stats, images, train)
+        return (output[0] if isinstance(output, tuple) else output), stats
+
+    def encode(self, params: Params, stats: Stats, frozen: Frozen, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A system's `encode` by the posterior."""
+        return self.posterior(params, stats, images, train=False)[:2]
+
+    def decode(self, params: Params, stats: Stats, z: jax.Array) -> jax.Array:
+        """A system's `decode`: what a decoder without an output activation makes outside [0, 1] is cut off."""
+        return jnp.clip(self._run("decoder", params, stats, z, train=False)[0], 0, 1)
+
+    def reconstruct(self, params: Params, stats: Stats, z: jax.Array) -> tuple[jax.Array, Stats]:
+        """(the decoder's output as it is, stats) while training: outside [0, 1] it still has a gradient."""
+        return self._run("decoder", params, stats, z, train=True)
+
+    def _run(self, name: str, params: Params, stats: Stats, x: jax.Array, train: bool) -> tuple[Any, Stats]:
+        networks = params[self.player] if self.player else params
+        return apply_network(getattr(self, name), name, networks[name], stats, x, train)
 
 
 def deterministic(code: jax.Array) -> tuple[jax.Array, jax.Array]:

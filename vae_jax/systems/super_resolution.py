@@ -19,16 +19,7 @@ from vae_jax.losses import kl
 from vae_jax.models import ENCODERS, UPSCALERS
 from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.systems.networks import (
-    apply_network,
-    decoded,
-    deterministic,
-    draw,
-    init_networks,
-    latent_shape,
-    make_network,
-    posterior,
-)
+from vae_jax.systems.networks import Codec, deterministic, draw, init_networks, latent_shape, make_network
 
 
 def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -38,6 +29,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     image_terms = make_image_terms(config, own=("kl",))
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     upscaler = make_network(UPSCALERS, "decoder", config, image_shape, factor)
+    codec = Codec(encoder, upscaler, "vae")
 
     def observe(images):
         return degrade(images, factor, sigma)
@@ -53,17 +45,12 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
         return {"vae": params}, stats
 
     def encode(params, stats, frozen, low):
-        return whole(*posterior(encoder, params["vae"]["encoder"], stats, low, train=False)[:2], low)
-
-    def decode(params, stats, z):
-        return decoded(upscaler, params["vae"]["decoder"], stats, z)
+        return whole(*codec.encode(params, stats, frozen, low), low)
 
     def terms(params, stats, frozen, batch, key, step):
-        target, networks = batch["image"], params["vae"]
-        low = observe(target)
-        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, low, train=True)
-        z = draw(key, *whole(mean, logvar, low))
-        recon, stats = apply_network(upscaler, "decoder", networks["decoder"], stats, z, train=True)
+        low = observe(batch["image"])
+        mean, logvar, stats = codec.posterior(params, stats, low, train=True)
+        recon, stats = codec.reconstruct(params, stats, draw(key, *whole(mean, logvar, low)))
         values = image_terms.values(frozen, batch, recon)
         if "kl" in config.terms:
             values["kl"] = kl(mean, logvar)
@@ -71,7 +58,7 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
 
     def evaluate(params, stats, frozen, batch):
         mean, logvar = encode(params, stats, frozen, observe(batch["image"]))
-        recon = decode(params, stats, mean)
+        recon = codec.decode(params, stats, mean)
         random = mean[..., : config.latents], logvar[..., : config.latents]
         return recon, {"kl": kl(*random)} | image_terms.feature(frozen, batch, recon)
 
@@ -87,9 +74,22 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     code_shape = latent_shape(untrained, image_shape)
     rule = {name: term_weight(term) for name, term in config.terms.items()}
     radius = encoder.receptive_radius + upscaler.receptive_radius if len(code_shape) == 3 else None
-    system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, code_shape)
-    system = system._replace(targets=image_terms.targets, observe=observe, baselines=baselines)
-    return system._replace(prior=radius is None, factor=factor, receptive_radius=radius)
+    return System(
+        rules={"vae": rule},
+        frozen=image_terms.frozen,
+        init=init,
+        terms=terms,
+        evaluate=evaluate,
+        encode=encode,
+        decode=codec.decode,
+        latent_shape=code_shape,
+        prior=radius is None,
+        observe=observe,
+        factor=factor,
+        receptive_radius=radius,
+        targets=image_terms.targets,
+        baselines=baselines,
+    )
 
 
 def _check_degradation(config: ConfigDict) -> None:

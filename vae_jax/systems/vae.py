@@ -14,7 +14,7 @@ from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
 from vae_jax.systems.likelihoods import LEARNT_TERMS, elbo, make_likelihoods
-from vae_jax.systems.networks import apply_network, decoded, draw, init_networks, make_network, posterior
+from vae_jax.systems.networks import Codec, draw, init_networks, make_network
 
 
 def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -23,6 +23,7 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     likelihoods = make_likelihoods(config)
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     decoder = make_network(DECODERS, "decoder", config, image_shape)
+    codec = Codec(encoder, decoder, "vae")
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], config.latents))
@@ -30,36 +31,37 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         learnt = likelihoods.init(image_shape)
         return {"vae": params | ({"likelihood": learnt} if learnt else {})}, stats
 
-    def encode(params, stats, frozen, images):
-        return posterior(encoder, params["vae"]["encoder"], stats, images, train=False)[:2]
-
-    def decode(params, stats, z):
-        return decoded(decoder, params["vae"]["decoder"], stats, z)
-
     def terms(params, stats, frozen, batch, key, step):
-        images, networks = batch["image"], params["vae"]
-        mean, logvar, stats = posterior(encoder, networks["encoder"], stats, images, train=True)
-        recon, stats = apply_network(
-            decoder, "decoder", networks["decoder"], stats, draw(key, mean, logvar), train=True
-        )
+        images, learnt = batch["image"], params["vae"].get("likelihood")
+        mean, logvar, stats = codec.posterior(params, stats, images, train=True)
+        recon, stats = codec.reconstruct(params, stats, draw(key, mean, logvar))
         values = image_terms.values(frozen, batch, recon)
-        values |= likelihoods.values(networks.get("likelihood"), images, recon)
+        values |= likelihoods.values(learnt, images, recon)
         if "kl" in config.terms:
             values["kl"] = kl(mean, logvar)
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
         images, learnt = batch["image"], params["vae"].get("likelihood")
-        mean, logvar = encode(params, stats, frozen, images)
-        recon = decode(params, stats, mean)
+        mean, logvar = codec.encode(params, stats, frozen, images)
+        recon = codec.decode(params, stats, mean)
         values = {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch, recon)
         values |= likelihoods.values(learnt, images, recon)
         if likelihoods.nll is not None:
-            drawn = decode(params, stats, draw(jax.random.key(0), mean, logvar))
+            drawn = codec.decode(params, stats, draw(jax.random.key(0), mean, logvar))
             values |= elbo(likelihoods.nll(learnt, images, drawn), values["kl"], image_shape)
         return recon, values
 
     rule = {name: term_weight(term) for name, term in config.terms.items()}
-    latent_shape = (config.latents,)
-    system = System({"vae": rule}, image_terms.frozen, init, terms, evaluate, encode, decode, latent_shape, prior=True)
-    return system._replace(targets=image_terms.targets)
+    return System(
+        rules={"vae": rule},
+        frozen=image_terms.frozen,
+        init=init,
+        terms=terms,
+        evaluate=evaluate,
+        encode=codec.encode,
+        decode=codec.decode,
+        latent_shape=(config.latents,),
+        prior=True,
+        targets=image_terms.targets,
+    )

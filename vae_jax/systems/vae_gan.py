@@ -29,9 +29,9 @@ from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.losses.pixel import l2
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
-from vae_jax.systems.contract import System, Weight, term_weight, weight_schedule
+from vae_jax.systems.contract import System, Weight, always_open, term_weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
-from vae_jax.systems.networks import apply_network, draw, init_networks, make_network, posterior
+from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, make_network
 
 OWN = ("kl", "similarity", "gan")
 FAKES = ("recon", "sample")
@@ -49,6 +49,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     decoder = make_network(DECODERS, "decoder", config, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config)
+    codec = Codec(encoder, decoder)
 
     def init(key, batch):
         images = batch["image"]
@@ -56,12 +57,6 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return init_networks(
             key, encoder=(encoder, images), decoder=(decoder, z), discriminator=(discriminator, images)
         )
-
-    def encode(params, stats, frozen, images):
-        return posterior(encoder, params["encoder"], stats, images, train=False)[:2]
-
-    def decode(params, stats, z):
-        return apply_network(decoder, "decoder", params["decoder"], stats, z, train=False)[0]
 
     def compare(layers, n):
         """1/2 of the squared differences of the first n, real images, and the next n, their reconstructions, [n]."""
@@ -82,11 +77,11 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def terms(params, stats, frozen, batch, key, step):
         images, n = batch["image"], batch["image"].shape[0]
         posterior_key, prior_key = jax.random.split(key)
-        mean, logvar, stats = posterior(encoder, params["encoder"], stats, images, train=True)
+        mean, logvar, stats = codec.posterior(params, stats, images, train=True)
         z = draw(posterior_key, mean, logvar)
         if "sample" in fakes:
             z = jnp.concatenate([z, jax.random.normal(prior_key, z.shape)])
-        decoded, stats = apply_network(decoder, "decoder", params["decoder"], stats, z, train=True)
+        decoded, stats = codec.reconstruct(params, stats, z)
         seen = jnp.concatenate([images, decoded])
         judged, (costs, stats) = pulled_back_once(judge, "gan")(params["discriminator"], seen, stats)
         values = image_terms.values(frozen, batch, decoded[:n]) | {"kl": kl(mean, logvar)}
@@ -94,18 +89,26 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
     def evaluate(params, stats, frozen, batch):
         images = batch["image"]
-        mean, logvar = encode(params, stats, frozen, images)
-        recon = decode(params, stats, mean)
+        mean, logvar = codec.encode(params, stats, frozen, images)
+        recon = codec.decode(params, stats, mean)
         seen = jnp.concatenate([images, recon])
         layers, _ = apply_network(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
         values = {"kl": kl(mean, logvar), "similarity": compare(layers, images.shape[0])}
         return recon, values | image_terms.feature(frozen, batch, recon)
 
-    rules = _rules(config, image_terms.names, saturating)
-    gate = call_with_options(balance, "The gate", **config.gate)
-    shape = (config.latents,)
-    system = System(rules, image_terms.frozen, init, terms, evaluate, encode, decode, shape, prior=True, gate=gate)
-    return system._replace(targets=image_terms.targets)
+    return System(
+        rules=_rules(config, image_terms.names, saturating),
+        frozen=image_terms.frozen,
+        init=init,
+        terms=terms,
+        evaluate=evaluate,
+        encode=codec.encode,
+        decode=codec.decode,
+        latent_shape=(config.latents,),
+        prior=True,
+        gate=call_with_options(balance, "The gate", **config.gate),
+        targets=image_terms.targets,
+    )
 
 
 def pulled_back_once(judge: Callable, own_term: str) -> Callable:
@@ -160,7 +163,7 @@ def balance(equilibrium: float, margin: float):
         neither = ~(discriminator | decoder)
         return {"discriminator": discriminator | neither, "decoder": decoder | neither}, state
 
-    return gate if margin else lambda scalars, state: ({}, state)
+    return gate if margin else always_open
 
 
 def _similarity_options(layer: str) -> str:

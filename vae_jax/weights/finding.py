@@ -1,25 +1,23 @@
-"""Where weights files are looked for, and which a config needs.
+"""Where weights files are looked up.
 
-Nothing here needs jax, so that a missing file is told at once.
+Nothing here imports jax, so that a missing file is reported at once.
 """
 
 import os
 from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
 from vae_jax.weights.published import TRAINED, WEIGHTS, how_to_get
 
 SHIPPED = Path(__file__).parent / "shipped"
 RANDOM = "random"  # in place of a weights file: untrained
-RANDOM_DENSE = "random_dense"  # the same, but for the layers that the file in the usual place has
-LPIPS_NET = "vgg"  # which is for training, alex for judging
+RANDOM_DENSE = "random_dense"  # the same, except the layers that the file in the usual place has
+LPIPS_NET = "vgg"  # for training; alex is for judging
 LPIPS_FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}  # by net: the network, its heads
 
 
 def weights_dir() -> Path:
-    """Where weights are looked for and converters write: $VAE_JAX_WEIGHTS, else ~/.cache/vae_jax."""
+    """The folder where weights are looked up and converters write: $VAE_JAX_WEIGHTS, else ~/.cache/vae_jax."""
     return Path(os.environ.get("VAE_JAX_WEIGHTS") or Path.home() / ".cache" / "vae_jax")
 
 
@@ -29,43 +27,33 @@ def has_weights(name: str) -> bool:
 
 
 def find_weights(name: str) -> Path:
-    """`NAME.safetensors` in the weights folder, else among those that come with vae_jax."""
+    """`NAME.safetensors` in the weights folder, else among the weights shipped with vae_jax."""
     for file in _places(name):
         if file.is_file():
             return file
-    folders = " or ".join(str(file.parent) for file in _places(name))
+    folders = " nor ".join(str(file.parent) for file in _places(name))
     raise UserError(
-        f"The weights of {name} are not there: no {name}.safetensors in {folders}.\n"
+        f"No weights for {name}: {name}.safetensors is in neither {folders}.\n"
         f"{how_to_get(name)}\n"
-        "Or point the environment variable VAE_JAX_WEIGHTS at the folder that holds it."
+        "Or set the environment variable VAE_JAX_WEIGHTS to the folder that holds it."
     )
 
 
-def check_weights(config: ConfigDict) -> None:
-    """UserError where a weights file that the config needs is nowhere to be found."""
-    used = []  # (network, its weights file or what stands in its place)
-    if "feature" in config.terms:
-        used.append((config.backbone.name, config.backbone.weights))
-    if "inverted" in config:
-        used.append((config.inverted.name, config.inverted.weights))
-    if "pretrained" in config:
-        used.append(("alexnet", config.pretrained))
-    if "lpips" in config.terms and config.backbone.weights != RANDOM:
-        used += [(name, "") for name in LPIPS_FILES.get(config.terms.lpips.get("net", LPIPS_NET), ())]
-    for name, path in used:
-        if path not in ("", RANDOM, RANDOM_DENSE):
-            check_file(Path(path))
-        elif path != RANDOM and name in (*WEIGHTS, *TRAINED):  # an unknown name is told where it is looked up
-            check_file(find_weights(name))
+def check_weights_file(name: str, path: str) -> None:
+    """UserError if a network's weights file is neither at `path` nor, if that is empty, where weights are looked up."""
+    if path not in ("", RANDOM, RANDOM_DENSE):
+        check_file(Path(path))
+    elif path != RANDOM and name in (*WEIGHTS, *TRAINED):  # unknown names are reported where they are looked up
+        check_file(find_weights(name))
 
 
 def check_file(path: Path) -> None:
-    """UserError unless a weights file and its manifest are there."""
+    """UserError unless a weights file and its manifest exist."""
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise UserError(
                 f"No weights at {path}: the file {file.name} is missing. Weights are a .safetensors file "
-                "with its manifest, a .json of the same name, as pretrained_converters.convert writes."
+                "and its manifest, a .json of the same name; pretrained_converters.convert writes both."
             )
 
 
