@@ -54,7 +54,7 @@ def test_the_folds_of_a_file_are_used_as_given(tmp_path, capsys):
     first, second = make_folds(Folds(file=file), LABELS, LABELS)
     np.testing.assert_array_equal(first, [5, 4, 3, 2, 1, 0])
     np.testing.assert_array_equal(second, [0, 1, 2, 3, 4, 5, 56, 59])
-    assert "have from 2 to 4: are they of these data, and in this order?" in capsys.readouterr().out
+    assert "have 2 to 4 examples: was the file made for these data, in this order?" in capsys.readouterr().out
     file.write_text("0 1 2 3 4 5\n")
     make_folds(Folds(file=file), LABELS, LABELS)
     make_folds(Folds(size=7), LABELS, LABELS)
@@ -64,7 +64,7 @@ def test_the_folds_of_a_file_are_used_as_given(tmp_path, capsys):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("0 1\n2 60", "line 2: '60' is not an index from 0 to 59, one of the 60 examples of the train split"),
+        ("0 1\n2 60", "line 2: '60' is not an index from 0 to 59 into the 60 examples of the train split"),
         ("0 -1", "line 1: '-1' is not an index"),
         ("0,1", "line 1: '0,1' is not an index"),
         ("\n \n", "is empty; expected one line of indices per fold"),
@@ -82,13 +82,13 @@ def test_mistakes_in_a_fold_file(text, words, tmp_path):
     "folds, train, test, words",
     [
         (Folds(size=61), LABELS, LABELS, r"A fold of 61 examples \(--fold_size\) is larger than the train split, 60"),
-        (Folds(count=0), LABELS, LABELS, "--folds is 0 and --fold_size 1000; both must be at least 1"),
-        (Folds(size=0), LABELS, LABELS, "--folds is 10 and --fold_size 0; both must be at least 1"),
+        (Folds(count=0), LABELS, LABELS, "--folds is 0 and --fold_size is 1000; both must be at least 1"),
+        (Folds(size=0), LABELS, LABELS, "--folds is 10 and --fold_size is 0; both must be at least 1"),
         (Folds(size=5), LABELS, LABELS, "Fold 1 has too few examples of class 2: 1; expected two or more"),
-        (Folds(size=9), LABELS[:10] // 2, LABELS[:10] // 2, "has 4 of class 1, of which the train split has only 3"),
-        (Folds(size=9), LABELS, LABELS % 2, "Class 2 of the train split is missing in the test split"),
-        (Folds(size=9), LABELS % 2, LABELS, "Class 2 of the test split is missing in the train split"),
-        (Folds(size=9), 0 * LABELS, 0 * LABELS, "All images are of class 0; expected two classes or more"),
+        (Folds(size=9), LABELS[:10] // 2, LABELS[:10] // 2, "needs 4 of class 1, but the train split has only 3"),
+        (Folds(size=9), LABELS, LABELS % 2, "Class 2 of the train split is missing from the test split"),
+        (Folds(size=9), LABELS % 2, LABELS, "Class 2 of the test split is missing from the train split"),
+        (Folds(size=9), 0 * LABELS, 0 * LABELS, "All images belong to class 0; expected two or more classes"),
     ],
 )
 def test_folds_that_cannot_be(folds, train, test, words):
@@ -229,7 +229,7 @@ def test_mistakes(workdir, tmp_path):
     out = tmp_path / "out"
     result = run("vae_jax.classify", f"--workdirs={unlabelled(tmp_path)}", f"--workdir={out}")
     assert_mistake(result, "image_folder, split train, has no labels", "--data_name")
-    assert_mistake(run("vae_jax.classify", "--workdirs=", f"--workdir={out}"), "one or more folders")
+    assert_mistake(run("vae_jax.classify", "--workdirs=", f"--workdir={out}"), "one or more workdirs")
     with pytest.raises(UserError, match="larger than the train split, 512"):
         classify([workdir], out, Source(), Folds())
     with pytest.raises(UserError, match="A classifier does not encode"):
@@ -240,8 +240,8 @@ def test_mistakes(workdir, tmp_path):
     two, three = (write_folder(tmp_path / str(n), "abc"[:n]) for n in (2, 3))
     data = [{"name": "image_folder", "dir": folder} for folder in (two, three)]
     runs = [make_workdir(tmp_path / f"run{i}", data=own) for i, own in enumerate(data)]
-    with pytest.raises(UserError, match="The runs learnt from image_folder and synthetic: name the data"):
+    with pytest.raises(UserError, match="The runs were trained on image_folder and synthetic. Choose one data set"):
         classify([workdir, runs[0]], out, Source(), Folds())
-    with pytest.raises(UserError, match="run0 and .*run1 do not find the same images of image_folder: their labels"):
+    with pytest.raises(UserError, match="run0 and .*run1 read different images of image_folder: their labels"):
         classify(runs, out, Source(), Folds(1, 8))
     assert not out.exists()

@@ -1,1 +1,1 @@
-"""What codes know of classes: `python -m vae_jax.classify`."""
+"""Classification of images by their codes: `python -m vae_jax.classify`."""

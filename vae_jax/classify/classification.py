@@ -1,4 +1,4 @@
-"""Linear SVMs on the codes of trained workdirs."""
+"""Linear SVMs on the codes of trained runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ from vae_jax.latents.vectors import encode_dataset
 from vae_jax.reports import page
 from vae_jax.reports.study import write_study
 
-CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # what is tried; from 1 on the solver crawls, where codes are as many as examples
-MAX_ITERATIONS = 10_000  # of the solver, which needs some hundred
-HELD_OUT = 5  # one in so many examples of each class of the first fold is what C is chosen by
-READ = 250  # images that are read at a time where labels come with images only
+CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # from 1 on the solver is very slow for codes as wide as there are examples
+MAX_ITERATIONS = 10_000  # of the solver, which needs a few hundred
+HELD_OUT = 5  # one in five examples of each class of the first fold is held out to choose C
+READ = 250  # images per read, for data whose labels come only with the images
 
 
 class Source(NamedTuple):
-    """Which labelled images; None stands for what each run learnt from."""
+    """The labelled images; None stands for the data that each run was trained on."""
 
     name: str | None = None
     dir: str | None = None
@@ -34,9 +34,10 @@ class Source(NamedTuple):
 
 
 def svm_accuracy(c: float, z_train: np.ndarray, train: np.ndarray, z_test: np.ndarray, test: np.ndarray) -> float:
-    """Share of the labels `test` [M] that a linear SVM, one class against the rest, tells from the codes z_test [M, d].
+    """Accuracy of a linear one-vs-rest SVM on the codes z_test [M, d] with labels `test` [M].
 
-    It learns from z_train [N, d] and the labels `train` [N], by whose mean and standard deviation all are standardised.
+    It is trained on z_train [N, d] with labels `train` [N]. Both are standardised with the mean and standard deviation
+    of z_train.
     """
     from sklearn.svm import LinearSVC  # slow to import
 
@@ -47,26 +48,26 @@ def svm_accuracy(c: float, z_train: np.ndarray, train: np.ndarray, z_test: np.nd
 
 
 def choose_c(z: np.ndarray, labels: np.ndarray) -> dict[float, float]:
-    """{C: accuracy} on the held-out examples of one fold, the best and of equals the smallest first.
+    """{C: accuracy} on held-out examples of one fold, best first; of equally good ones the smallest first.
 
-    Held out is the last fifth of each class of codes z [N, d] and labels [N], at least one example.
+    Of the codes z [N, d] with labels [N], the last fifth of each class is held out, at least one example.
     """
     held_out = np.zeros(len(labels), bool)
     for c in np.unique(labels):
         members = np.flatnonzero(labels == c)
         held_out[members[-max(1, len(members) // HELD_OUT) :]] = True
-    learnt = ~held_out
-    tried = {c: svm_accuracy(c, z[learnt], labels[learnt], z[held_out], labels[held_out]) for c in CS}
+    kept = ~held_out
+    tried = {c: svm_accuracy(c, z[kept], labels[kept], z[held_out], labels[held_out]) for c in CS}
     return dict(sorted(tried.items(), key=lambda item: (-item[1], item[0])))
 
 
 def judge_codes(
     z_train: np.ndarray, train: np.ndarray, z_test: np.ndarray, test: np.ndarray, folds: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """Accuracies on all of z_test [M, d] of SVMs that learn from each fold of z_train [N, d], with labels [M] and [N].
+    """Accuracies on all of z_test [M, d] of SVMs trained on each fold of z_train [N, d], with labels [M] and [N].
 
-    mean, std: over the folds, in [0, 1]; std is None of one fold. accuracies: by fold. C: the one that the first fold
-    chose. tried: what each C achieved there.
+    Returns mean and std over the folds, in [0, 1] (std is None for one fold); accuracies, one per fold; C, chosen on
+    the first fold; tried, the accuracy of each C there.
     """
     tried = choose_c(z_train[folds[0]], train[folds[0]])
     best = next(iter(tried))
@@ -81,12 +82,13 @@ def judge_codes(
 
 
 def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds: Folds) -> dict[str, Any]:
-    """Judges the codes of all workdirs by the same folds of the same images; writes `output`, returns classify.json."""
+    """Evaluates the codes of all workdirs on the same folds of the same images, and writes the results into `output`;
+    returns classify.json."""
     runs = [load_workdir(workdir) for workdir in workdirs]
     models = [Model(run) for run in runs]
     names = sorted({source.name or run.config.data.name for run in runs})
     if len(names) > 1:
-        raise UserError(f"The runs learnt from {' and '.join(names)}: name the data to judge all by with --data_name.")
+        raise UserError(f"The runs were trained on {' and '.join(names)}. Choose one data set with --data_name.")
     rows, drawn, labels = [], [], []
     for number, (workdir, run, model) in enumerate(zip(workdirs, runs, models, strict=True), 1):
         datasets = [_load(run, source, split) for split in (source.train, source.test)]
@@ -96,7 +98,7 @@ def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds:
             drawn = make_folds(folds, *labels)
         elif not all(map(np.array_equal, own, labels)):
             raise UserError(
-                f"{workdirs[0]} and {workdir} do not find the same images of {names[0]}: their labels differ. Name one "
+                f"{workdirs[0]} and {workdir} read different images of {names[0]}: their labels differ. Choose one "
                 "folder for all with --data_dir."
             )
         print(f"encoding the images with {workdir} ({number} of {len(runs)})", flush=True)
@@ -105,43 +107,9 @@ def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds:
         row = {"name": name, "workdir": str(workdir), "step": int(run.state.step)}
         result = judge_codes(z_train, labels[0], z_test, labels[1], drawn)
         rows.append(row | {"code_size": z_train.shape[1]} | result)
-    return _write(output, names[0], source, folds, drawn, labels, rows)
-
-
-def _load(run: Run, source: Source, split: str) -> Dataset:
-    """A split at the size and in the colours of the run's images; of data that are named, the largest squares."""
-    config = ConfigDict(run.config.to_dict())
-    if source.name is not None:
-        config.data.update(name=source.name, dir="", crop="square", random_crop=0)
-    if source.dir is not None:
-        config.data.dir = source.dir
-    config.data.update(train=source.train, eval=source.test, per_class=0)
-    return load_dataset(config, split)
-
-
-def _labels(dataset: Dataset, what: str) -> np.ndarray:
-    """The labels [N] of a data set; `what` says which."""
-    if "label" not in dataset.read(np.arange(1)):
-        raise UserError(f"{what}, has no labels. In an image_folder each folder right below a split is a label; other "
-                        "data are named by --data_name and --data_dir.")  # fmt: skip
-    if dataset.arrays is not None:
-        return np.asarray(dataset.arrays["label"])
-    indices, mask = padded_indices(dataset.size, READ)
-    return np.concatenate([dataset.read(index)["label"] for index in indices])[mask.ravel()]
-
-
-def _write(
-    output: str | Path,
-    data: str,
-    source: Source,
-    folds: Folds,
-    drawn: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    rows: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
     counts = np.unique(labels[1], return_counts=True)[1]
     record = {
-        "data": data,
+        "data": names[0],
         "train": {"split": source.train, "images": len(labels[0])},
         "test": {"split": source.test, "images": len(labels[1])},
         "classes": len(counts),
@@ -153,20 +121,42 @@ def _write(
     return record
 
 
+def _load(run: Run, source: Source, split: str) -> Dataset:
+    """A split at the size and in the colours of the run's images. Data of `source.name` are cropped to squares."""
+    config = ConfigDict(run.config.to_dict())
+    if source.name is not None:
+        config.data.update(name=source.name, dir="", crop="square", random_crop=0)
+    if source.dir is not None:
+        config.data.dir = source.dir
+    config.data.update(train=source.train, eval=source.test, per_class=0)
+    return load_dataset(config, split)
+
+
+def _labels(dataset: Dataset, what: str) -> np.ndarray:
+    """The labels [N] of a data set; `what` names it and its split in errors."""
+    if "label" not in dataset.read(np.arange(1)):
+        raise UserError(f"{what}, has no labels. In an image_folder, each folder directly below a split is a label. To "
+                        "use other data, set --data_name and --data_dir.")  # fmt: skip
+    if dataset.arrays is not None:
+        return np.asarray(dataset.arrays["label"])
+    indices, mask = padded_indices(dataset.size, READ)
+    return np.concatenate([dataset.read(index)["label"] for index in indices])[mask.ravel()]
+
+
 def _lead(record: dict[str, Any]) -> str:
     low, high = min(record["folds"]["sizes"]), max(record["folds"]["sizes"])
     sizes = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     train, test = record["train"], record["test"]
     return (
-        f"How often a linear SVM tells the {record['classes']} classes of {record['data']} from the codes of all "
+        f"Accuracy of linear SVMs on the {record['classes']} classes of {record['data']}, from the codes of all "
         f"{test['images']:,} images of {test['split']}: mean ± standard deviation over {len(record['folds']['sizes'])} "
         f"folds of {sizes} of the {train['images']:,} images of {train['split']}. Chance is the share of the most "
-        "frequent class. C is chosen by held-out examples of the first fold."
+        "frequent class. C is chosen on held-out examples of the first fold."
     )
 
 
 def _table(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """One line per workdir, and one for chance."""
+    """One row per workdir, and one for chance."""
     rows = []
     for row in record["rows"]:
         spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
