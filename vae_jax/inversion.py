@@ -1,12 +1,12 @@
-"""Inverted features side by side: generators, and gradient descent on the image (Dosovitskiy and Brox 2016, 4.3).
+"""Compares inversions of features: by generators, and by gradient descent (Dosovitskiy and Brox 2016, 4.3).
 
     python -m vae_jax.inversion --workdirs=runs/invert_conv5,runs/invert_conv5_se --workdir=DIR [--images=100]
                                 [--descent_steps=500] [--data_dir=DIR]
 
 writes inversion.md and inversion.json (table 8: normalised errors of images and of features), inversion.html
-(everything, self-contained) and as PNGs the reconstructions, images that are encoded and inverted again and again,
-interpolations between features, and what becomes of an object's position and colour. All workdirs invert the same
-features. --descent_steps=0 leaves out the gradient descent, which takes the longest.
+(everything, self-contained) and PNGs of reconstructions, of images encoded and inverted repeatedly, of interpolations
+between features, and of moved and recoloured objects. All workdirs must invert the same features. --descent_steps=0
+omits gradient descent on the image, the slowest part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,17 +33,17 @@ from vae_jax.reports.study import print_study, write_study
 from vae_jax.runtime.rngs import root_key
 
 DESCENT = "gradient descent"
-ITERATIONS = (1, 2, 4, 6, 8, 12, 16, 20)  # of encoding and inverting again, as in figures 15 and 16
-TV_WEIGHT = 20.0  # of 1, 5, 20, 50, 100, 200 and 500 that of the smallest feature error on ten training photographs
+ITERATIONS = (1, 2, 4, 6, 8, 12, 16, 20)  # of encoding and inverting, as in figures 15 and 16
+TV_WEIGHT = 20.0  # least feature error on ten training photographs among 1, 5, 20, 50, 100, 200 and 500
 RATE = 0.03
-FEWEST = 10  # images
+MIN_IMAGES = 10
 BATCH = 50
 
 
 def descend(
     features_of: Callable[[jax.Array], jax.Array], target: jax.Array, shape: Sequence[int], key: jax.Array, steps: int
 ) -> np.ndarray:
-    """Images [B, *shape] in [0, 1] whose features come close to `target` [B, ...], by gradient descent from grey noise.
+    """Images [B, *shape] in [0, 1] with features close to `target` [B, ...], by gradient descent from grey noise.
 
     Equation (8): ||Phi(x) - Phi||^2 / ||Phi||^2 plus TV_WEIGHT times the total variation per pixel (Mahendran and
     Vedaldi 2015, with Adam in place of their momentum).
@@ -67,17 +67,17 @@ def descend(
 
 
 def encode_again(model: Model, images: np.ndarray, iterations: Sequence[int] = ITERATIONS) -> list[np.ndarray]:
-    """What is left of images [N, H, W, C] after encoding and decoding them so many times, one array per entry."""
-    left, kept = images, []
+    """Images [N, H, W, C] after encoding and decoding them repeatedly, one array per count in `iterations`."""
+    kept = []
     for count in range(1, max(iterations) + 1):
-        left = np.asarray(model.reconstruct(left))
-        kept += [left] if count in iterations else []
+        images = np.asarray(model.reconstruct(images))
+        kept += [images] if count in iterations else []
     return kept
 
 
 def positions_and_colours(image: np.ndarray) -> np.ndarray:
-    """Six images [6, H, W, C] of an image [H, W, C]: half as large, left, in the middle, right, on grey, and whole with
-    its colours exchanged in turn. Grey images keep their shade."""
+    """Six variants [6, H, W, C] of an image [H, W, C]: at half size on grey, to the left, in the middle and to the
+    right; and at full size, with its colour channels rotated by 0, 1 and 2. Grey images do not change colour."""
     height, width, channels = image.shape
     pixels = Image.fromarray((255 * image).round().astype(np.uint8).squeeze())
     small = np.asarray(pixels.resize((width // 2, height // 2), Image.Resampling.BICUBIC), np.float32) / 255
@@ -86,15 +86,15 @@ def positions_and_colours(image: np.ndarray) -> np.ndarray:
     top = height // 4
     for canvas, left in zip(placed, (0, width // 4, width - width // 2), strict=True):
         canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return np.concatenate([placed, np.stack([np.roll(image, turn, axis=-1) for turn in range(3)])])
+    return np.concatenate([placed, np.stack([np.roll(image, shift, axis=-1) for shift in range(3)])])
 
 
 def invert(
     workdirs: Sequence[str], output: str | Path, data_dir: str | None = None, count: int = 100, steps: int = 500
 ) -> dict[str, Any]:
-    """Judges all workdirs on the same `count` images and writes the comparison into `output`; returns its table."""
-    if count < FEWEST:
-        raise UserError(f"--images is {count}; expected at least {FEWEST}, which pictures and errors need.")
+    """Evaluates all workdirs on the same `count` images, writes the results into `output`, returns inversion.json."""
+    if count < MIN_IMAGES:
+        raise UserError(f"--images is {count}; expected at least {MIN_IMAGES}.")
     for workdir in workdirs:
         check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
@@ -131,7 +131,17 @@ def invert(
         "workdirs": list(workdirs),
         "rows": rows,
     }
-    _write(output, record, _pictures(models, images, inverted))
+
+    # ---- write ---------------------------------------------------------------------------------------------------
+    layer, table = f"{config.inverted.name} {config.inverted.tap}", _table(record)
+    lead = (
+        f"Normalised errors of {len(images):,} images of {config.data.name}, split {config.data.eval}, reconstructed "
+        f"from {layer}: 100 % is the mean distance between two of the images, or between their features."
+    )
+    pictures = _pictures(models, images, inverted)
+    sections = page.section("Numbers", page.table(*table)), *page.figures(pictures)
+    html = page.page(f"Inversion of {layer}", lead, *sections)
+    write_study(output, "inversion", record, [lead, page.markdown_table(*table)], pictures, html)
     return record
 
 
@@ -163,7 +173,7 @@ def _check_same_features(workdirs: Sequence[str], runs: Sequence[Run]) -> None:
     for workdir, run in zip(workdirs, runs, strict=True):
         if run.config.system != "inversion":
             raise UserError(f"{workdir} is a {run.config.system}, not an inversion.")
-    check_same_keys(workdirs, [run.config for run in runs], keys, "invert other things")
+    check_same_keys(workdirs, [run.config for run in runs], keys, "invert different features")
 
 
 def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping[str, np.ndarray]) -> dict[str, bytes]:
@@ -188,19 +198,6 @@ def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping
     return pictures
 
 
-def _write(output: str | Path, record: Mapping[str, Any], pictures: Mapping[str, bytes]) -> None:
-    layer = f"{record['inverted']['name']} {record['inverted']['tap']}"
-    lead = (
-        f"Normalised errors of {record['images']:,} images of {record['data']}, split {record['split']}, made from "
-        f"{layer}: 100 % is the mean distance of two of the images, or of their features."
-    )
-    table = _table(record)
-    html = page.page(
-        f"Inversion of {layer}", lead, page.section("Numbers", page.table(*table)), *page.figures(pictures)
-    )
-    write_study(output, "inversion", record, [lead, page.markdown_table(*table)], pictures, html)
-
-
 def _table(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = [[row["name"], f"{row['image_error']:.1f}", f"{row['feature_error']:.1f}"] for row in record["rows"]]
     return ["", "image error %", "feature error %"], rows
@@ -213,9 +210,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIRS = flags.DEFINE_list("workdirs", None, "Folders of trained inversions, separated by commas.", required=True)
+    WORKDIRS = flags.DEFINE_list("workdirs", None, "Workdirs of inversions, separated by commas.", required=True)
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the runs found them.")
-    IMAGES = flags.DEFINE_integer("images", 100, "How many images of the eval split, spread evenly.", lower_bound=1)
-    STEPS = flags.DEFINE_integer("descent_steps", 500, "Of the gradient descent; 0: none.", lower_bound=0)
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data, if they have moved since training.")
+    IMAGES = flags.DEFINE_integer("images", 100, "Number of images, evenly spread over the eval split.", lower_bound=1)
+    STEPS = flags.DEFINE_integer("descent_steps", 500, "Steps of gradient descent; 0 to omit it.", lower_bound=0)
     cli.run(main)

@@ -107,7 +107,9 @@ def test_mistakes(workdirs, tmp_path):
         inversion.invert(workdirs, tmp_path, count=3)
     runs = [SimpleNamespace(config=read_config(workdir)) for workdir in workdirs]
     runs[1].config.unlock().inverted.tap = "relu5"
-    with pytest.raises(UserError, match="invert other things: inverted.tap is 'pool5' in one, 'relu5' in the other"):
+    with pytest.raises(
+        UserError, match="invert different features: inverted.tap is 'pool5' in one, 'relu5' in the other"
+    ):
         inversion._check_same_features(workdirs, runs)
     runs[1].config.system = "deepsim"
     with pytest.raises(UserError, match="is a deepsim, not an inversion"):
