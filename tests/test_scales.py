@@ -33,7 +33,7 @@ def test_means_over_different_images(smoke):
     np.testing.assert_allclose(found["l1"].blur_like_l2, 0.5 * squared / absolute, rtol=1e-5)
 
 
-def test_nobody_is_his_own_partner():
+def test_no_image_is_its_own_partner():
     for count in (2, 3, 11):
         partners = np.stack(_partners(count))
         assert not np.any(partners == np.arange(count))
@@ -42,5 +42,5 @@ def test_nobody_is_his_own_partner():
 
 
 def test_too_many_images(smoke):
-    with pytest.raises(UserError, match=r"--images is 1; expected 2 to [\d,]+, the images of train"):
+    with pytest.raises(UserError, match=r"--images is 1; expected 2 to [\d,]+, the size of split train"):
         scales(smoke("vae_mnist").lock(), 1)

@@ -66,8 +66,8 @@ def folder(tmp_path):
 def test_a_folder(model, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(upscale, "load_model", lambda workdir: model)
     output = tmp_path / "out"
-    left_out = upscale_folder("run", str(folder), str(output))
-    assert set(left_out) == {"broken.jpg", "notes.txt"} and left_out["notes.txt"] == "no image by its name"
+    skipped = upscale_folder("run", str(folder), str(output))
+    assert set(skipped) == {"broken.jpg", "notes.txt"} and skipped["notes.txt"] == "not an image, by its extension"
     made = {str(path.relative_to(output)): np.asarray(Image.open(path)) for path in output.rglob("*.png")}
     assert {name: array.shape for name, array in made.items()} == {
         "colour.png": (40, 60, 3), "deep/grey.png": (40, 60, 3), "transparent.png": (40, 60, 3),
@@ -82,9 +82,9 @@ def test_a_folder(model, folder, tmp_path, monkeypatch, capsys):
     straight = 255 * np.asarray(model.upscale(np.rot90(colours[0], -1)[None])[0])
     assert np.abs(turned - np.rot90(straight)).mean() < 10
     told = capsys.readouterr().out
-    assert "colour.png, 30x20 -> 60x40" in told and "left out broken.jpg: UnidentifiedImageError" in told
+    assert "colour.png, 30x20 -> 60x40" in told and "skipped broken.jpg: UnidentifiedImageError" in told
 
-    with pytest.raises(UserError, match="colour.png is there already. Name another --output"):
+    with pytest.raises(UserError, match="colour.png already exists and is not overwritten. Choose another --output"):
         upscale_folder("run", str(folder), str(output))
 
 
@@ -109,6 +109,6 @@ def test_a_vector_takes_one_size(folder, tmp_path, monkeypatch):
     vector = Model(drawn(config_of("x2,document,pixel")))
     monkeypatch.setattr(upscale, "load_model", lambda workdir: vector)
     Image.fromarray(photographs(16, 16)[0]).save(folder / "fits.png")
-    left_out = upscale_folder("run", str(folder), str(tmp_path / "out"))
+    skipped = upscale_folder("run", str(folder), str(tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["fits.png"]
-    assert "takes images [N, 16, 16, 3], not (1, 20, 30, 3)" in left_out["colour.png"]
+    assert "takes images [N, 16, 16, 3], not (1, 20, 30, 3)" in skipped["colour.png"]

@@ -1,10 +1,10 @@
-"""How large the image terms of a config are: between different training images, and between images and their blur.
+"""Measures the image terms of a config: between different training images, and between images and blurred copies.
 
     python -m vae_jax.scales --config=configs/NAME.py[:variant] [--images=200] [--config.KEY=VALUE ...]
 
-prints them beside the weights, and for each term the weight with which it is as large as squared errors with theirs (1,
-where the config has no term l2): a first weight for a loss whose paper gives none. A Gaussian blur of two pixels is
-about what a VAE with a vector of latents makes of a photograph.
+prints them next to the weights, and for each term the weight that makes it as large as the squared error at its own
+weight (1 if the config has no term l2): a first weight for a loss whose paper gives none. A Gaussian blur of two pixels
+is about what a VAE with a vector of latents does to a photograph.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from vae_jax.losses import IMAGE_TERMS, PERCEPTUAL_TERMS, l2
 from vae_jax.reports import page
 from vae_jax.systems.image_terms import make_image_terms
 
-PARTNERS = 5  # other images that each image is compared with
+PARTNERS = 5  # other images to compare each image with
 BATCH = 25
 BLUR = 2.0  # pixels
 
@@ -31,8 +31,8 @@ BLUR = 2.0  # pixels
 class Scale(NamedTuple):
     """One term.
 
-    weight: the config's. distance, blur: its unweighted means over pairs of different images, and over images and
-    their blur. like_l2, blur_like_l2: the weights with which these would be as large as weighted squared errors.
+    weight: from the config. distance, blur: unweighted means over pairs of different images, and over images and their
+    blurred copies. like_l2, blur_like_l2: the weights that make these as large as the weighted squared error.
     """
 
     term: str
@@ -44,10 +44,10 @@ class Scale(NamedTuple):
 
 
 def scales(config: ConfigDict, count: int = 200) -> list[Scale]:
-    """The image terms of a config on `count` images of its training split, spread evenly."""
+    """The sizes of a config's image terms on `count` images, evenly spread over its training split."""
     dataset = load_dataset(config, config.data.train)
     if not 2 <= count <= dataset.size:
-        raise UserError(f"--images is {count}; expected 2 to {dataset.size:,}, the images of {config.data.train}.")
+        raise UserError(f"--images is {count}; expected 2 to {dataset.size:,}, the size of split {config.data.train}.")
     images = dataset.read(np.linspace(0, dataset.size - 1, count).astype(int))["image"].astype(np.float32) / 255
     others = [name for name in config.terms if name not in PERCEPTUAL_TERMS | IMAGE_TERMS]
     image_terms = make_image_terms(config, others)
@@ -79,25 +79,25 @@ def scales(config: ConfigDict, count: int = 200) -> list[Scale]:
 
 
 def _partners(count: int) -> list[np.ndarray]:
-    """Permutations [count] that leave no image in its place: turns of one shuffled circle."""
+    """Permutations [count] without fixed points: rotations of one shuffled circle."""
     order = np.random.default_rng(0).permutation(count)
-    turns = range(1, min(PARTNERS, count - 1) + 1)
-    return [np.roll(order, -turn)[np.argsort(order)] for turn in turns]
+    shifts = range(1, min(PARTNERS, count - 1) + 1)
+    return [np.roll(order, -shift)[np.argsort(order)] for shift in shifts]
 
 
 def main() -> None:
     """The command line."""
     if "config" not in flags.FLAGS:
-        raise UserError("Say whose terms to measure: --config=configs/NAME.py.")
+        raise UserError("Choose a config: --config=configs/NAME.py.")
     config = flags.FLAGS.config
     check_weights(config)
     height, width, _ = image_shape(config)
     print(f"{IMAGES.value} images of {config.data.name}, split {config.data.train}, {height}x{width}\n")
-    header = ["term", "weight", "between images", "weight like l2's", "from their blur", "weight like l2's"]
+    header = ["term", "weight", "between images", "weight to match l2", "from blurred copies", "weight to match l2"]
     rows = [[scale.term, *(f"{value:.4g}" for value in scale[1:])] for scale in scales(config, IMAGES.value)]
     print(page.markdown_table(header, rows), end="")
 
 
 if __name__ == "__main__":
-    IMAGES = flags.DEFINE_integer("images", 200, "How many images of the split to learn from.")
+    IMAGES = flags.DEFINE_integer("images", 200, "Number of images from the training split.")
     cli.run(main)
