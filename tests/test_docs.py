@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from helpers.checks import ROOT
 
-from vae_jax import configs, inversion, keys
+from vae_jax import configs, inversion, keys, systems
 from vae_jax.bench import peers as bench_peers
 from vae_jax.classify import classification as classify
 from vae_jax.cli import load_config
 from vae_jax.compare import tables as compare_tables
 from vae_jax.config import check_config
 from vae_jax.configs import common
+from vae_jax.experiment import check_shapes, make_experiment
 from vae_jax.latents import report as latents_report
 from vae_jax.reports import page
 from vae_jax.runs import checkpoint
@@ -64,6 +65,19 @@ def test_the_first_two_commands():
     assert "-m venv" in first and "requirements.txt" in first and "configs/dfc_mnist.py:quick" in first
     assert "--workdir=runs/quick" in first
     assert "[test]" in second and "pytest" in second
+
+
+def test_the_map_of_the_house_is_that_of_the_repository():
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^## The map of the house\n\n```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    drawn = set()
+    for line in block.splitlines():
+        folder = ROOT / "vae_jax" if line.startswith("  ") else ROOT
+        for name in re.findall(r"(?:^|(?<=/  ))\s*([\w.]+(?:\.py|/))", line):
+            assert (folder / name).exists(), name
+            drawn.add(name.rstrip("/"))
+    rooms = {path.name for path in (ROOT / "vae_jax").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert rooms <= drawn
 
 
 # ---- every page ----------------------------------------------------------------------------------------------------
@@ -229,6 +243,19 @@ def test_examples_of_extending_are_what_they_say():
     weights = term.load()
     seen = [term.see(weights, images) for images in (jnp.zeros((2, 28, 28, 1)), jnp.ones((2, 28, 28, 1)))]
     assert set(seen[0]) == set(term.taps) and term.compare(weights, *seen).shape == (2,)
+
+
+def test_the_example_of_a_system_trains(monkeypatch):
+    """The shapes of its first state and of a train step, by the line in each of the two tables that it names."""
+    system = defined("autoencoder", read("extending.md"))["autoencoder"]
+    monkeypatch.setitem(systems.SYSTEMS, "autoencoder", system)
+    monkeypatch.setitem(keys.SYSTEMS, "autoencoder", keys.AUTOENCODER)
+    config = common.get_config("autoencoder")
+    config.update(encoder={"name": "mnist"}, decoder={"name": "mnist"})
+    config.terms.l2, config.optimizers.autoencoder = common.term(1.0), common.adam(1e-3)
+    check_config(config.lock())
+    experiment = make_experiment(config, (28, 28, 3), labelled=False)
+    check_shapes(config, experiment, experiment.system.frozen())
 
 
 @pytest.mark.parametrize(("path", "name"), [("configs.md", "dfc_ssim"), ("extending.md", "ssim_mnist")])
