@@ -31,7 +31,7 @@ from vae_jax.models.layers import Conv
         ((1, 2, 4, 1), 4, (5, 5), (2, 2), 2),  # the result is smaller than the kernel
         ((2, 14, 20, 2), 4, (7, 7), (2, 2), 3),
         ((2, 8, 6, 3), 4, (1, 1), (2, 2), 0),
-        ((2, 15, 16, 3), 4, (3, 3), (4, 4), 1),  # rows are left over
+        ((2, 15, 16, 3), 4, (3, 3), (4, 4), 1),  # with leftover rows
         ((3, 7, 10, 6), 4, (3, 2), (1, 1), "SAME"),  # channels in groups
         ((3, 9, 10, 4), 6, (3, 2), (2, 2), "SAME"),
         ((3, 7, 10, 1), 4, (4, 3), (1, 1), "SAME"),  # from one channel, to one, and both
@@ -42,7 +42,7 @@ from vae_jax.models.layers import Conv
     ],
 )
 def test_conv(shape, features, kernel, strides, padding, form):
-    """Flax's convolution, values and all gradients, of images whose batch, sides and channels are odd."""
+    """Flax's convolution, values and all gradients, for odd batches, sides and channels."""
     x = jax.random.normal(jax.random.key(0), shape)
     plain, ours = (make(features, kernel, strides, padding) for make in (nn.Conv, Conv))
     variables = ours.init(jax.random.key(1), x)
@@ -50,7 +50,7 @@ def test_conv(shape, features, kernel, strides, padding, form):
 
 
 @pytest.mark.parametrize("what", [{"kernel_dilation": 2}, {"input_dilation": 2}, {"feature_group_count": 3}])
-def test_conv_refuses_what_it_has_not(what):
+def test_conv_refuses_dilation_and_groups(what):
     with pytest.raises(ValueError, match="neither dilation nor groups"):
         Conv(6, (3, 3), **what).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
@@ -58,7 +58,7 @@ def test_conv_refuses_what_it_has_not(what):
 @pytest.mark.parametrize("parts", [2, 3, 5])
 @pytest.mark.parametrize("transpose", [False, True])
 def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
-    """Five images in two or three uneven parts, or one by one, give the gradient of all together."""
+    """Five images in two or three uneven parts, or one by one, give the same gradient as all together."""
     x = jax.random.normal(jax.random.key(0), (5, 6, 8, 3))
     kernel = jax.random.normal(jax.random.key(1), (5, 5, 4, 3) if transpose else (5, 5, 3, 4))
     function = conv_transpose_2x if transpose else functools.partial(conv, strides=(2, 2), padding=((2, 2), (2, 2)))
@@ -70,8 +70,8 @@ def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
 
 
 def test_how_many_parts(monkeypatch):
-    """One on several devices or where LARGEST_KERNEL holds it; else as many as it holds, one image at least, and by
-    oneDNN IMAGES each."""
+    """One on several devices or if LARGEST_KERNEL holds it; else each part has as many images as it holds, at least
+    one; with oneDNN, IMAGES."""
     gradient = jnp.zeros((6, 2, 2, 8))  # 128 bytes an image
     monkeypatch.setattr(convolutions, "LARGEST_KERNEL", 300)
     monkeypatch.setattr(convolutions, "IMAGES", 4)
@@ -88,12 +88,12 @@ def test_how_many_parts(monkeypatch):
 @pytest.mark.skipif(jax.__version_info__ < cli.THREADS_WELL, reason="an older XLA gives oneDNN no convolutions")
 def test_onednn():
     """With the flags that commands set, XLA calls oneDNN for values and gradients, and they equal the plain ones. One
-    call computes convolution, bias and ReLU, also where there is a gradient."""
+    call computes convolution, bias and ReLU, even with a gradient."""
     done = subprocess.run(
         [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": cli.ONEDNN}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    values, of_x, of_kernel, of_x_by_phases = 1, 1, 40, 4  # calls; oneDNN itself would add 33 parts, no more
+    values, of_x, of_kernel, of_x_by_phases = 1, 1, 40, 4  # calls; oneDNN itself would sum at most 33 parts
     one, two = values + of_x + of_kernel, values + of_x_by_phases + of_kernel  # by the stride
     assert list(map(int, done.stdout.split())) == [one, one, two, two, 1]
 

@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 
 
 def layers(network: nn.Module, *inputs, **more) -> dict[str, tuple]:
-    """{layer: (height that it sees, its kernel's shape, height that it makes)} of a network, in order; 1: a vector."""
+    """{layer: (input height, kernel shape, output height)} of a network, in order; a height of 1 is a vector."""
     seen = {}
 
     def watch(call, args, kwargs, context):
@@ -136,14 +136,14 @@ def test_the_encoder_of_the_vae():
 
 @pytest.mark.parametrize("network", [DeepsimGenerator((64, 64, 3)), DeepsimConvGenerator((64, 64, 3))])
 def test_he_keeps_the_scale(network):
-    """Through some ten layers: unit inputs make images of a spread near one (of 2x - 1), neither faint nor bursting."""
+    """Through some ten layers, unit inputs make images whose spread (of 2x - 1) neither vanishes nor explodes."""
     shape = (2, 512) if isinstance(network, DeepsimGenerator) else (2, 6, 6, 256)
     images = jax.jit(lambda: network.init_with_output(KEY, jax.random.normal(KEY, shape))[0])()
     assert 0.2 < np.std(2 * images) < 2.5
 
 
-def test_the_middle_is_kept():
-    """The image of 64 + 2 n pixels is that of 64 with a border of n around it: the same weights make both."""
+def test_the_centre_is_kept():
+    """The image of 64 + 2 n pixels is that of 64 with a border of n, by the same weights."""
     z = jax.random.normal(KEY, (1, 1, 1, 4))
     make = lambda size: DeepsimConvGenerator((size, size, 3), 1 / 32)  # noqa: E731
     params = make(96).init(KEY, z)

@@ -1,4 +1,4 @@
-"""The networks of latent diffusion's autoencoder: sizes as published, layers by hand in numpy and scipy."""
+"""The networks of latent diffusion's autoencoder: published sizes, layers by hand in numpy and scipy."""
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,13 @@ KEY = jax.random.key(0)
 
 
 def sizes(network, x) -> tuple[int, tuple]:
-    """How many parameters there are, and the shape of what is made."""
+    """The number of parameters and the shape of the output."""
     made, variables = jax.eval_shape(lambda: network.init_with_output(KEY, x))
     return sum(leaf.size for leaf in jax.tree.leaves(variables)), jax.tree.map(jnp.shape, made)
 
 
 def test_published_sizes():
-    """kl-f8, which Stable Diffusion took over: 83,653,863 parameters with the 1x1 convolutions about the latents."""
+    """kl-f8, also used by Stable Diffusion: 83,653,863 parameters with the 1x1 convolutions around the latents."""
     encoder, posterior = sizes(LatentDiffusionEncoder(4), jnp.zeros((2, 64, 96, 3)))
     decoder, images = sizes(LatentDiffusionDecoder((64, 96, 3)), jnp.zeros((2, 8, 12, 4)))
     assert (encoder, decoder) == (34_163_664, 49_490_199) and encoder + decoder == 83_653_863
@@ -41,7 +41,7 @@ def test_sizes_that_do_not_fit():
 
 
 def filled(network, x):
-    """Parameters of which none is 0 or 1, by name."""
+    """Parameters by name, none of them 0 or 1."""
     shapes = jax.eval_shape(lambda: network.init(KEY, x))["params"]
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: uniform(jax.tree_util.keystr(path), leaf.shape).astype(np.float32) - 0.4, shapes
@@ -53,7 +53,7 @@ def apply(network, params, x):
 
 
 def norm(x, layer, groups):
-    """GroupNorm's definition: each image's groups of neighbouring channels have mean 0 and variance 1, but for 1e-6."""
+    """GroupNorm's definition: each image's groups of neighbouring channels get mean 0 and variance 1, up to 1e-6."""
     b, h, w, c = x.shape
     x = np.asarray(x, np.float64).reshape(b, h * w, groups, c // groups)
     x = (x - x.mean((1, 3), keepdims=True)) / np.sqrt(x.var((1, 3), keepdims=True) + 1e-6)
@@ -61,7 +61,7 @@ def norm(x, layer, groups):
 
 
 def convolve(x, layer, stride=1, margin=((1, 1), (1, 1))):
-    """Correlation of each image with each kernel, by scipy, on zeros around it."""
+    """Correlation of each zero-padded image with each kernel, by scipy."""
     x = np.pad(x, ((0, 0), *margin, (0, 0)))
     kernels = np.moveaxis(np.asarray(layer["kernel"], np.float64), -1, 0)
     made = [[correlate(image, kernel, "valid")[::stride, ::stride, 0] for kernel in kernels] for image in x]
@@ -77,7 +77,7 @@ X = (2 * uniform("features", (2, 4, 6, 8)) - 1).astype(np.float32)
 
 @pytest.mark.parametrize("features", [8, 12])
 def test_a_residual_block_by_hand(features):
-    """Groups of four channels, as 8 and 12 have no 32 groups; a shortcut where the channels change."""
+    """Groups of four channels, as 8 and 12 are too few for 32 groups; a shortcut if the channels change."""
     block = ResnetBlock(features)
     p = filled(block, X)
     y = convolve(swish(norm(X, p["norm1"], 2)), p["conv1"])
@@ -97,8 +97,8 @@ def test_attention_by_hand():
     np.testing.assert_allclose(apply(attention, p, X), X + y, rtol=1e-4, atol=1e-5)
 
 
-def test_the_way_in_by_hand():
-    """Images become [-1, 1]; half the size by a 3x3 convolution with a margin at the bottom and on the right only."""
+def test_the_encoder_by_hand():
+    """Images become [-1, 1]; a 3x3 convolution, padded at the bottom and on the right only, halves the size."""
     encoder, images = LatentDiffusionEncoder(2, 8, (1, 1), 0), uniform("images", (2, 4, 6, 3)).astype(np.float32)
     p = filled(encoder, images)
     x = convolve(convolve(2 * images - 1, p["conv_in"]), p["down1"], 2, ((0, 1), (0, 1)))
@@ -110,8 +110,8 @@ def test_the_way_in_by_hand():
     np.testing.assert_allclose(np.concatenate([mean, logvar], -1), moments, rtol=1e-4, atol=1e-4)
 
 
-def test_the_way_out_by_hand():
-    """Twice the size by repetition and a 3x3 convolution on zeros; [-1, 1] become [0, 1], which nothing bounds.
+def test_the_decoder_by_hand():
+    """Repetition and a zero-padded 3x3 convolution double the size; [-1, 1] becomes [0, 1], without bounds.
 
     With -1 blocks there are none after the middle.
     """
@@ -127,8 +127,8 @@ def test_the_way_out_by_hand():
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_every_decoder_says_which_layer_makes_the_image(name):
-    """That layer makes two channels where the image has two."""
+def test_every_decoder_names_the_layer_that_makes_the_image(name):
+    """That layer has two channels if the image has two."""
     z = (
         jnp.zeros((1, 4, 4, 3))
         if name in ("deepsim", "deepsim_conv_generator", "latent_diffusion")

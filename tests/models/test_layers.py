@@ -14,7 +14,7 @@ from vae_jax.models.layers import adaptive_average_pool, max_pool_2x2, max_pool_
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_relu(dtype):
-    """JAX's, at 0 and where the numbers end as well."""
+    """JAX's, also at 0 and infinity."""
     x = jnp.array([-jnp.inf, -3, -1e-30, -0.0, 0, 1e-30, 3, jnp.inf, jnp.nan], dtype)
     gradients = jnp.arange(1.0, 10).astype(dtype)
     (ours, pull), (theirs, pull_theirs) = (jax.vjp(function, x) for function in (relu, nn.relu))
@@ -36,7 +36,7 @@ def test_max_pool(shape, pool, window):
 
 @pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 10, 2), (2, 2, 3, 1)])
 def test_max_pool_in_ceil_mode(shape):
-    """As a window reduction over an image with -inf behind its even edges; the gradient is finite and reaches them."""
+    """A window reduction over an image padded with -inf at even edges; the gradient is finite and reaches them."""
     x = jax.random.normal(jax.random.key(0), shape)
     padding = [(0, 0), *((0, 1 - n % 2) for n in shape[1:3]), (0, 0)]
     plain = lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)  # noqa: E731
@@ -50,7 +50,7 @@ def test_max_pool_in_ceil_mode(shape):
 
 
 def test_adaptive_average_pool_by_hand():
-    """7 rows into 3: the means of 0-2, 2-4, 4-6, as torch.nn.AdaptiveAvgPool2d; 2 columns into 3: 0, 0-1, 1."""
+    """7 rows into 3: the means of 0-2, 2-4, 4-6, as torch.nn.AdaptiveAvgPool2d; 2 columns into 3: of 0, 0-1, 1."""
     x = np.arange(7, dtype=np.float32).reshape(1, 7, 1, 1) + 10 * np.arange(2, dtype=np.float32).reshape(1, 1, 2, 1)
     expected = np.array([1, 3, 5]).reshape(3, 1) + np.array([0, 5, 10])
     np.testing.assert_allclose(adaptive_average_pool(x, 3)[0, :, :, 0], expected)

@@ -1,4 +1,4 @@
-"""The article's networks: sizes as published, and no example sees another."""
+"""The article's networks: published sizes, and examples that do not affect one another."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def count(variables) -> int:
 
 
 def test_parameters_as_published():
-    """494,442, 94,017 and 93,322 by the layer sizes of krasserm/bayesian-machine-learning."""
+    """494,442, 94,017 and 93,322 from the layer sizes of krasserm/bayesian-machine-learning."""
     key, image = jax.random.key(0), jnp.zeros((2, 28, 28, 1))
     assert count(jax.eval_shape(MnistEncoder(5).init, key, image)) == 494_442
     assert count(jax.eval_shape(MnistDecoder((28, 28, 1)).init, key, jnp.zeros((2, 5)))) == 94_017
@@ -23,7 +23,7 @@ def test_parameters_as_published():
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (13, 18, 3)])
-def test_shapes_also_odd_and_in_colour(shape):
+def test_shapes_even_odd_and_in_colour(shape):
     key = jax.random.key(0)
     (mean, logvar), _ = jax.eval_shape(MnistEncoder(7).init_with_output, key, jnp.zeros((2, *shape)))
     assert mean.shape == logvar.shape == (2, 7)
@@ -50,7 +50,7 @@ def test_features_find_their_weights():
     assert (np.asarray(together["relu1"]) >= 0).all()
 
 
-def test_backbones_name_what_does_not_fit():
+def test_backbones_name_what_does_not_match():
     with pytest.raises(UserError, match="Did you mean 'mnist_classifier'"):
         get_backbone("mnist_clasifier")
     with pytest.raises(UserError, match="Did you mean 'relu2'"):

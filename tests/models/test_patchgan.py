@@ -78,8 +78,8 @@ def test_published_sizes():
     assert logits.shape == (2, 30, 30)
 
 
-def test_what_a_patch_sees():
-    """By the gradient of one number of the map of a narrow network: 70 pixels each way."""
+def test_the_size_of_a_patch():
+    """By the gradient of one number of the map of a narrow network: 70x70 pixels."""
     network, images = DISCRIMINATORS["patchgan"](width=1), jnp.asarray(rival_images((96, 104))[0][:1])
     variables = jax.jit(network.init)(jax.random.key(0), images)
     gradient = jax.jit(jax.grad(lambda x: network.apply(variables, x)["logits"][0, 5, 6]))(images)
@@ -87,7 +87,7 @@ def test_what_a_patch_sees():
     assert len(rows) == rows[-1] - rows[0] + 1 == 70 and len(columns) == columns[-1] - columns[0] + 1 == 70
 
 
-def test_first_weights():
+def test_initial_weights():
     """N(0, 0.02) convolutions, N(1, 0.02) scales of BatchNorm, no shift."""
     network = DISCRIMINATORS["patchgan"](width=16)
     params = jax.jit(network.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"]
@@ -103,7 +103,7 @@ def test_images_that_are_too_small():
 
 
 def test_costs_by_hand():
-    """Of a map [2, 2, 3] and of one logit per image, by their formulas; and their slopes, per number of the map."""
+    """Of a map [2, 2, 3] and of one logit per image, by their formulas; and their gradients, per number of the map."""
     logits = np.array([[[-2, -0.5, 0.25], [0.5, 1.5, 3]], [[0, 0.1, -3], [2, -1.5, 0.9]]], np.float32)
     by_hand = {
         real_cost: (lambda x: np.log1p(np.exp(-x)), lambda x: -1 / (1 + np.exp(x))),

@@ -1,4 +1,4 @@
-"""AlexNet as torchvision has it (Krizhevsky 2014, one column), convolutions and dense layers."""
+"""Torchvision's AlexNet (Krizhevsky 2014, one column), convolutions and dense layers."""
 
 import flax.linen as nn
 import jax

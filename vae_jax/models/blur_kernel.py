@@ -1,4 +1,4 @@
-"""The network that says of a latent what blur its image will suffer."""
+"""The network that predicts from a latent the blur of its image."""
 
 import flax.linen as nn
 import jax
@@ -7,10 +7,10 @@ from vae_jax.models.layers import relu
 
 
 class BlurKernel(nn.Module):
-    """z [B, latents] -> blur kernels [B, size, size], not negative, that sum to 1.
+    """z [B, latents] -> blur kernels [B, size, size], non-negative, that sum to 1.
 
-    Dense layers of `hidden` units with ReLU, then a softmax over the kernel's pixels (Bredell et al. 2023; W-DIP by the
-    same authors has the softmax).
+    Dense layers of `hidden` units with ReLU, then a softmax over the kernel's pixels (Bredell et al. 2023; the softmax
+    is from the same authors' W-DIP).
     """
 
     size: int = 11

@@ -1,8 +1,8 @@
 """The networks of the DFC-VAE on faces (Hou, Shen, Sun, Qiu 2017), for square images of 4 * 2^n pixels.
 
 At 64 pixels as in the paper, at 128 as in the authors' code: n halvings by strided convolutions down to 4x4, and n
-doublings by nearest-neighbour up-sampling, edge padding and a 3x3 convolution. A convolution that a BatchNorm follows
-has no bias, which the normalisation would take out again. Weights start from N(0, 0.02^2), BatchNorm's scales from
+doublings by nearest-neighbour up-sampling, edge padding and a 3x3 convolution. Convolutions before a BatchNorm have no
+bias, which the normalisation would cancel. Weights are initialised from N(0, 0.02^2), BatchNorm's scales from
 N(1, 0.02^2), dense layers from torch's default U(-1, 1) / sqrt(inputs).
 """
 
@@ -13,7 +13,7 @@ from vae_jax.models.layers import Conv, NearestConv2x
 
 normal = nn.initializers.normal(0.02)
 torch_dense = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-SMALL = 4  # height and width where convolutions end
+SMALL = 4  # the smallest height and width
 
 
 def one_and_normal(key: jax.Array, shape, dtype=None) -> jax.Array:
@@ -22,7 +22,7 @@ def one_and_normal(key: jax.Array, shape, dtype=None) -> jax.Array:
 
 
 def halvings(height: int, width: int) -> int:
-    """n of a square image of 4 * 2^n pixels; ValueError for another."""
+    """n for a square image of 4 * 2^n pixels; ValueError for any other."""
     n = (height // SMALL).bit_length() - 1
     if height != width or height != SMALL * 2**n or n < 1:
         raise ValueError(
@@ -55,7 +55,7 @@ class CelebaEncoder(nn.Module):
 class CelebaDecoder(nn.Module):
     """[B, latents] -> [B, *shape]; widths 256 (64 pixels) or 512 (128 pixels), halved at each doubling.
 
-    There is no output activation: what lies outside [0, 1] is cut off by whoever shows or judges the image.
+    There is no output activation: whoever shows or judges the image clips it to [0, 1].
     """
 
     shape: tuple[int, int, int]

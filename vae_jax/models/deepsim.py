@@ -1,9 +1,9 @@
 """The networks of DeePSiM (Dosovitskiy and Brox 2016): autoencoder, generators from features, discriminator.
 
-Every hidden layer is a leaky ReLU of slope 0.3, the images are a linear layer. "Bed of nails" up-sampling and a
-convolution are a transposed convolution of stride 2. Kernels start from He's normal distribution for that slope
-(He et al. 2015, equation 15); an output of a transposed convolution sums a quarter of its kernel. Images are [0, 1]
-outside; the networks see and make [-1, 1]. `scale` makes every layer but codes and images narrower than published (1).
+Hidden layers have leaky ReLUs of slope 0.3, the image layer is linear. "Bed of nails" up-sampling followed by a
+convolution is a transposed convolution of stride 2. Kernels are initialised from He's normal distribution for that
+slope (He et al. 2015, equation 15); an output of a transposed convolution sums a quarter of its kernel. Images are in
+[0, 1], but the networks work in [-1, 1]. `scale` narrows every layer except codes and images (1: as published).
 """
 
 import flax.linen as nn
@@ -48,7 +48,7 @@ class DeepsimEncoder(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         height, width = x.shape[1:3]
         if height % 2**HALVINGS or width % 2**HALVINGS:
-            raise ValueError(f"the deepsim autoencoder takes sides that are multiples of 8, not {height}x{width}")
+            raise ValueError(f"the deepsim autoencoder needs sides that are multiples of 8, not {height}x{width}")
         x = 2 * x - 1
         for i, (features, kernel) in enumerate(((32, 5), (64, 5), (128, 3)), 1):
             features = _wide(features, self.scale)
@@ -59,7 +59,7 @@ class DeepsimEncoder(nn.Module):
 
 
 class DeepsimDecoder(nn.Module):
-    """Code [B, H / 8, W / 8, latents] -> [B, H, W, C], linear, [0, 1] where it is right: the lower half of table 2."""
+    """Code [B, H / 8, W / 8, latents] -> [B, H, W, C], linear, trained towards [0, 1]: the lower half of table 2."""
 
     shape: tuple[int, int, int]
     scale: float = 1.0
@@ -81,7 +81,7 @@ class DeepsimDecoder(nn.Module):
 class AlexNetEncoder(nn.Module):
     """[B, H, W, C] in [0, 1] -> mean, log-variance [B, latents]: AlexNet up to fc6, and dense layers (section 4.2).
 
-    Its own layers, `alexnet`, may start from ImageNet's weights.
+    Its layers `alexnet` may start from ImageNet weights.
     """
 
     latents: int
@@ -96,7 +96,7 @@ class AlexNetEncoder(nn.Module):
 
 
 def _doublings(x: jax.Array, shape: tuple[int, int, int], scale: float) -> jax.Array:
-    """Table 5 from its convolution to 512 on: [B, h, w, c] -> the middle `shape` of [B, 32 h, 32 w, C], linear."""
+    """Table 5 from the convolution to 512 on: [B, h, w, c] -> the central `shape` of [B, 32 h, 32 w, C], linear."""
     x = _active(_conv(_wide(512, scale), "conv5")(x))
     for i, features in ((4, 256), (3, 128)):
         x = _active(_up(_wide(features, scale), f"upconv{i}")(x))
@@ -111,9 +111,9 @@ def _doublings(x: jax.Array, shape: tuple[int, int, int], scale: float) -> jax.A
 
 
 class DeepsimGenerator(nn.Module):
-    """[B, n] -> [B, *shape], linear, [0, 1] where it is right: table 5, for fc6 to fc8 and as the decoder of the VAE.
+    """[B, n] -> [B, *shape], linear, trained towards [0, 1]: table 5, for fc6 to fc8 and as the decoder of the VAE.
 
-    227 pixels are the middle of 256 = 64 times 4; other sizes begin with as many times 64 as they need.
+    227 pixels are the centre of 256 = 4 * 64; other sizes start from as many multiples of 64 as they need.
     """
 
     shape: tuple[int, int, int]
@@ -131,9 +131,9 @@ class DeepsimGenerator(nn.Module):
 
 
 class DeepsimConvGenerator(nn.Module):
-    """Features [B, h, w, c] -> [B, *shape], linear: for conv5, convolutions in place of the dense layers.
+    """Features [B, h, w, c] -> [B, *shape], linear: for conv5, convolutions instead of the dense layers.
 
-    The first one pads by two: AlexNet's 6x6 become 8x8, of which five doublings make 256 pixels, as from fc6.
+    The first one pads by two: AlexNet's 6x6 become 8x8, and after five doublings 256 pixels, as from fc6.
     """
 
     shape: tuple[int, int, int]
@@ -151,8 +151,8 @@ class DeepsimConvGenerator(nn.Module):
 class DeepsimDiscriminator(nn.Module):
     """[B, H, W, C] in [0, 1] -> {'logits': [B]}, positive for what looks real: table 1, stride 2 or 4 first.
 
-    The logit is the difference of the two-way softmax's. `features` [B, ...], where there are any, go through two dense
-    layers beside the pooled image. Dropout of one half after the pooling and after the dense layer.
+    The logit is the difference of the two-way softmax's logits. `features` [B, ...], if given, go through two dense
+    layers and join the pooled image. Dropout of one half after the pooling and after the dense layer.
     """
 
     stride: int = 2

@@ -1,10 +1,10 @@
-"""Exemplar-CNN: tells patches of images apart, however they are moved, turned, scaled and coloured.
+"""Exemplar-CNN: tells image patches apart, however they are moved, rotated, scaled and coloured.
 
 Source: Dosovitskiy, Fischer, Springenberg, Riedmiller, Brox, "Discriminative unsupervised feature learning with
 exemplar convolutional neural networks", 2014 and 2016: the network 64c5-128c5-256c5-512f, max-pooling 2x2 after the
-first two convolutions, dropout on the dense layer. Zero padding by two is read in a Caffe deployment of their network
+first two convolutions, dropout on the dense layer. Zero padding by two is from a Caffe deployment of their network
 (asanakoy/hci_similarities, +exemplar_cnn/deploy_exemplar_cnn.prototxt), which pools 3x3 with stride 2 where the paper
-says 2x2. Chosen here: half of the units dropped, kernels from He's normal distribution, and 0.5 taken off the colours.
+says 2x2. Our choices: a dropout rate of one half, kernels from He's normal distribution, colours minus 0.5.
 """
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ class ExemplarCnn(nn.Module):
 
     For 32x32: `relu1` [B, 32, 32, 64], `relu2` [B, 16, 16, 128], `relu3` [B, 8, 8, 256], `relu4` [B, 512] (after its
     dropout while training) and `logits` [B, classes]. With `taps`, no layer beyond the last of them is computed; the
-    dense ones fix the image size.
+    dense layers fix the image size.
     """
 
     classes: int = 8000

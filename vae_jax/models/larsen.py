@@ -1,8 +1,8 @@
 """The networks of the VAE-GAN of Larsen, Sonderby, Larochelle, Winther (2016), at 64x64 as published, and at 32x32.
 
-Sizes and widths: the authors' released code (andersbll/autoencoding_beyond_pixels). Convolutions are 5x5 with torch's
-padding of 2 and no bias where BatchNorm follows; kernels start from Glorot's uniform distribution. Images are [0, 1]
-outside; the networks see and make [-1, 1]. `scale` makes every layer narrower or wider than published (1).
+Sizes and widths are from the authors' code (andersbll/autoencoding_beyond_pixels). Convolutions are 5x5 with torch's
+padding of 2 and no bias before BatchNorm; kernels are initialised from Glorot's uniform distribution. Images are in
+[0, 1], but the networks work in [-1, 1]. `scale` multiplies every width (1: as published).
 """
 
 import math
@@ -42,7 +42,7 @@ def _check(height: int, width: int) -> None:
 
 
 class LarsenEncoder(nn.Module):
-    """[B, H, W, C] in [0, 1] -> mean, log-variance [B, latents]; 64, 128, 256 at strides of 2, dense 1024."""
+    """[B, H, W, C] in [0, 1] -> mean, log-variance [B, latents]; 64, 128, 256 at stride 2, dense 1024."""
 
     latents: int
     scale: float = 1.0
@@ -59,9 +59,9 @@ class LarsenEncoder(nn.Module):
 
 
 class LarsenDecoder(nn.Module):
-    """[B, latents] -> [B, *shape] in [0, 1]; dense H/8 x W/8 x 256, then 256, 128, 32 at doublings, 5x5 to colours.
+    """[B, latents] -> [B, *shape] in [0, 1]; dense H/8 x W/8 x 256, then 256, 128, 32 by doublings, 5x5 to the image.
 
-    At 32x32 the authors have 192 in place of the second 256.
+    At 32x32 the authors have 192 instead of the second 256.
     """
 
     shape: tuple[int, int, int]
@@ -82,9 +82,9 @@ class LarsenDecoder(nn.Module):
 
 
 class LarsenDiscriminator(nn.Module):
-    """[B, H, W, C] in [0, 1] -> its layers by name; 32 at full size, then 128, 256, 256 at strides of 2, dense 512.
+    """[B, H, W, C] in [0, 1] -> its layers by name; 32 at full size, then 128, 256, 256 at stride 2, dense 512.
 
-    `conv1` to `conv4` are what the convolutions give, before BatchNorm and ReLU; the authors compare images at `conv4`.
+    `conv1` to `conv4` are the convolutions' outputs, before BatchNorm and ReLU; the authors compare images at `conv4`.
     `logits` [B] are positive for what looks real. At 32x32 the authors have 128, 192, 256.
     """
 

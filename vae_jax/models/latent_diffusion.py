@@ -1,9 +1,9 @@
 """The autoencoder networks of latent diffusion (Rombach et al. 2022, appendix E.1 and released code, kl-f4 and kl-f8).
 
-Residual blocks with GroupNorm and swish; one level for each of `multipliers`, and between two levels half or twice the
-height and width; attention between two blocks at the smallest size. Latents are a map [B, h, w, latents], of which
-each number sees the whole image. Images are [0, 1] outside; the networks see and make [-1, 1]. Layers have the
-released code's kernels, padding and order; weights start from torch's default U(-1, 1) / sqrt(inputs), biases from 0.
+Residual blocks with GroupNorm and swish; one level for each of `multipliers`, between levels height and width are
+halved or doubled; attention between two blocks at the smallest size. Latents are a map [B, h, w, latents], in which
+each number sees the whole image. Images are in [0, 1], but the networks work in [-1, 1]. Layers have the released
+code's kernels, padding and order; weights are initialised from torch's U(-1, 1) / sqrt(inputs), biases with 0.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ torch_default = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def _conv(features: int, name: str, stride: int = 1) -> nn.Conv:
-    """3x3; at stride 2 `SAME` is a margin of 1 at the bottom and on the right."""
+    """3x3; at stride 2, `SAME` pads by 1 at the bottom and on the right."""
     return Conv(features, (3, 3), (stride, stride), "SAME", kernel_init=torch_default, name=name)
 
 
@@ -27,13 +27,13 @@ def _dense(features: int, name: str) -> nn.Dense:
 
 
 def _norm(x: jax.Array, name: str) -> jax.Array:
-    """In 32 groups, or in groups of four channels where a narrow layer has fewer."""
+    """In 32 groups, or in groups of four channels if the layer is too narrow for that."""
     return nn.GroupNorm(min(GROUPS, x.shape[-1] // 4), epsilon=1e-6, name=name)(x)
 
 
 class ResnetBlock(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x)))))), [B, H, W, C] -> [B, H, W, features]; a 1x1 convolution of x, too,
-    where the channels change."""
+    """x + conv(swish(norm(conv(swish(norm(x)))))), [B, H, W, C] -> [B, H, W, features]; x goes through a 1x1
+    convolution if the channels change."""
 
     features: int
 
@@ -47,7 +47,7 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """x + out(softmax(q k^T / sqrt(C)) v) over all pixels, in one head, [B, h, w, C] -> the same."""
+    """x + out(softmax(q k^T / sqrt(C)) v) over all pixels, with one head, [B, h, w, C] -> the same."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -88,7 +88,7 @@ class LatentDiffusionEncoder(nn.Module):
 
 
 class LatentDiffusionDecoder(nn.Module):
-    """[B, H/f, W/f, latents] -> [B, *shape], linear, [0, 1] where it is right; one block more in each level."""
+    """[B, H/f, W/f, latents] -> [B, *shape], linear, trained towards [0, 1]; one block more in each level."""
 
     shape: tuple[int, int, int]
     width: int = 128

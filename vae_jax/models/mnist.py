@@ -1,7 +1,7 @@
 """The networks of the DFC-VAE article on MNIST: encoder, decoder and the classifier that is its perceptual model.
 
-Source: krasserm/bayesian-machine-learning, autoencoder-applications (the article's layers and sizes). Kernels start
-from Glorot's uniform distribution and biases from zero, Keras's defaults.
+Source: krasserm/bayesian-machine-learning, autoencoder-applications (the article's layers and sizes). Kernels are
+initialised from Glorot's uniform distribution and biases with zero, Keras's defaults.
 """
 
 import math

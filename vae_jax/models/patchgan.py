@@ -1,6 +1,6 @@
-"""The PatchGAN discriminator (Isola, Zhu, Zhou, Efros 2017), with the sizes that VQGAN takes (Esser et al. 2021).
+"""The PatchGAN discriminator (Isola, Zhu, Zhou, Efros 2017), with VQGAN's sizes (Esser et al. 2021).
 
-It judges patches: each number of its map sees so many pixels around it, 70 in the published network of three layers.
+It judges patches: each number of its map sees a square patch, 70x70 pixels in the published network of three layers.
 """
 
 import flax.linen as nn
@@ -19,9 +19,9 @@ def _scale_init(key, shape, dtype=None) -> jax.Array:
 class PatchDiscriminator(nn.Module):
     """[B, H, W, C] in [0, 1] -> {'logits': a map [B, h, w]}, positive for what looks real.
 
-    4x4 convolutions with a margin of 1: `layers` of stride 2, with `width`, 2 and 4 times `width` channels, then one of
-    stride 1 with twice as many again, then the map. BatchNorm but for the first and the map, leaky ReLUs of slope 0.2.
-    A convolution that BatchNorm follows has no bias. No width is more than 8 times the first.
+    4x4 convolutions with a padding of 1: `layers` of stride 2, with `width`, 2 and 4 times `width` channels, then one
+    of stride 1 with twice as many again, then the map. BatchNorm except in the first and the map, leaky ReLUs of slope
+    0.2. Convolutions before BatchNorm have no bias. No width is more than 8 times the first.
     """
 
     width: int = 64

@@ -1,7 +1,7 @@
 """Residual networks without normalisation, for images whose sides are multiples of four.
 
-Every block starts as the identity (its second convolution starts from zero; Zhang et al. 2019, Fixup), so that depth
-costs no stability.
+Every block starts as the identity (its second convolution is initialised with zero; Zhang et al. 2019, Fixup), so that
+depth does not cost stability.
 """
 
 import flax.linen as nn

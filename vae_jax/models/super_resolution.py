@@ -1,11 +1,11 @@
-"""Networks of super-resolution: an encoder of the low-resolution image, and an upscaler of the code.
+"""Networks for super-resolution: an encoder of the low-resolution image, and an upscaler of the code.
 
     vector    the whole image in one vector, as in the document *Perceptual Loss in (Variational) Autoencoder*
-    spatial   latents at every low-resolution pixel, which make what bicubic upsampling lacks: y = bicubic(x) + g(z)
+    spatial   latents at every low-resolution pixel, for what bicubic upsampling lacks: y = bicubic(x) + g(z)
 
 An upscaler is made for the high-resolution images [H, W, C]. All convolutions of the spatial networks are at low
-resolution, up to the last one's channels, which are the sub-pixels (Shi et al. 2016); there is no normalisation, and
-images may have any size.
+resolution; the channels of the last one are the sub-pixels (Shi et al. 2016). There is no normalisation, and images
+may have any size.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from vae_jax.models.residual import ResidualBlock, he
 
 glorot = nn.initializers.glorot_uniform()
 WIDTHS = (16, 32, 64)  # of the vector encoder's halvings
-NARROW = -6.0  # log-variance that a spatial posterior starts from: from 0 on its noise drowns what features say
+NARROW = -6.0  # initial log-variance of a spatial posterior: at 0 its noise drowns the features
 
 
 class VectorEncoder(nn.Module):
@@ -37,9 +37,9 @@ class VectorEncoder(nn.Module):
 
 
 class VectorUpscaler(nn.Module):
-    """[B, latents] -> [B, *shape] in [0, 1]: the document's decoder, with further doublings before its own three.
+    """[B, latents] -> [B, *shape] in [0, 1]: the document's decoder, with extra doublings before its own three.
 
-    The document's makes images as large as those that were encoded; `factor` is 2, 4, 8 ...
+    The document's own decodes to the size of the encoded images; `factor` is 2, 4, 8 ...
     """
 
     shape: tuple[int, int, int]
@@ -48,7 +48,7 @@ class VectorUpscaler(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
         if self.factor & (self.factor - 1):
-            raise ValueError(f"the vector upscaler doubles, so that its factor is a power of two, not {self.factor}")
+            raise ValueError(f"the vector upscaler works by doubling: factor must be a power of two, not {self.factor}")
         height, width, channels = self.shape
         height, width = height // (8 * self.factor), width // (8 * self.factor)
         x = nn.Dense(height * width * WIDTHS[-1], name="dense")(z).reshape(-1, height, width, WIDTHS[-1])
@@ -76,14 +76,14 @@ class SpatialEncoder(nn.Module):
 
     @property
     def receptive_radius(self) -> int:
-        """How many pixels away from its own a latent sees: one per convolution."""
+        """How many pixels beyond its own a latent sees: one per convolution."""
         return 2 + 2 * self.blocks
 
 
 class SpatialUpscaler(nn.Module):
-    """z [B, h, w, latents + C], the low-resolution image last -> [B, factor h, factor w, C], not cut to [0, 1].
+    """z [B, h, w, latents + C], the low-resolution image last -> [B, factor h, factor w, C], not clipped to [0, 1].
 
-    It starts as bicubic upsampling: its last convolution starts from zero.
+    It starts as bicubic upsampling: its last convolution is initialised with zero.
     """
 
     shape: tuple[int, int, int]
@@ -103,7 +103,7 @@ class SpatialUpscaler(nn.Module):
 
     @property
     def receptive_radius(self) -> int:
-        """How many low-resolution pixels away from its own a sub-pixel sees."""
+        """How many low-resolution pixels beyond its own a sub-pixel sees."""
         return 2 + 2 * self.blocks
 
 
