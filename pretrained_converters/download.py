@@ -1,4 +1,4 @@
-"""Fetches a published file once: to a temporary name, checked, then renamed."""
+"""Downloads a published file once: to a temporary name, checked, then renamed."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ TIMEOUT = 20  # seconds without an answer
 
 
 def download(origin: Origin, folder: Path) -> Path:
-    """The file of `origin` in `folder`, fetched unless it is there already; UserError where it cannot be had whole."""
+    """The file of `origin` in `folder`, downloaded unless it is there; UserError if it cannot be, or is incomplete."""
     target, part = folder / origin.file, folder / f"{origin.file}.part-{os.getpid()}"
     if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest().startswith(origin.sha256):
         return target
@@ -24,14 +24,14 @@ def download(origin: Origin, folder: Path) -> Path:
         found = _fetch(origin.get, part)
         if not found.startswith(origin.sha256):
             raise UserError(
-                f"What {origin.get} sent is not the published file: its SHA-256 is {found}, expected {origin.sha256}. "
-                "Nothing was kept; try again, or fetch it by another way and give it with --source=FILE."
+                f"{origin.get} did not send the published file: its SHA-256 is {found}, expected {origin.sha256}. "
+                "Nothing was kept; try again, or download it another way and pass it with --source=FILE."
             )
         part.replace(target)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{origin.get} cannot be downloaded: {error}. Fetch {origin.file} on a machine with a network "
-            f"(SHA-256 {origin.sha256 or 'not published'}) and give it with --source=FILE."
+            f"{origin.get} cannot be downloaded: {error}. Download {origin.file} on a machine with network access "
+            f"(SHA-256 {origin.sha256 or 'not published'}) and pass it with --source=FILE."
         ) from None
     finally:
         part.unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def download(origin: Origin, folder: Path) -> Path:
 
 
 def _fetch(url: str, part: Path) -> str:
-    """Writes what `url` sends to `part`, with a line of progress, and returns its SHA-256."""
+    """Downloads `url` to `part`, printing progress, and returns its SHA-256."""
     total, sha, shown = 0, hashlib.sha256(), time.monotonic()
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, part.open("wb") as file:
         size = int(response.headers.get("Content-Length") or 0)

@@ -1,7 +1,7 @@
 """Reads the Keras 2 HDF5 files of the DFC-VAE article into our names; layouts are the same (HWIO, NHWC flattening).
 
-Layers of one kind are numbered in the order they were made, from any number on: conv2d_6 is the first convolution of a
-model that was built after five others.
+Layers of one kind are numbered in the order they were made, starting anywhere: conv2d_6 is the first convolution of a
+model if five others were made before it.
 """
 
 import re
@@ -54,7 +54,7 @@ def _read(path: Path, group: str) -> dict[tuple[str, str], np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             if group not in file:
-                raise UserError(f"{path} has no group {group!r}; it has {', '.join(file)}. Is it another kind of file?")
+                raise UserError(f"{path} has no group {group!r}; it has {', '.join(file)}. Is it the right file?")
             file[group].visititems(collect)
     except OSError as error:
         raise UserError(f"{path} is not a readable HDF5 file: {error}.") from None
@@ -62,7 +62,7 @@ def _read(path: Path, group: str) -> dict[tuple[str, str], np.ndarray]:
 
 
 def _rename(arrays: Mapping, names: Mapping[str, tuple[str, ...]], path: Path) -> dict[str, np.ndarray]:
-    """Every array under our name of its layer; layers that have no name are an error."""
+    """Every array under our name for its layer; UserError for a layer without one."""
     ours = {}
     layers = sorted({layer for layer, _ in arrays}, key=lambda layer: int(LAYER.fullmatch(layer)["number"] or 0))
     left = {kind: list(chosen) for kind, chosen in names.items()}
@@ -70,6 +70,6 @@ def _rename(arrays: Mapping, names: Mapping[str, tuple[str, ...]], path: Path) -
         kind = LAYER.fullmatch(layer)["kind"]
         if not left.get(kind):
             expected = ", ".join(f"{len(chosen)} of {kind}" for kind, chosen in names.items())
-            raise UserError(f"{path} has a layer {layer} too many: {', '.join(layers)}; expected {expected}.")
+            raise UserError(f"{path} has an unexpected layer {layer}. It has {', '.join(layers)}; expected {expected}.")
         ours[layer] = left[kind].pop(0)
     return {f"{ours[layer]}/{leaf}": array for (layer, leaf), array in arrays.items()}

@@ -1,4 +1,4 @@
-"""Reads weights from any file that they are published in, told apart by content: {name: array}, and where they were."""
+"""Reads weights from published files, recognised by content: {name: array}, and where they came from."""
 
 import collections
 import fnmatch
@@ -22,20 +22,20 @@ ARCHIVED = ("*.pth", "*.pt", "*.safetensors", "*.ckpt", "*.caffemodel")  # what 
 
 
 class Source(NamedTuple):
-    """Weights as somebody published them."""
+    """Weights as published."""
 
     arrays: dict[str, np.ndarray]
-    manifest: dict[str, str]  # what file they came from, with its sum
+    manifest: dict[str, str]  # the file they came from and its SHA-256
     path: str  # for messages
 
 
 def read_source(path: Path, inside: Sequence[str]) -> Source:
     """The arrays of a `.pth`, `.safetensors`, `.caffemodel` or numpy pickle.
 
-    Of an archive, those of the file in it that ends as `inside` says.
+    From an archive, those of the file in it whose path ends in one of `inside`.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; expected a file of weights, or an archive that holds one.")
+        raise UserError(f"{path} is a folder; expected a weights file, or an archive that holds one.")
     data, where = path.read_bytes(), str(path)
     manifest = {"source": path.name, "source_sha256": sha256(data)}
     try:
@@ -55,7 +55,7 @@ def sha256(data: bytes) -> str:
 
 
 def _read(data: bytes, source: str) -> dict[str, np.ndarray]:
-    if data[8:9] == b"{":  # after the length of its header, which can begin like any other format
+    if data[8:9] == b"{":  # after the header's length, whose bytes can look like the start of any other format
         try:
             return load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -67,7 +67,7 @@ def _read(data: bytes, source: str) -> dict[str, np.ndarray]:
     if data.startswith(STARTS):
         return read_caffemodel(data, source)
     raise UserError(
-        f"{source} is not a file of weights that is known here: expected what torch.save writes (.pth), safetensors, "
+        f"{source} is not a weights file of a known format: expected what torch.save writes (.pth), safetensors, "
         "a .caffemodel, or a pickled dict of numpy arrays."
     )
 
@@ -77,16 +77,16 @@ def _choose(members: Sequence[str], inside: Sequence[str], path: Path) -> str:
     chosen = [name for name in members if name.endswith(tuple(inside))] or members
     if len(chosen) != 1:
         raise UserError(
-            f"{path} is an archive in which no single file is the one to read: expected one that ends in "
+            f"Cannot tell which file in the archive {path} to read: expected exactly one that ends in "
             f"{' or '.join(inside) or ' or '.join(ARCHIVED)}; it holds {', '.join(members) or 'no weights'}."
         )
     return chosen[0]
 
 
 def _members(data: bytes, path: Path) -> list[str] | None:
-    """The files of weights in a zip or tar archive; None where `data` is no archive, or is a zip that torch wrote.
+    """The weights files in a zip or tar archive; None if `data` is not an archive, or is a zip that torch wrote.
 
-    UserError where the archive holds anything that honest weights do not come with.
+    UserError if the archive holds anything that weights have no use for.
     """
     strange = []
     if data.startswith(b"PK"):
@@ -104,9 +104,8 @@ def _members(data: bytes, path: Path) -> list[str] | None:
     strange += [name for name, count in collections.Counter(names).items() if count > 1]
     if strange:
         raise UserError(
-            f"The archive {path} is refused, and nothing of it was unpacked: {strange[0]!r} is a link, a device, a "
-            "path that leads out of the archive, or a name that is there twice. Expected plain files, as its publisher "
-            "has them."
+            f"The archive {path} is refused and was not unpacked: {strange[0]!r} is a link, a device, a path that "
+            "leads out of the archive, or a duplicate name. Expected plain files, as published."
         )
     return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in ARCHIVED)]
 

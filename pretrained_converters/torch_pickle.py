@@ -1,7 +1,7 @@
-"""Reads the state dicts that `torch.save` writes, without torch, and the pickled arrays of numpy.
+"""Reads the state dicts that `torch.save` writes, without torch, and numpy's pickled arrays.
 
-A pickle is a program: these readers look every name that it asks for up in a short list of stand-ins that only keep
-what they are given, and refuse the file by name otherwise. Arrays are made afterwards, from checked numbers and types.
+A pickle is a program: these readers look up every name it asks for in a short list of stand-ins that only store their
+arguments, and refuse files that ask for others. Arrays are made afterwards, from checked numbers and types.
 """
 
 import collections
@@ -74,7 +74,7 @@ def read_numpy_pickle(data: bytes, source: str) -> dict[str, np.ndarray]:
 
 
 class NumpyType:
-    """What a pickle says of a dtype."""
+    """A dtype as a pickle describes it."""
 
     def __init__(self, code: str, *_):
         self.code, self.order = code, "|"
@@ -83,14 +83,14 @@ class NumpyType:
         self.order = state[1]
 
     def dtype(self) -> np.dtype:
-        """The type of numbers that it names; ValueError for any other."""
+        """The dtype; ValueError unless it is one of numbers."""
         if self.code not in NUMPY_TYPES or self.order not in ("<", ">", "=", "|"):
             raise ValueError(f"an array of {self.order}{self.code}, expected numbers")
         return np.dtype(self.order.replace("|", "") + self.code)
 
 
 class NumpyArray:
-    """What a pickle says of an array."""
+    """An array as a pickle describes it."""
 
     def __init__(self, *_):
         self.state = None
@@ -99,7 +99,7 @@ class NumpyArray:
         self.state = state
 
     def array(self) -> np.ndarray:
-        """The numbers; ValueError where they are not as many as the shape asks for."""
+        """The numbers; ValueError if their count does not match the shape."""
         _version, shape, kind, fortran, raw = self.state
         return np.frombuffer(raw, kind.dtype()).reshape(shape, order="F" if fortran else "C").copy()
 
@@ -114,8 +114,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._names:
             raise UserError(
-                f"{self._source} asks for {module}.{name}, which weights do not need: it is refused and nothing of it "
-                "was run. Expected a state dict of tensors; save it again with torch.save(model.state_dict(), FILE)."
+                f"{self._source} asks for {module}.{name}, which weights do not need: it is refused and was not run. "
+                "Expected a state dict of tensors; save it again with torch.save(model.state_dict(), FILE)."
             )
         return self._names[module, name]
 
@@ -148,16 +148,16 @@ def _read_zip(data: bytes, source: str) -> tuple[Any, Callable[[Storage], bytes]
     archive = zipfile.ZipFile(io.BytesIO(data))
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UserError(f"{source} is a zip archive without the data.pkl of torch.save.")
+        raise UserError(f"{source} is a zip archive without torch.save's data.pkl.")
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-        raise UserError(f"{source} was saved on a big-endian machine, which is not read here.")
+        raise UserError(f"{source} was saved on a big-endian machine, which is not supported.")
     content = _Unpickler(io.BytesIO(archive.read(pickles[0])), source, _names(), _storage).load()
     return content, lambda storage: archive.read(f"{root}data/{storage.key}")
 
 
 def _read_legacy(data: bytes, source: str) -> tuple[Any, Callable[[Storage], bytes]]:
-    """The format before: four pickles, the list of storage keys, then each storage as its length and its numbers."""
+    """The older format: four pickles, the list of storage keys, then each storage as its length and its numbers."""
     file, storages = io.BytesIO(data), {}
 
     def storage(pid: tuple) -> Storage:
@@ -167,10 +167,10 @@ def _read_legacy(data: bytes, source: str) -> tuple[Any, Callable[[Storage], byt
 
     load = lambda: _Unpickler(file, source, _names(), storage).load()  # noqa: E731
     if load() != LEGACY_MAGIC:
-        raise UserError(f"{source} does not begin like a file of torch.save.")
+        raise UserError(f"{source} does not start like a torch.save file.")
     _protocol, system, content, keys = load(), load(), load(), load()
     if not system["little_endian"]:
-        raise UserError(f"{source} was saved on a big-endian machine, which is not read here.")
+        raise UserError(f"{source} was saved on a big-endian machine, which is not supported.")
     blocks = {}
     for key in keys:
         (numel,) = struct.unpack("<q", file.read(8))
@@ -183,10 +183,10 @@ def _tensors(content: Any, source: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{source} holds no state dict, but a {type(content).__name__}.")
+        raise UserError(f"{source} does not hold a state dict, but a {type(content).__name__}.")
     for name, value in content.items():
         if not isinstance(value, Tensor):
-            raise UserError(f"{source} is no state dict of tensors: {name!r} is a {type(value).__name__}.")
+            raise UserError(f"{source} is not a state dict of tensors: {name!r} is a {type(value).__name__}.")
     return dict(content)
 
 
@@ -195,7 +195,7 @@ def _itemsize(dtype: str) -> int:
 
 
 def _array(tensor: Tensor, data: bytes) -> np.ndarray:
-    """The numbers of a tensor; ValueError where it would reach outside of its storage."""
+    """The numbers of a tensor; ValueError if it reaches beyond its storage."""
     storage, (offset, shape, stride) = tensor.storage, tensor[1:]
     if storage.dtype == "bfloat16":  # the upper half of a float32
         values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
@@ -217,4 +217,4 @@ def _collect(node: Any, path: str, arrays: dict[str, np.ndarray], source: str) -
     elif isinstance(node, NumpyArray):
         arrays[path] = node.array()
     else:
-        raise UserError(f"{source} is no nested dict of arrays: {path or 'its content'!r} is a {type(node).__name__}.")
+        raise UserError(f"{source} is not a nested dict of arrays: {path or 'its content'!r} is {type(node).__name__}.")

@@ -1,4 +1,4 @@
-"""The reader of Caffe's files: every form that its writers use, and what is refused."""
+"""The reader of Caffe's files: every form that writers use, and refused files."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def double_blob(array: np.ndarray) -> bytes:
 
 
 def new_net(blob) -> bytes:
-    """Layers as Caffe writes them since 2014: name 1, type 2, bottom 3, blobs 7; fields that are not looked at."""
+    """Layers as Caffe writes them since 2014: name 1, type 2, bottom 3, blobs 7; fields that are ignored."""
     layer = entry(1, b"conv1") + entry(2, b"Convolution") + entry(3, b"data") + entry(7, blob(KERNEL))
     layer += entry(7, blob(BIAS)) + entry(106, entry(1, 4))
     relu = entry(1, b"relu1") + entry(2, b"ReLU")
@@ -30,7 +30,7 @@ def new_net(blob) -> bytes:
 
 
 def old_net(blob) -> bytes:
-    """Layers as before: bottom 2, name 4, a number as type 5, blobs 6, rates of learning 7."""
+    """Layers as before: bottom 2, name 4, a number as type 5, blobs 6, learning rates 7."""
     layer = entry(2, b"data") + entry(4, b"conv1") + entry(5, 4) + entry(6, blob(KERNEL)) + entry(6, blob(BIAS))
     return entry(2, layer + entry(7, 1.0) + entry(7, 2.0)) + entry(2, entry(4, b"relu1") + entry(5, 18))
 
@@ -84,8 +84,8 @@ def test_as_protobuf_writes_it(tmp_path):
 
 
 @pytest.mark.parametrize("net", [new_net, old_net])
-def test_a_file_that_is_cut_off(net, tmp_path):
-    """Wherever: one line, or the layers that are whole."""
+def test_a_truncated_file(net, tmp_path):
+    """At any byte: one line of error, or the complete layers."""
     whole = net(new_blob)
     for length in range(2, len(whole)):
         (tmp_path / "cut.caffemodel").write_bytes(whole[:length])
@@ -96,7 +96,7 @@ def test_a_file_that_is_cut_off(net, tmp_path):
 
 
 def test_every_byte_altered(tmp_path):
-    """Never a traceback: arrays of some kind, or one line."""
+    """Never a traceback: arrays of some kind, or one line of error."""
     whole = new_net(old_blob)
     for at in range(1, len(whole)):
         for bits in (0xFF, 0x80, 0x01, 0x07):
@@ -110,7 +110,7 @@ def test_every_byte_altered(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\n" + bytes(range(200)), "begins like a .caffemodel, but is damaged or something else"),
+        (b"\n" + bytes(range(200)), "starts like a .caffemodel, but is damaged or something else"),
         (entry(1, b"CaffeNet"), "holds no weights: expected a .caffemodel with blobs"),
         (entry(1, b"x") + b"\xa2\x06\xff", "it ends inside a number"),
         (entry(1, b"x") + entry(100, b"12")[:-1], "it ends 1 bytes too early"),
@@ -118,7 +118,7 @@ def test_every_byte_altered(tmp_path):
         (entry(1, b"x") + entry(100, 7), "field 100 has wire type 0, expected 2"),
         (new_net(lambda array: old_blob(array)[:-9]), "it ends 9 bytes too early"),
         (new_net(lambda array: entry(7, entry(1, 5)) + entry(5, bytes(8))), r"'conv1.0' of shape \(5,\) holds 2 num"),
-        (new_net(lambda array: entry(5, bytes(7))), "'conv1.0' has a field of numbers that is none"),
+        (new_net(lambda array: entry(5, bytes(7))), "'conv1.0' has a malformed field of numbers"),
         (new_net(lambda array: entry(7, entry(1, number(2**64 - 1) + number(0)))), "damaged"),
         (entry(100, entry(1, b"\xff") + entry(7, b"")), "can't decode"),
     ],

@@ -1,4 +1,4 @@
-"""The article's Keras files: made here in Keras's layout, and the real ones where they are to be had."""
+"""The article's Keras files: imitations in Keras's layout, and the real ones where available."""
 
 import json
 
@@ -56,7 +56,7 @@ def vae_file(tmp_path):
 
 
 def test_classifier(classifier_file, tmp_path, monkeypatch):
-    """By default it is written to where it is then found."""
+    """By default it is written where it is then looked up."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "weights"))
     convert.main(["mnist_classifier", f"--source={classifier_file}"])
     weights = load_backbone("mnist_classifier")
@@ -90,12 +90,12 @@ def test_a_trained_classifier_becomes_weights(tmp_path, smoke):
         np.testing.assert_array_equal(a, b)
 
 
-def test_files_that_do_not_fit(classifier_file, vae_file, tmp_path):
+def test_files_that_do_not_match(classifier_file, vae_file, tmp_path):
     with pytest.raises(UserError, match="no group 'model_weights'; it has decoder, encoder"):
         converters.mnist_classifier(vae_file, tmp_path / "w.safetensors")
     with h5py.File(classifier_file, "a") as file:
         file["model_weights/conv2d_9/conv2d_9/kernel:0"] = np.zeros((3, 3, 64, 64))
-    with pytest.raises(UserError, match="a layer conv2d_9 too many"):
+    with pytest.raises(UserError, match="an unexpected layer conv2d_9"):
         converters.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
     with h5py.File(classifier_file, "a") as file:
         del file["model_weights/conv2d_9"], file["model_weights/dense_8"]
@@ -109,7 +109,7 @@ def test_files_that_do_not_fit(classifier_file, vae_file, tmp_path):
 
 
 def test_the_real_article(real_data, tmp_path):
-    """Its own numbers, on the 10,000 test digits: Laplacian variance to four digits, MSE, cross-entropy."""
+    """The article's numbers on the 10,000 test digits: Laplacian variance to four digits, MSE, cross-entropy."""
     output = tmp_path / "article"
     convert.main(["vae_mnist", f"--source={real_data / 'article' / 'vae_weights.h5'}", f"--output={output}"])
     run = load_workdir(output)
@@ -140,7 +140,7 @@ def test_units_alive_in_the_real_article(real_data, tmp_path):
 
 
 def test_the_real_classifiers(real_data, tmp_path):
-    """Both know at least 99 % of the test digits; the scale that configs/dfc_mnist.py speaks of."""
+    """Both get at least 99 % of the test digits right; the ratio of scales that configs/dfc_mnist.py gives."""
     from vae_jax.data.idx import read_idx
 
     article = converters.mnist_classifier(real_data / "article" / "classifier.h5", tmp_path / "w.safetensors")

@@ -1,4 +1,4 @@
-"""Files and archives that want to do harm, in place of weights: refused, and nothing of them is run or written."""
+"""Malicious files and archives in place of weights: refused, and nothing in them is run or written."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ LEGACY = (ROOT / "tests" / "golden" / "torch_legacy.pth").read_bytes()
 
 
 class Touch:
-    """A pickle that, when it is loaded as pickles are, makes a file."""
+    """A pickle that creates a file when it is loaded in the usual way."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -28,14 +28,14 @@ class Touch:
 
 
 def torch_zip(content) -> bytes:
-    """What torch.save would write of it."""
+    """As torch.save would write it."""
     with zipfile.ZipFile(data := io.BytesIO(), "w") as archive:
         archive.writestr("x/data.pkl", pickle.dumps(content))
     return data.getvalue()
 
 
 def tar_of(kind: str, *entries: tuple[str, bytes | None, bytes, str]) -> bytes:
-    """A tar archive of (name, type or None for a file, content, where a link leads to)."""
+    """A tar archive of (name, type or None for a file, content, target of a link)."""
     with tarfile.open(fileobj=(data := io.BytesIO()), mode=f"w:{kind}") as archive:
         for name, type_, content, link in entries:
             member = tarfile.TarInfo(name)
@@ -52,7 +52,7 @@ def zip_of(*entries: tuple[str, bytes]) -> bytes:
 
 
 def evil_files(mark: Path) -> dict[str, bytes]:
-    """Pickles that would make the file `mark`, in every format that is read."""
+    """Pickles that would create the file `mark`, in every supported format."""
     return {
         "zip.pth": torch_zip({"weight": Touch(mark)}),
         "legacy.pth": LEGACY[:137] + pickle.dumps({"weight": Touch(mark)}),
@@ -66,13 +66,13 @@ def evil_files(mark: Path) -> dict[str, bytes]:
     None, lambda name, data: tar_of("gz", (name, None, data, "")), lambda name, data: zip_of((name, data))
 ])  # fmt: skip
 def test_pickles_are_not_executed(name, wrap, tmp_path, capsys):
-    """As they are, and in an archive; through the command, which ends with one message and exit code 2."""
+    """Bare and in an archive; through the command, which ends with one message and exit code 2."""
     mark, data = tmp_path / "executed", evil_files(tmp_path / "executed")[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "home"))
         if name != "zip.pth":
             pickle.loads(data[137:] if name == "legacy.pth" else data)
-            mark.unlink()  # it would have been
+            mark.unlink()  # an ordinary load does execute it
         source = tmp_path / (name if wrap is None else f"{name}.archive")
         source.write_bytes(data if wrap is None else wrap(name, data))
         before = sorted(tmp_path.rglob("*"))
@@ -80,7 +80,7 @@ def test_pickles_are_not_executed(name, wrap, tmp_path, capsys):
             convert.main(["alexnet", f"--source={source}"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and ("refused and nothing of it was run" in error or "not a file of w" in error)
+    assert error.startswith("error: ") and ("refused and was not run" in error or "not a weights file" in error)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -98,12 +98,12 @@ STRANGE = {
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
 @pytest.mark.parametrize("strange", STRANGE)
 def test_strange_archives_are_refused(strange, kind, tmp_path, monkeypatch):
-    """Also where good weights lie beside what is strange; nothing is written anywhere."""
+    """Even with good weights beside the strange entry; nothing is written anywhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "home"))
     path = tmp_path / "archive"
     path.write_bytes(tar_of(kind, ("good/weights.pth", None, GOOD, ""), STRANGE[strange]))
-    with pytest.raises(UserError, match="archive is refused, and nothing of it was unpacked: .*weights.pth' is a link"):
+    with pytest.raises(UserError, match="archive is refused and was not unpacked: .*weights.pth' is a link"):
         converters.CONVERTERS["alexnet"](path, None)
     assert list(tmp_path.iterdir()) == [path]
     path.write_bytes(tar_of(kind, ("good/weights.pth", None, GOOD, "")))
@@ -118,13 +118,13 @@ def test_strange_zips_are_refused(name, tmp_path):
         read_source(path, ())
 
 
-def test_pages_in_place_of_files(tmp_path):
+def test_html_pages_in_place_of_files(tmp_path):
     """What a server sends to those who are not logged in, under every name that weights have."""
     page = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
     for name in ("x.pth", "x.safetensors", "x.tar.gz", "x.whl", "x.caffemodel"):
         (tmp_path / name).write_bytes(page)
-        with pytest.raises(UserError, match="is not a file of weights that is known here"):
+        with pytest.raises(UserError, match="is not a weights file of a known format"):
             read_source(tmp_path / name, ())
     (tmp_path / "x.whl").write_bytes(zip_of(("weights.pth", page)))
-    with pytest.raises(UserError, match="x.whl: weights.pth is not a file of weights"):
+    with pytest.raises(UserError, match="x.whl: weights.pth is not a weights file"):
         read_source(tmp_path / "x.whl", ())

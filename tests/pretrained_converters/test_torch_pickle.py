@@ -1,4 +1,4 @@
-"""The readers of pickles: torch's in both formats, numpy's, and what is refused."""
+"""The readers of pickles: torch's in both formats, numpy's, and refused files."""
 
 import io
 import pickle
@@ -38,7 +38,7 @@ class Evil:
 
 
 def test_other_pickles_are_refused(capsys, tmp_path):
-    """By file and name, and before anything of them runs."""
+    """By file and name, before anything in them runs."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("x/data.pkl", pickle.dumps({"weight": Evil()}))
@@ -51,7 +51,7 @@ def test_other_pickles_are_refused(capsys, tmp_path):
         with pytest.raises(UserError, match=r"bad\.pth asks for builtins\.print.*refused"):
             read(data, "bad.pth")
     assert "executed" not in capsys.readouterr().out
-    with pytest.raises(UserError, match="holds no state dict, but a list"):
+    with pytest.raises(UserError, match="does not hold a state dict, but a list"):
         zipped = io.BytesIO()
         with zipfile.ZipFile(zipped, "w") as archive:
             archive.writestr("x/data.pkl", pickle.dumps([1, 2]))
@@ -59,7 +59,7 @@ def test_other_pickles_are_refused(capsys, tmp_path):
 
 
 class Forged:
-    """An array of Python objects that says of itself that it holds numbers: its bytes would become pointers."""
+    """An array of another dtype than numbers with forged bytes, which would become pointers if it held objects."""
 
     def __init__(self, dtype):
         self.dtype = dtype
