@@ -102,7 +102,7 @@ def test_the_same_command_again_changes_nothing(finished, smoke):
 def test_another_model_in_the_workdir(finished, smoke):
     config = smoke("dfc_mnist")
     config.latents = 7
-    with pytest.raises(UserError, match="(?s)holds another run.*latents: 5 in the workdir, 7 now"):
+    with pytest.raises(UserError, match="(?s)holds a different run.*latents: 5 in the workdir, 7 now"):
         train(config.lock(), str(finished[0]))
 
 
@@ -113,7 +113,7 @@ def test_other_weights_in_the_workdir(finished, smoke, tmp_path):
     save_weights(tmp_path / "mnist_classifier.safetensors", other, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
-        with pytest.raises(UserError, match="(?s)had other inputs.*frozen weights: .* in the workdir, .* now"):
+        with pytest.raises(UserError, match="(?s)had different inputs.*frozen weights: .* in the workdir, .* now"):
             train(smoke("dfc_mnist").lock(), str(tmp_path / "run"))
 
 
@@ -138,7 +138,7 @@ def test_other_data_in_the_workdir(change, told, finished, smoke, monkeypatch):
     monkeypatch.setitem(DATASETS, "synthetic", lambda config, split: (
         change(synthetic(config, split)) if split == "train" else synthetic(config, split)
     ))  # fmt: skip
-    with pytest.raises(UserError, match=f"(?s)had other inputs.*{told}"):
+    with pytest.raises(UserError, match=f"(?s)had different inputs.*{told}"):
         train(smoke("dfc_mnist").lock(), str(finished[0]))
 
 
@@ -155,7 +155,7 @@ def test_data_in_memory_or_not_are_the_same_inputs(finished, smoke, tmp_path):
 
 def test_a_workdir_in_use(finished, smoke):
     config = smoke("dfc_mnist").lock()
-    in_use = r"in use by a live run: process \d+ on .* since 20\d\d"
+    in_use = r"in use by another run: process \d+ on .* since 20\d\d"
     with open_workdir(finished[0], config), pytest.raises(UserError, match=in_use):
         train(config, str(finished[0]))
     train(config, str(finished[0]))

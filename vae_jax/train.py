@@ -3,20 +3,20 @@
 import contextlib
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from vae_jax.config import check_config, flat
 from vae_jax.data import load_dataset
-from vae_jax.data.contract import fingerprint
-from vae_jax.data.pipeline import TrainBatches
+from vae_jax.data.contract import Dataset, fingerprint
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
-from vae_jax.experiment import abstract_state, check_shapes, make_experiment
+from vae_jax.experiment import abstract_state
 from vae_jax.reports.report import write_report
 from vae_jax.runs.checkpoint import Checkpoints
 from vae_jax.runs.progress import Progress
@@ -24,109 +24,99 @@ from vae_jax.runs.workdir import check_inputs, forget_after, note_run, open_work
 from vae_jax.runtime.compilation import use_compilation_cache
 from vae_jax.runtime.interrupt import Stop, Stopped, interruptibly, stop_requested
 from vae_jax.runtime.processes import agreed, check_same_everywhere, from_first
-from vae_jax.runtime.rngs import root_key
-from vae_jax.runtime.sharding import make_mesh, place, replicated
-from vae_jax.state import digest
-from vae_jax.targets import cache_targets, expect_targets
-from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
+from vae_jax.runtime.sharding import make_mesh
+from vae_jax.state import State, digest
+from vae_jax.training import Training, prepare
+
+Metrics = dict[str, Any]
 
 
-def train(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
-    """Trains what `config` says, or goes on where `workdir` stands; returns the metrics, or None when stopped."""
+def train(config: ConfigDict, workdir: str) -> Metrics | None:
+    """Trains what `config` says, or resumes `workdir`; returns the metrics, or None when stopped."""
     with stop_requested() as stop, contextlib.ExitStack() as held:
         try:
             return _train(config, workdir, stop, held)
         except Stopped:
-            say("stopped, and nothing is lost by it; the same command goes on from there")
+            say("stopped; run the same command to resume")
             return None
 
 
-def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> dict[str, Any] | None:
+def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> Metrics | None:
     started = time.perf_counter()
     check_config(config)
     use_compilation_cache(config.compilation_cache)
-    writer = jax.process_index() == 0
-    check_same_everywhere(
-        flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""}
-    )  # may be others on each host
+    check_same_everywhere(flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""})  # may differ by host
     stop.at_once = jax.process_count() == 1  # there is nothing to save yet; many processes would have to agree
 
-    # ---- mesh ----------------------------------------------------------------------------------------------------
+    # ---- data, system, workdir -----------------------------------------------------------------------------------
     mesh = make_mesh(config.batch_size)
     stopping = agreed(stop, mesh)
-
-    # ---- data ----------------------------------------------------------------------------------------------------
-    data = load_dataset(config, config.data.train, augmented=True)
-    eval_data = load_dataset(config, config.data.eval)
-    batches = TrainBatches(data, config.seed, config.batch_size, mesh)
-    say(
-        f"data: {config.data.name}, {data.size:,} images to learn from, {eval_data.size:,} to be judged on, "
-        f"{'x'.join(map(str, eval_data.image_shape))}"
-    )
-
-    # ---- system --------------------------------------------------------------------------------------------------
-    labelled = "label" in data.read(np.arange(1))
-    experiment = make_experiment(config, eval_data.image_shape, labelled)
-    frozen = experiment.system.frozen()
-    if config.backbone.cache_targets:
-        experiment = expect_targets(config, experiment, frozen, data)
-    check_shapes(config, experiment, frozen)
-    workdir = held.enter_context(open_workdir(workdir, config))
-    inputs = {"train": fingerprint(data), "eval": fingerprint(eval_data), "frozen weights": digest(frozen)}
-    check_same_everywhere(inputs)
-    check_inputs(workdir, inputs)
-    frozen = place(frozen, replicated(mesh))
-    if writer and (data.notes or eval_data.notes):
-        notes = {"train": dict(data.notes), "eval": dict(eval_data.notes)}
-        write_text(workdir / "data_report.json", json.dumps(notes, indent=2) + "\n")
+    data, eval_data = load_dataset(config, config.data.train, augmented=True), load_dataset(config, config.data.eval)
+    size = "x".join(map(str, eval_data.image_shape))
+    say(f"data: {config.data.name}, {data.size:,} images to train on, {eval_data.size:,} to evaluate, {size}")
+    training = prepare(config, data, mesh)
+    folder = held.enter_context(open_workdir(workdir, config))
+    _check_inputs(folder, training, eval_data)
 
     # ---- state, restored where there is one ----------------------------------------------------------------------
-    checkpoints = Checkpoints(workdir, config.keep_checkpoints)
-    state = from_first(checkpoints.restore, abstract_state(experiment, mesh))
-    if state is None:
-        state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
-        say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
-    else:
-        say(f"going on from step {int(state.step):,} of {workdir}")
-    step = int(state.step)
-    if step > config.steps:
-        raise UserError(f"{workdir} is at step {step:,} already, past steps ({config.steps:,}).")
-    if writer:
-        forget_after(workdir / "scalars.jsonl", step)
-        note_run(workdir, step)
+    checkpoints, frozen = Checkpoints(folder, config.keep_checkpoints), training.place_frozen()
+    state = _restored_or_first(folder, checkpoints, training)
+    rules = training.experiment.system.rules
+    progress = Progress(folder, int(state.step), config, sorted({term for rule in rules.values() for term in rule}))
+    judge = make_judge(config, training.experiment, eval_data, mesh, folder, stop=stopping)
 
-    # ---- functions -----------------------------------------------------------------------------------------------
-    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
-    train_call = make_train_call(train_step, scan_unroll(config.steps_per_call))
-    judge = make_judge(config, experiment, eval_data, mesh, workdir, stop=stopping)
-    step_key = jax.jit(lambda: root_key(config.seed, "step"), out_shardings=replicated(mesh))()
-    terms = sorted({term for rule in experiment.system.rules.values() for term in rule})
-    progress = Progress(workdir, step, config, terms)
-
-    def evaluate(state) -> dict[str, Any] | None:
+    def evaluate(state: State) -> Metrics | None:
         progress.check()
-        say(f"     judging {eval_data.size:,} images")
+        say(f"     evaluating {eval_data.size:,} images")
         try:
             metrics, pictures = judge(state, frozen)
         except OSError as error:  # of a disk that is full
-            if step == config.steps:
+            if int(state.step) == config.steps:
                 raise
-            progress.judged = step
-            return say(f"warning: the evaluation of step {step:,} could not be written: {error}")
+            progress.judged = int(state.step)
+            return say(f"warning: the evaluation of step {progress.judged:,} could not be written: {error}")
         progress.evaluation(metrics, pictures)
         return metrics
 
-    # ---- compile -------------------------------------------------------------------------------------------------
-    if step < config.steps:
-        if config.backbone.cache_targets:
-            batches.feed.hold(cache_targets(experiment, frozen, batches.feed, data.size, mesh, say))
-        say("compiling the train step")
-        began = time.perf_counter()
-        lowered = train_call.lower(state, frozen, batches(step, config.steps_per_call), step_key)
-        train_call = interruptibly(lowered.compile)
-        say(f"compiled in {time.perf_counter() - began:.0f} s")
+    # ---- steps, and the end or a stop ----------------------------------------------------------------------------
+    state = _take_steps(training, frozen, state, checkpoints, progress, evaluate, stop, stopping)
+    progress.check()
+    checkpoints.save(state)
+    if int(state.step) < config.steps or stopping():
+        say(f"stopped; step {int(state.step):,} is saved: run the same command to resume")
+        return None
+    metrics = evaluate(state)
+    if jax.process_index() == 0:
+        say(f"report: {write_report(folder)}")
+    if progress.seconds:
+        taken = time.perf_counter() - started
+        say(f"{taken:,.0f} s in all, {taken / progress.seconds:.2f} times the train steps alone")
+    return metrics
 
-    # ---- steps: evaluate what is due, call, log, save; an error in a scalar comes before anything is saved -----------
+
+def _take_steps(
+    training: Training,
+    frozen: Any,
+    state: State,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    evaluate: Callable[[State], Metrics | None],
+    stop: Stop,
+    stopping: Callable[[], bool],
+) -> State:
+    """The state after the last step, or after the one at which a stop was asked for."""
+    config, step = training.config, int(state.step)
+    if step == config.steps:
+        stop.at_once = False
+        return state
+    training.hold_targets(frozen, say)
+    key, lowered = training.step_key(), training.lower()
+    say("compiling the train step")
+    began = time.perf_counter()
+    train_call = interruptibly(lowered.compile)
+    say(f"compiled in {time.perf_counter() - began:.0f} s")
+
+    # ---- evaluate what is due, call, log, save; a scalar that is not finite is an error before anything is saved ----
     stop.at_once = False
     with contextlib.suppress(Stopped):  # from an evaluation, which the same command makes again
         while step < config.steps and not stopping():
@@ -134,7 +124,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
                 evaluate(state)
                 continue
             progress.start()
-            state, scalars = train_call(state, frozen, batches(step, config.steps_per_call), step_key)
+            state, scalars = train_call(state, frozen, training.batches(step, config.steps_per_call), key)
             progress.add(step, scalars)
             step += config.steps_per_call
             if step % config.log_every == 0 or step == config.steps:
@@ -142,20 +132,38 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
             if step % config.checkpoint_every == 0 and step != config.steps:
                 progress.check()
                 checkpoints.save_or_warn(state)
+    return state
 
-    # ---- the end, or a stop --------------------------------------------------------------------------------------
-    progress.check()
-    checkpoints.save(state)
-    if step < config.steps or stopping():
-        say(f"stopped at step {step:,} and saved; the same command goes on from there")
-        return None
-    metrics = evaluate(state)
-    if writer:
-        say(f"report: {write_report(workdir)}")
-    if progress.seconds:
-        taken = time.perf_counter() - started
-        say(f"{taken:,.0f} s from start to end, {taken / progress.seconds:.2f} times those of the train steps alone")
-    return metrics
+
+def _check_inputs(folder: Path, training: Training, eval_data: Dataset) -> None:
+    """UserError where a resumed run, or another process, has other data or weights; notes what they are."""
+    inputs = {
+        "train": fingerprint(training.data),
+        "eval": fingerprint(eval_data),
+        "frozen weights": digest(training.frozen),
+    }
+    check_same_everywhere(inputs)
+    check_inputs(folder, inputs)
+    if jax.process_index() == 0 and (training.data.notes or eval_data.notes):
+        notes = {"train": dict(training.data.notes), "eval": dict(eval_data.notes)}
+        write_text(folder / "data_report.json", json.dumps(notes, indent=2) + "\n")
+
+
+def _restored_or_first(folder: Path, checkpoints: Checkpoints, training: Training) -> State:
+    """The newest state of the workdir, or the first one; notes in the workdir that a run goes on from there."""
+    state = from_first(checkpoints.restore, abstract_state(training.experiment, training.mesh))
+    if state is None:
+        state = training.first_state()
+        say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
+    else:
+        say(f"resuming from step {int(state.step):,} of {folder}")
+    step, steps = int(state.step), training.config.steps
+    if step > steps:
+        raise UserError(f"{folder} is at step {step:,} already, past steps ({steps:,}).")
+    if jax.process_index() == 0:
+        forget_after(folder / "scalars.jsonl", step)
+        note_run(folder, step)
+    return state
 
 
 def say(text: str) -> None:

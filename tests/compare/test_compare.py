@@ -132,8 +132,8 @@ def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
     assert train_all(configs[:1], tmp_path) == [str(tmp_path / "vae_mnist")]
     workdirs = train_all(configs, tmp_path)
     told = capsys.readouterr().out
-    assert "training dfc_mnist (2 of 2)" in told and "going on from step 2" in told
+    assert "training dfc_mnist (2 of 2)" in told and "resuming from step 2" in told
     assert told.count("compiling the train step") == 2  # what was finished is judged again, not trained
-    ratios = re.findall(r"\d s from start to end, ([\d.]+) times those of the train steps", told)
+    ratios = re.findall(r"\d s in all, ([\d.]+) times the train steps", told)
     assert len(ratios) == 2 and all(float(ratio) > 1 for ratio in ratios)
     assert [row["name"] for row in compare(workdirs, tmp_path)["rows"]] == ["vae_mnist", "dfc_mnist"]

@@ -1,4 +1,4 @@
-"""Augmentation: on the device, a pure function of the step's key, and nothing that is judged ever sees it."""
+"""Augmentation: on the device, a pure function of the step's key, and never applied to what is judged."""
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
 SGD = {"player": optax.sgd(0.1)}
 
 
-def tell_the_images() -> System:
-    """A player without anything to learn, whose terms say what the system is given."""
+def reporting_system() -> System:
+    """A player with nothing to learn, whose terms report the images that the system gets."""
 
     def terms(params, stats, frozen, batch, key, step):
         weights = jnp.arange(batch["image"].size, dtype=jnp.float32).reshape(batch["image"].shape)
@@ -41,13 +41,13 @@ def tell_the_images() -> System:
 
 
 def test_the_step_sees_the_augmented_images():
-    """Against the same by hand, another one at every step, and the same one when a step is taken again."""
+    """The same as by hand, different at every step, and the same when a step is repeated."""
 
     def augment(key, images):
         assert images.dtype == jnp.float32
         return images[:, 1:5, 2:6] * jax.random.uniform(key, (images.shape[0], 1, 1, 1))
 
-    system, batch, root = tell_the_images(), {"image": jnp.asarray(IMAGES)}, jax.random.key(3)
+    system, batch, root = reporting_system(), {"image": jnp.asarray(IMAGES)}, jax.random.key(3)
     state = init_state(system, SGD, jax.random.key(0), batch, ema=False)
     step = jax.jit(make_train_step(system, SGD, augment=augment))
     seen = []
@@ -62,7 +62,7 @@ def test_the_step_sees_the_augmented_images():
 
 
 def test_windows_are_slices_and_all_equally_likely():
-    """Of images that tell the place of every pixel: a row is 10, a column is 1, a channel 1000."""
+    """On images that encode the place of every pixel: a row counts 10, a column 1, a channel 1000."""
     count = 12_000
     row, column, channel = np.meshgrid(np.arange(6), np.arange(5), np.arange(2), indexing="ij")
     image = (10 * row + column + 1000 * channel).astype(np.float32)
@@ -91,7 +91,7 @@ def test_the_central_window(streamed):
 
 
 def test_random_crops_are_for_training_only(smoke, tmp_path):
-    """A run learns from windows of 28 in 36 pixels, and everything else of it is about 28."""
+    """A run trains on windows of 28 in 36 pixels; everything else about it has 28 pixels."""
     config = smoke("vae_mnist")
     config.data.random_crop = 36
     assert load_dataset(config, "train", augmented=True).image_shape == (36, 36, 1)

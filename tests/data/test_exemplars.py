@@ -194,7 +194,7 @@ def test_configs_that_contradict_themselves(smoke):
         with pytest.raises(UserError, match=message):
             make_augmentation(of(**changes))
     for changes, message in (
-        ({"eval": "test"}, "data.train is 'train' and data.eval is 'test', whose patches are other classes"),
+        ({"eval": "test"}, "data.train is 'train' and data.eval is 'test', whose patches are different classes"),
         ({"source": "exemplars"}, "data.source is 'exemplars' itself"),
         ({"source_size": 31}, r"source_size is 31, smaller than the patches of image_size \(32\)"),
     ):

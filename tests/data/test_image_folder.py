@@ -1,4 +1,4 @@
-"""Folders of pictures of every kind, and of files that are none."""
+"""Folders of images of every kind, and of files that are not images."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def config(smoke):
 
 @pytest.fixture
 def picture_folder(tmp_path, config):
-    """Grey, colour, transparent, 16-bit, rotated, palette and animated pictures, and files that are none."""
+    """Grey, colour, transparent, 16-bit, rotated, palette and animated images, and files that are not images."""
     config.data.update(name="image_folder", dir=str(tmp_path), grey=False)
     config.image_size = 16
     rng = np.random.default_rng(0)
@@ -59,16 +59,16 @@ def test_image_folder(picture_folder, config, capsys):
     told = capsys.readouterr().out
     assert "left out 4 of 18" in told and "cat/cut.png, OSError: " in told
     np.testing.assert_array_equal(train.arrays["label"], [0] * 11 + [1] * 3)
-    np.testing.assert_array_equal(test.arrays["label"], [1] * 3)  # dog, also where there are no cats
+    np.testing.assert_array_equal(test.arrays["label"], [1] * 3)  # dog, even without cats
 
 
-def test_linked_class_folders_count(picture_folder, config):
+def test_symlinked_class_folders_count(picture_folder, config):
     (picture_folder / "test" / "cat").symlink_to(picture_folder / "train" / "dog")
     test = load_dataset(config, "test")
     np.testing.assert_array_equal(test.arrays["label"], [0] * 3 + [1] * 3)
 
 
-def test_other_folders_beside_the_splits_give_no_classes(picture_folder, config):
+def test_folders_beside_the_splits_add_no_classes(picture_folder, config):
     (picture_folder / "attic" / "ape").mkdir(parents=True)
     assert load_dataset(config, "train").notes["classes"] == ["cat", "dog"]
 
@@ -84,7 +84,7 @@ def test_image_folder_streams_the_same(picture_folder, config):
 
 
 def test_depth_orientation_and_transparency(picture_folder, config):
-    """The same picture in 8 and 16 bits is the same; EXIF turns it; of an animation the first picture counts."""
+    """An image is the same in 8 and 16 bits; EXIF rotates it; the first frame of an animation counts."""
     config.data.grey = True
     config.data.crop = "none"
     files = sorted(p.name for p in (picture_folder / "train" / "cat").iterdir() if p.suffix.lower() != ".txt")
@@ -111,7 +111,7 @@ def test_crops(picture_folder, config):
         load_dataset(config, "test")
 
 
-def test_folders_that_are_not_there(tmp_path, config):
+def test_missing_folders(tmp_path, config):
     config.data.name = "image_folder"
     with pytest.raises(UserError, match="needs a folder"):
         load_dataset(config, "train")
@@ -128,7 +128,7 @@ def test_folders_that_are_not_there(tmp_path, config):
 
 
 def write_png_header(path, width, height):
-    """A PNG that says how large it is, and has no pixels."""
+    """A PNG with a size but no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     data = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks]
@@ -137,7 +137,7 @@ def write_png_header(path, width, height):
 
 @pytest.fixture
 def hostile_folder(picture_folder):
-    """Beside those of `picture_folder` pictures that are none: enormous, not numbers, no files, in each split."""
+    """`picture_folder` with hostile files in each split: enormous, NaN, not a regular file and more."""
     for split in ("train", "test"):
         dogs = picture_folder / split / "dog"
         write_png_header(dogs / "enormous.png", 100_000, 100_000)
@@ -158,7 +158,7 @@ HOSTILE = ("enormous.png", "large.png", "no_pixels.png", "nan.tiff", "infinite.t
 
 
 def test_hostile_files_are_left_out_and_named(hostile_folder, config, capfd):
-    """Each once, with its reason; the images that are kept are those that were there before, in the same order."""
+    """Each once, with its reason; the kept images are those that were there before, in the same order."""
     config.data.unreadable = 0.5
     train = load_dataset(config, "train")
     assert len(train.notes["unreadable"]) == 4 + len(HOSTILE) and train.notes["files"] == 18 + len(HOSTILE)
@@ -176,20 +176,20 @@ def test_hostile_files_are_left_out_and_named(hostile_folder, config, capfd):
         np.testing.assert_array_equal(train.arrays[key], values)
 
 
-def test_too_many_that_cannot_be_read(hostile_folder, config):
-    """12 of 26: more than a quarter, which is as many as are allowed where nobody says otherwise."""
+def test_too_many_unreadable_files(hostile_folder, config):
+    """12 of 26: more than a quarter, the default limit."""
     assert config.data.unreadable == 0.25
     with pytest.raises(UserError) as error:
         load_dataset(config, "train")
     message = str(error.value)
-    assert "12 of the 26 images in " in message and "a larger share than data.unreadable (0.25) allows" in message
+    assert "12 of the 26 images in " in message and "a larger fraction than data.unreadable (0.25):" in message
     assert "\n  cat/cut.png: OSError" in message and "and 2 more" in message
     config.data.unreadable = 12 / 26
     assert load_dataset(config, "train").size == 14
 
 
 def test_files_of_a_streamed_set_that_changed(picture_folder, config):
-    """Their names and sizes tell it from what it was, also where none of sixteen examples did."""
+    """Their names and sizes reveal it, even if none of sixteen examples does."""
     config.data.memory_limit = 1000
     before = fingerprint(load_dataset(config, "train"))
     assert set(before) == {"images", "sha256", LISTING}

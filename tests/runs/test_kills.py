@@ -28,7 +28,7 @@ def test_killed_at_ten_random_times(tmp_path):
         reached = newest(run)
     assert reached > 0
     steps = f"--config.steps={reached + 1}"
-    assert f"going on from step {reached}" in finish(run, *OFTEN, steps)
+    assert f"resuming from step {reached}" in finish(run, *OFTEN, steps)
     finish(tmp_path / "whole", steps, "--config.eval_every=1000")
     assert_same_state(run, tmp_path / "whole")
     assert_tidy(run)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.checks import ROOT
 
-from vae_jax import evaluate
+from vae_jax import evaluate, training
 from vae_jax import train as train_module
 from vae_jax.cli import load_config
 from vae_jax.inference import load_workdir
@@ -63,10 +63,10 @@ def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def compiled_once(monkeypatch):
     """All runs of a test share their compiled functions: what is tested is what they take up and leave behind."""
-    for module, name in ((train_module, "make_train_call"), (evaluate, "make_evaluate"), (evaluate, "make_pictures")):
+    for module, name in ((training, "make_train_call"), (evaluate, "make_evaluate"), (evaluate, "make_pictures")):
         monkeypatch.setattr(module, name, shared(getattr(module, name)))
-    for name in ("check_shapes", "write_report"):
-        monkeypatch.setattr(train_module, name, lambda *arguments: None)
+    monkeypatch.setattr(training, "check_shapes", lambda *arguments: None)
+    monkeypatch.setattr(train_module, "write_report", lambda *arguments: None)
 
 
 def shared(make):
@@ -98,9 +98,9 @@ def test_stopped_and_resumed_is_bit_equal(name, compiled_once, tmp_path, monkeyp
         with monkeypatch.context() as patch:
             stop_at(step, patch)
             assert train(config, str(tmp_path / "parts")) is None
-        assert f"stopped at step {step} and saved; the same command goes on from there" in capsys.readouterr().out
+        assert f"stopped; step {step} is saved: run the same command to resume" in capsys.readouterr().out
     assert train(config, str(tmp_path / "parts")) == whole
-    assert "going on from step 4" in capsys.readouterr().out
+    assert "resuming from step 4" in capsys.readouterr().out
 
     states = [load_workdir(tmp_path / part).state for part in ("whole", "parts")]
     for a, b in zip(*map(jax.tree.leaves, states), strict=True):
@@ -129,5 +129,5 @@ def test_a_stop_while_data_are_read(smoke, tmp_path, monkeypatch, capsys):
     config = smoke("vae_mnist")
     config.data.update(name="image_folder", dir=str(tmp_path / "photos"))
     assert train(config.lock(), str(tmp_path / "run")) is None
-    assert "the same command goes on from there" in capsys.readouterr().out
+    assert "run the same command to resume" in capsys.readouterr().out
     assert len(read) < 100 and not (tmp_path / "run").exists()

@@ -27,7 +27,7 @@ def stop_in(phase: str, number: int, workdir) -> str:
     wait_for(process, f"paused in {phase}")
     process.send_signal(number)
     output = rest_of(process, seconds=GRACE)
-    assert "the same command goes on from there" in output
+    assert "run the same command to resume" in output
     return output
 
 
@@ -41,10 +41,10 @@ def test_stopped_in_every_phase(number, whole, tmp_path):
     assert "stopped at step 1 and saved" in stop_in("stepping", number, run)
     assert "stopped at step 3 and saved" in stop_in("saving", number, run)
     output = stop_in("judging", number, run)  # which is due after step 5
-    assert "stopped at step 5 and saved" in output and "judged:" not in output
+    assert "stopped at step 5 and saved" in output and "evaluation:" not in output
     output = stop_in("drawing", number, run)  # of the same evaluation, made again
-    assert "stopped at step 5 and saved" in output and "judged:" in output
-    assert "going on from step 5" in finish(run)
+    assert "stopped at step 5 and saved" in output and "evaluation:" in output
+    assert "resuming from step 5" in finish(run)
     assert_same_state(run, whole)
     assert_tidy(run)
     metrics = [json.loads((path / "eval" / "metrics.json").read_text()) for path in (run, whole)]
@@ -75,10 +75,10 @@ def test_a_stop_in_the_last_evaluation(whole, tmp_path):
     process = start(run, *options, program=(PAUSED, "judging"))
     wait_for(process, "paused in judging")
     refused = finish(run, *options, code=2)  # meanwhile nobody else has the workdir
-    assert f"in use by a live run: process {process.pid} on " in refused
+    assert f"in use by another run: process {process.pid} on " in refused
     process.send_signal(signal.SIGTERM)
     output = rest_of(process, seconds=GRACE)
-    assert "the same command goes on" in output and "judged:" not in output
+    assert "the same command goes on" in output and "evaluation:" not in output
     finish(run, *options)
     assert_same_state(run, whole)
     assert (run / "report.html").is_file()

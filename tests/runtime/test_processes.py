@@ -140,10 +140,10 @@ def test_a_stop_of_one_is_a_stop_of_both(two, tmp_path):
         wait_for(processes[1], f"paused in {phase}")
         processes[1].send_signal(number)
         outputs = [rest_of(process, seconds=GRACE) for process in processes]
-        assert f"stopped at step {step} and saved; the same command goes on from there" in outputs[0]
-        assert "judged:" not in outputs[0]
+        assert f"stopped; step {step} is saved: run the same command to resume" in outputs[0]
+        assert "evaluation:" not in outputs[0]
         assert "once more leaves at once" in outputs[1] and "once more leaves at once" not in outputs[0]
-    assert f"going on from step {step}" in finish_pair(run)[0]
+    assert f"resuming from step {step}" in finish_pair(run)[0]
     assert_same_state(run, two)
     assert curve(run) == curve(two) and judged(run) == judged(two)
 

@@ -20,13 +20,11 @@ from vae_jax.data import load_dataset
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
-from vae_jax.experiment import Experiment, check_shapes, make_experiment
 from vae_jax.models.convolutions import has_onednn
-from vae_jax.runtime.rngs import root_key
-from vae_jax.runtime.sharding import make_mesh, replicated
+from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State
-from vae_jax.targets import cache_targets, expect_targets
-from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
+from vae_jax.train_step import scan_unroll
+from vae_jax.training import Training, prepare
 
 WARM_UP = 3  # calls
 IMAGES = 1024  # of the synthetic set
@@ -45,52 +43,50 @@ def measure(config: ConfigDict, data: str, part: str, calls: int) -> dict[str, A
     else:
         check_weights(config)
         dataset = load_dataset(config, config.data.train, augmented=True)
-    batches = TrainBatches(dataset, config.seed, config.batch_size, mesh)
     record = {
         "config": config.name, "system": config.system, "data": data, "part": part, "batch_size": config.batch_size,
         "image_shape": image_shape(config), "steps_per_call": steps, "calls": calls,
     } | dict.fromkeys(MEASURED)  # fmt: skip
     if part != "step":
         say("the batches alone")
+        batches = TrainBatches(dataset, config.seed, config.batch_size, mesh)
         taken = median(lambda i: batches(i * steps, steps), calls)
         record["input_images_per_second"] = steps * config.batch_size / taken
     if part != "input":
-        record |= measure_step(config, dataset, batches, mesh, calls, whole=part == "all")
+        record |= measure_step(config, dataset, mesh, calls, whole=part == "all")
     return record | machine()
 
 
-def measure_step(
-    config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: Mesh, calls: int, whole: bool
-) -> dict[str, Any]:
-    """What of the record is of train calls; `whole` with the loop over batches and with the parts of a step."""
+def measure_step(config: ConfigDict, dataset: Dataset, mesh: Mesh, calls: int, whole: bool) -> dict[str, Any]:
+    """The part of the record about train calls; with `whole` also the loop over batches and the parts of a step."""
     steps = config.steps_per_call
-    training = prepare(config, dataset, batches, mesh)
-    batch, run, gflop = training.batch, going_on(training), gflop_per_image(config, training)
+    measured = compiled(config, dataset, mesh)
+    batch, run, gflop = measured.batch, repeated(measured), gflop_per_image(config, measured)
     say("train calls")
     taken = median(lambda _: run(batch), calls)
     rate, peak = steps * config.batch_size / taken, matmul_peak(mesh)
     record = {
         "images_per_second": rate, "ms_per_step": 1e3 * taken / steps, "gflop_per_image": gflop,
         "peak_share": gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
-        "compile_seconds": training.compile_seconds, "peak_memory_bytes": peak_memory(),
+        "compile_seconds": measured.compile_seconds, "peak_memory_bytes": peak_memory(),
     }  # fmt: skip
     if whole:
         say("train calls, each with a new batch")
-        record["data_wait_share"] = data_wait(run, batches, steps, calls)
+        record["data_wait_share"] = data_wait(run, measured.training.batches, steps, calls)
     state, scalars = run(batch)
-    training = training._replace(state=state)
-    run = going_on(training._replace(call=compile_nothing(training, scalars)))
+    measured = measured._replace(state=state)
+    run = repeated(measured._replace(call=compile_nothing(measured, scalars)))
     record["host_share"] = median(lambda _: run(batch), calls) / taken
     if whole:
         say("the parts of a step")
-        record["split"] = split(training.experiment, run(batch)[0], training.frozen, mesh, calls)
+        record["split"] = split(measured.training.experiment, run(batch)[0], measured.frozen, mesh, calls)
     return record
 
 
-class Training(NamedTuple):
-    """A compiled train call with what it is called with."""
+class Measured(NamedTuple):
+    """A compiled train call and what it is called with."""
 
-    experiment: Experiment
+    training: Training
     lowered: jax.stages.Lowered
     call: Callable
     compile_seconds: float
@@ -100,53 +96,44 @@ class Training(NamedTuple):
     key: jax.Array
 
 
-def prepare(config: ConfigDict, dataset: Dataset, batches: TrainBatches, mesh: Mesh) -> Training:
-    """The training of a config, of the first batches."""
-    steps = config.steps_per_call
-    experiment = make_experiment(config, image_shape(config), "label" in batches(0, steps))
-    frozen = experiment.system.frozen()
-    if config.backbone.cache_targets:
-        experiment = expect_targets(config, experiment, frozen, dataset)
-    check_shapes(config, experiment, frozen)
-    frozen = jax.device_put(frozen, replicated(mesh))
-    if config.backbone.cache_targets:
-        batches.feed.hold(cache_targets(experiment, frozen, batches.feed, dataset.size, mesh, say))
-    batch = batches(0, steps)
-    state = jax.jit(experiment.init, out_shardings=replicated(mesh))(experiment.system.pretrained())
-    key = jax.device_put(root_key(config.seed, "step"), replicated(mesh))
+def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
+    """The train call of a config, its first state and its first batches."""
+    training = prepare(config, dataset, mesh)
+    frozen = training.place_frozen()
+    training.hold_targets(frozen, say)
+    batch, state, key = training.batches(0, config.steps_per_call), training.first_state(), training.step_key()
     say("compiling the train step")
-    train_step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
     began = time.perf_counter()
-    lowered = make_train_call(train_step, scan_unroll(steps)).lower(state, frozen, batch, key)
+    lowered = training.lower()
     call = lowered.compile()
-    return Training(experiment, lowered, call, time.perf_counter() - began, state, frozen, batch, key)
+    return Measured(training, lowered, call, time.perf_counter() - began, state, frozen, batch, key)
 
 
-def gflop_per_image(config: ConfigDict, training: Training) -> float:
+def gflop_per_image(config: ConfigDict, measured: Measured) -> float:
     """What XLA counts in a train call, compiled once more where oneDNN computes: of its calls XLA counts nothing."""
-    counted = training.lowered.compile(cli.WITHOUT_ONEDNN) if has_onednn() else training.call
+    counted = measured.lowered.compile(cli.WITHOUT_ONEDNN) if has_onednn() else measured.call
     flops = jax.device_count() * counted.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
     return flops / scan_unroll(config.steps_per_call) / config.batch_size / 1e9
 
 
-def compile_nothing(training: Training, scalars: dict[str, jax.Array]) -> Callable:
+def compile_nothing(measured: Measured, scalars: dict[str, jax.Array]) -> Callable:
     """A call with the arguments and results of a train call, which gives its state back and computes nothing."""
     shapes = {name: (value.shape, value.dtype) for name, value in scalars.items()}
 
     def call(state, frozen, batches, key):
         return state, {name: jnp.zeros(*shape) for name, shape in shapes.items()}
 
-    arguments = training.state, training.frozen, training.batch, training.key
+    arguments = measured.state, measured.frozen, measured.batch, measured.key
     return jax.jit(call, donate_argnames=("state",), keep_unused=True).lower(*arguments).compile()
 
 
-def going_on(training: Training) -> Callable[..., tuple[State, dict]]:
-    """(batches) -> (state, scalars) of a call that goes on from the state which the one before left, and donates it."""
-    state = training.state
+def repeated(measured: Measured) -> Callable[..., tuple[State, dict]]:
+    """(batches) -> (state, scalars) of a call on the state that the previous call returned, which it donates."""
+    state = measured.state
 
     def run(batches: dict[str, jax.Array]) -> tuple[State, dict[str, jax.Array]]:
         nonlocal state
-        state, scalars = training.call(state, training.frozen, batches, training.key)
+        state, scalars = measured.call(state, measured.frozen, batches, measured.key)
         return state, scalars
 
     return run
@@ -154,11 +141,10 @@ def going_on(training: Training) -> Callable[..., tuple[State, dict]]:
 
 def timed_call(config: ConfigDict) -> Callable[[], float]:
     """A function that makes a train call of random images and says how many seconds it took."""
-    config, mesh = untrained(config), make_mesh(config.batch_size)
-    dataset = random_images(config)
-    training = prepare(config, dataset, TrainBatches(dataset, config.seed, config.batch_size, mesh), mesh)
-    run = going_on(training)
-    return lambda: seconds(run, training.batch)
+    config = untrained(config)
+    measured = compiled(config, random_images(config), make_mesh(config.batch_size))
+    run = repeated(measured)
+    return lambda: seconds(run, measured.batch)
 
 
 def median(function: Callable[[int], Any], calls: int) -> float:

@@ -1,0 +1,83 @@
+"""A training before its first step, from a config, its data and the devices: what trains, measures and plans alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from vae_jax.config import image_shape
+from vae_jax.data.contract import Dataset
+from vae_jax.data.pipeline import TrainBatches
+from vae_jax.experiment import Experiment, abstract_state, check_shapes, make_experiment
+from vae_jax.runtime.rngs import root_key
+from vae_jax.runtime.sharding import place, replicated, split_batches
+from vae_jax.state import State
+from vae_jax.targets import cache_targets, expect_targets
+from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a config comes to on a mesh. `frozen` are the weights that no player owns, as they were loaded."""
+
+    config: ConfigDict
+    mesh: Mesh
+    data: Dataset
+    experiment: Experiment
+    frozen: Any
+    batches: TrainBatches
+
+    def lower(self) -> jax.stages.Lowered:
+        """The train call, (state, frozen, batches, key) -> (state, scalars), from shapes alone: nothing is computed,
+        and the devices of the mesh need not be there."""
+        config, experiment, mesh = self.config, self.experiment, self.mesh
+        everywhere, split = replicated(mesh), split_batches(mesh)
+        step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
+        call = make_train_call(step, scan_unroll(config.steps_per_call))
+
+        def shape(leaf) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
+
+        batches = {
+            name: jax.ShapeDtypeStruct((config.steps_per_call, *leaf.shape), leaf.dtype, sharding=split)
+            for name, leaf in experiment.batch.items()
+        }
+        frozen, key = jax.tree.map(shape, (self.frozen, jax.eval_shape(lambda: root_key(config.seed, "step"))))
+        return call.lower(abstract_state(experiment, mesh), frozen, batches, key)
+
+    def first_state(self) -> State:
+        """The state before the first step, on the devices."""
+        init = jax.jit(self.experiment.init, out_shardings=replicated(self.mesh))
+        return init(self.experiment.system.pretrained())
+
+    def place_frozen(self) -> Any:
+        """The frozen weights, on the devices."""
+        return place(self.frozen, replicated(self.mesh))
+
+    def step_key(self) -> jax.Array:
+        """The key that every step folds its number into, on the devices."""
+        return jax.jit(lambda: root_key(self.config.seed, "step"), out_shardings=replicated(self.mesh))()
+
+    def hold_targets(self, frozen: Any, say: Callable[[str], None]) -> None:
+        """Where `backbone.cache_targets` is set, adds to the batches what the placed `frozen` see of the images."""
+        if self.config.backbone.cache_targets:
+            feed, size = self.batches.feed, self.data.size
+            feed.hold(cache_targets(self.experiment, frozen, feed, size, self.mesh, say))
+
+
+def prepare(config: ConfigDict, data: Dataset, mesh: Mesh) -> Training:
+    """The training of a checked config on `data`, its images as `load_dataset(..., augmented=True)` reads them.
+
+    UserError where names, weights files, data and shapes do not fit together; nothing is compiled.
+    """
+    batches = TrainBatches(data, config.seed, config.batch_size, mesh)
+    experiment = make_experiment(config, image_shape(config), "label" in data.read(np.arange(1)))
+    frozen = experiment.system.frozen()
+    if config.backbone.cache_targets:
+        experiment = expect_targets(config, experiment, frozen, data)
+    check_shapes(config, experiment, frozen)
+    return Training(config=config, mesh=mesh, data=data, experiment=experiment, frozen=frozen, batches=batches)
