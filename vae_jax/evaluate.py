@@ -1,4 +1,4 @@
-"""The one evaluation, in the training loop and offline: every metric of every example of the whole split.
+"""The evaluation, the same in the training loop and offline: every metric of every example of the whole split.
 
     python -m vae_jax.evaluate --workdir=DIR [--metrics=psnr,ssim] [--data_dir=DIR]
 
@@ -36,11 +36,11 @@ from vae_jax.train_step import to_float
 
 IN_FLIGHT = 2  # batches that may run ahead of the last one known to be finished
 
-PerImage = dict[str, np.ndarray]  # metric or baseline/metric -> [N] float32, 'label' -> [N] int32 where there are any
+PerImage = dict[str, np.ndarray]  # metric or baseline/metric -> [N] float32, 'label' -> [N] int32 if there are any
 
 
 def never() -> bool:
-    """Nobody asks for a stop."""
+    """The default `stop`."""
     return False
 
 
@@ -52,10 +52,10 @@ def make_evaluate(
     metrics: Sequence[str],
     stop: Callable[[], bool] = never,
 ) -> Callable[[State, Any], PerImage]:
-    """(state, frozen) -> every one of `metrics` of every example of `dataset`, in its order, of baselines too.
+    """(state, frozen) -> each of `metrics` for every example of `dataset`, in its order, and for the baselines.
 
-    The last batch is filled up and the padding dropped again, so that an odd number of examples is judged exactly.
-    `stop` is asked before each batch; where it says so, Stopped is raised.
+    The last batch is padded and the padding dropped again, so that any number of examples is judged exactly. `stop` is
+    called before each batch; if it returns True, Stopped is raised.
     """
     weights = place(load_metrics(metrics, dataset), replicated(mesh))
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -73,7 +73,7 @@ def make_evaluate(
         return measure(metrics, weights, batch["image"], recon, batch.get("label"))
 
     reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
-    judge = jax.jit(judge, out_shardings=replicated(mesh))  # apart, so that it is compiled once for all of them
+    judge = jax.jit(judge, out_shardings=replicated(mesh))  # separate, so that it is compiled once for all of them
 
     def step(state: State, frozen, index: np.ndarray) -> PerImage:
         batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]))
@@ -91,7 +91,7 @@ def make_evaluate(
             if len(parts) > IN_FLIGHT:
                 parts[-1 - IN_FLIGHT] = jax.device_get(parts[-1 - IN_FLIGHT])
         parts = jax.device_get(parts)
-        order = ["", *system.baselines]  # jax sorts what it returns by name
+        order = ["", *system.baselines]  # jax sorts dictionaries by key
         names = sorted(parts[0], key=lambda name: order.index(name.rpartition("/")[0]))
         return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in names}
 
@@ -99,12 +99,12 @@ def make_evaluate(
 
 
 def judged_by(config: ConfigDict) -> tuple[str, ...]:
-    """The metrics of a run: those that are always judged, and those that its config adds."""
+    """The metrics of a run: the default ones, and those that its config adds."""
     return default_metrics(config.image_size) + config.metrics
 
 
 def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Means over all examples in float64, of baselines too, and means per class where there are labels."""
+    """Means over all examples in float64, also of baselines, and means per class if there are labels."""
     labels, baselines = per_image.get("label"), baseline_metrics(per_image)
     metrics = {n: values.astype(np.float64) for n, values in per_image.items() if n != "label" and "/" not in n}
     summary: dict[str, Any] = {"examples": len(next(iter(metrics.values())))}
@@ -123,7 +123,7 @@ def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def baseline_metrics(per_image: Mapping[str, np.ndarray]) -> dict[str, PerImage]:
-    """What of it is of each baseline, by its name."""
+    """Metrics grouped by baseline."""
     baselines: dict[str, PerImage] = {}
     for name, values in per_image.items():
         baseline, slash, metric = name.partition("/")
@@ -143,7 +143,7 @@ def make_judge(
 ) -> Callable[[State, Any], tuple[dict[str, Any], dict[str, np.ndarray]]]:
     """(state, frozen) -> metrics and pictures, also written to WORKDIR/eval and WORKDIR/pictures.
 
-    The end of a training and `python -m vae_jax.evaluate` both go this way. `stop` is as in `make_evaluate`.
+    Used at the end of training and by `python -m vae_jax.evaluate`. `stop` is as in `make_evaluate`.
     """
     metrics = metrics or judged_by(config)
     evaluate = make_evaluate(experiment.system, dataset, mesh, config.eval_batch_size, metrics, stop)
@@ -175,7 +175,7 @@ def evaluate_run(run: Run, dataset: Dataset, metrics: Sequence[str] | None = Non
 
 
 def load_split(run: Run, split: str, data_dir: str | None) -> Dataset:
-    """A split of the data that the run learnt from, found in `data_dir` where they have moved."""
+    """A split of the data that the run was trained on, read from `data_dir` if it has moved."""
     config = ConfigDict(run.config.to_dict())
     if data_dir is not None:
         config.data.dir = data_dir
@@ -208,7 +208,7 @@ def main() -> None:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.", required=True)
     METRICS_FLAG = flags.DEFINE_list(
-        "metrics", None, f"Some of {', '.join(METRICS)}; by default those that training judged."
+        "metrics", None, f"Comma-separated, from {', '.join(METRICS)}; by default those of the training."
     )
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are now, if not where the run found them.")
+    DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data is now, if it has moved since training.")
     cli.run(main)

@@ -202,5 +202,5 @@ def test_configs_that_contradict_themselves(smoke):
             load_dataset(of(**changes), "train")
     config = smoke("vae_mnist")
     config.data.name = "exemplars"
-    with pytest.raises(UserError, match="exemplars needs data.source, data.source_size and classes"):
+    with pytest.raises(UserError, match="exemplars needs a system with classes: start from configs/exemplar_cnn.py"):
         load_dataset(config, "train")

@@ -21,7 +21,7 @@ from vae_jax.errors import UserError
 
 
 def read_whole(config: ConfigDict, split: str) -> Dataset:
-    """A whole split, as its reader has it."""
+    """A whole split, as its reader returns it."""
     return DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, split)
 
 
@@ -38,8 +38,8 @@ DATASETS = {
 def load_dataset(config: ConfigDict, split: str, augmented: bool = False) -> Dataset:
     """A split of the data set that `config.data` names, checked to hold at least one image.
 
-    Of the split to learn from, the first `data.per_class` examples of each label where that is not 0. Images are the
-    central windows of `image_size`; with `augmented` they are as the augmentation of a train step takes them.
+    The training split is reduced to the first `data.per_class` examples of each label if that is not 0. Images are the
+    central windows of `image_size`; with `augmented`, they have the size that the train step's augmentation takes.
     """
     base, bounds = parse_split(split)
     dataset = read_whole(config, base)

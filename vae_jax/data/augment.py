@@ -1,7 +1,7 @@
 """Random views of the training images: pure functions of a key, run on the device in the compiled train step.
 
 A new one is one line in AUGMENTATIONS. Only training sees them: a data set holds its images at the augmentation's
-`size`, and everybody but the train step is given their central windows of `image_size`.
+`size`, and everything but the train step gets their central windows of `image_size`.
 """
 
 import functools
@@ -17,7 +17,7 @@ from vae_jax.errors import UserError, look_up
 
 
 class Augmentation(NamedTuple):
-    """What a train step does to its images before anything sees them.
+    """What a train step does to its images first.
 
     size: height and width of the images that it takes.
     apply: (key, images [B, size, size, C]) -> [B, image_size, image_size, C], all float32 in [0, 1].
@@ -28,7 +28,7 @@ class Augmentation(NamedTuple):
 
 
 def random_windows(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """A window [size, size] of each of images [B, H, W, C]; every position in an image is equally likely."""
+    """A random window [size, size] of each image [B, H, W, C]; all positions are equally likely."""
     batch, height, width, channels = images.shape
     row_key, column_key = jax.random.split(key)
     rows = jax.random.randint(row_key, (batch,), 0, height - size + 1)
@@ -54,16 +54,16 @@ AUGMENTATIONS: dict[str, Callable[[ConfigDict], Augmentation]] = {"exemplar": ex
 
 
 def make_augmentation(config: ConfigDict) -> Augmentation | None:
-    """What the config does to its training images; None where it leaves them as they are."""
+    """What the config does to its training images; None if nothing."""
     crop, name = config.data.random_crop, config.data.augment
     if crop and name:
-        raise UserError(f"data.random_crop ({crop}) and data.augment ({name!r}) exclude each other: leave one out.")
+        raise UserError(f"data.random_crop ({crop}) and data.augment ({name!r}) exclude each other: set only one.")
     if name:
         return look_up(AUGMENTATIONS, name, "data.augment")(config)
     return random_crop(config) if crop else None
 
 
 def stored_shape(config: ConfigDict) -> tuple[int, int, int]:
-    """Height, width and channels at which images are read: `image_shape`, or what the augmentation takes."""
+    """Height, width and channels in which images are read: `image_shape`, or what the augmentation takes."""
     augmentation, shape = make_augmentation(config), image_shape(config)
     return (augmentation.size, augmentation.size, shape[2]) if augmentation else shape

@@ -1,8 +1,8 @@
-"""Surrogate classes: patches of the images of any data set, each a class of its own.
+"""Surrogate classes: patches of the images of any data set, each its own class.
 
 Source: Dosovitskiy, Fischer, Springenberg, Riedmiller, Brox, "Discriminative unsupervised feature learning with
-exemplar convolutional neural networks", 2014 and 2016: patches of 32x32 pixels, chosen with a probability in proportion
-to the squared magnitude of their gradients. There patches have various scales; here they have the scale of their image.
+exemplar convolutional neural networks", 2014 and 2016: patches of 32x32 pixels, chosen with a probability proportional
+to the squared magnitude of their gradients. Their patches have various scales, ours the scale of their image.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError
 
-STREAM = 2**64 - 1  # beside the seed, the key of the random numbers of this file: no epoch's
+STREAM = 2**64 - 1  # with the seed, the key of this file's random numbers; no epoch uses it
 
 
 def exemplars(config: ConfigDict, split: str, read_source: Callable[[ConfigDict, str], Dataset]) -> Dataset:
-    """`config.classes` patches of `image_size` from a split of the data set `data.source`; each is a label of its own.
+    """Patches of `image_size` from a split of the data set `data.source`, as many as classes, each with its own label.
 
-    `read_source` (config, split) reads it, at `data.source_size` pixels. Each patch comes from another image, as long
-    as there are any, and lies in the middle of as much of the image as `stored_shape` says, mirrored at the edges: 70
-    pixels for a patch of 32 and all its transformations. Everything follows from `seed`.
+    `read_source(config, split)` reads it, at `data.source_size` pixels. Each patch comes from another image while there
+    are any, and is the centre of a window of `stored_shape`, mirrored at the image's edges: 70 pixels for a patch of 32
+    and all its transformations. Everything follows from `seed`.
     """
     classes = number_of_classes(config)
     if classes is None:
@@ -54,13 +54,13 @@ def _source_config(config: ConfigDict) -> ConfigDict:
     train, judged = (parse_split(config.data[key])[0] for key in ("train", "eval"))
     if train != judged:
         raise UserError(
-            f"data.train is {train!r} and data.eval is {judged!r}, whose patches are other classes. "
-            f"Exemplars are judged on the split that they are learnt from: set data.eval to {train!r}."
+            f"data.train is {train!r} and data.eval is {judged!r}, whose patches are different classes. "
+            f"Exemplars are judged on the split that they are trained on: set data.eval to {train!r}."
         )
     if config.data.source_size < config.image_size:
         raise UserError(
             f"data.source_size is {config.data.source_size}, smaller than the patches of image_size "
-            f"({config.image_size}) that are cut from the images of {config.data.source}. Make it larger."
+            f"({config.image_size}) that are cut from the images of {config.data.source}. Increase it."
         )
     source = ConfigDict(config.to_dict())
     source.image_size = config.data.source_size
@@ -79,7 +79,7 @@ def gradient_energy(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def draw_place(energy: np.ndarray, uniform: float) -> tuple[int, int]:
-    """Row and column of an entry of `energy`, drawn in proportion to it by a number in [0, 1); evenly if all are 0."""
+    """Row and column drawn in proportion to `energy` by a number in [0, 1), uniformly if all energies are 0."""
     cumulative = np.cumsum(energy if energy.any() else np.ones_like(energy))
     index = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
     row, column = np.unravel_index(index, energy.shape)

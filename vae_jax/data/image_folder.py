@@ -20,13 +20,13 @@ from vae_jax.errors import UserError, did_you_mean
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 THREADS = 4
-NAMED = 10  # unreadable files in an error
+NAMED = 10  # unreadable files that an error lists
 
 
 def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
-    """What `convert` makes of the file, or in words why it cannot be read."""
+    """What `convert` makes of the file, or the reason why it cannot be read."""
     if path.exists() and not path.is_file():
-        return "not a file"  # but a pipe, perhaps, which would keep its reader waiting
+        return "not a file"  # perhaps a pipe, which would block
     try:
         with Image.open(path) as image:
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
@@ -34,16 +34,16 @@ def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.n
             return convert(image)
     except UserError as error:
         return str(error)
-    except Exception as error:  # decoders of broken files raise whatever they like; the file is named, the run goes on
+    except Exception as error:  # on broken files decoders raise anything; the file is reported, the run continues
         return f"{type(error).__name__}: {error}"
 
 
 def image_folder(config: ConfigDict, split: str) -> Dataset:
-    """Images of DIR/SPLIT in the order of their paths; folders right below SPLIT, if any, are the labels.
+    """Images of DIR/SPLIT, sorted by path; folders directly below SPLIT, if any, are the labels.
 
-    Files that cannot be read are left out and named in `notes`; UserError where they are more than the share
-    `data.unreadable` of all. A set over `data.memory_limit` bytes is streamed: every file is still read once at the
-    start, so that a broken one never stops a run.
+    Unreadable files are left out and listed in `notes`; UserError if they are more than the fraction `data.unreadable`
+    of all. A set larger than `data.memory_limit` bytes is streamed, but every file is still read once at the start, so
+    that a broken one never stops a run.
     """
     folder, files = _files(config, split)
     classes = _classes(folder.parent, {split, *(parse_split(s)[0] for s in (config.data.train, config.data.eval))})
@@ -72,7 +72,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         rows = list(pool.map(lambda i: read_image(kept[i], functools.partial(to_uint8, config=config)), indices))
         for i, row in zip(indices, rows, strict=True):
             if isinstance(row, str):
-                raise UserError(f"{kept[i]} could be read when the run began and cannot be any more: {row}")
+                raise UserError(f"{kept[i]} was readable when the run started, but no longer is: {row}")
         batch = {"image": np.stack(rows)}
         return batch if labels is None else {**batch, "label": labels[indices]}
 
@@ -80,7 +80,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
 
 
 def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit: float) -> None:
-    """Tells once what is left out; UserError where it is everything, or more than the share `limit`."""
+    """Prints once what is left out; UserError if it is everything, or more than the fraction `limit`."""
     if not unreadable:
         return
     name, reason = next(iter(unreadable.items()))
@@ -90,33 +90,33 @@ def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit:
         lines = [f"  {name}: {reason}" for name, reason in list(unreadable.items())[:NAMED]]
         more = f"\n  and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         raise UserError(
-            f"{len(unreadable)} of the {files} images in {folder} cannot be read, a larger share than data.unreadable "
-            f"({limit:g}) allows:\n" + "\n".join(lines) + f"{more}\nMend or remove them, or allow more."
+            f"{len(unreadable)} of the {files} images in {folder} cannot be read, a larger fraction than "
+            f"data.unreadable ({limit:g}):\n" + "\n".join(lines) + f"{more}\nFix or remove them, or raise the limit."
         )
-    _tell(f"{folder}: left out {len(unreadable)} of {files} files that cannot be read, see data_report.json: {name}, "
-          f"{reason}{', ...' if len(unreadable) > 1 else ''}")  # fmt: skip
+    _print_once(f"{folder}: left out {len(unreadable)} of {files} files that cannot be read, see data_report.json: "
+                f"{name}, {reason}{', ...' if len(unreadable) > 1 else ''}")  # fmt: skip
 
 
 @functools.cache
-def _tell(line: str) -> None:
-    """Once, also where two splits are slices of one folder."""
+def _print_once(line: str) -> None:
+    """Prints a line once, even if two splits are slices of one folder."""
     print(line, flush=True)
 
 
 def _listing(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> str:
-    """A sum of the names and sizes of the files, and of the names of the classes."""
+    """The SHA-256 of the names and sizes of the files and of the class names."""
     lines = [*classes, *(f"{path.relative_to(folder)} {path.stat().st_size}\n" for path in files)]
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, in the order of their paths."""
+    """All files below a folder, sorted by path."""
     return sorted(Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
 
 
 def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
     if not config.data.dir:
-        raise UserError("image_folder needs a folder: --config.data.dir=DIR with the images in DIR/train and DIR/test.")
+        raise UserError("image_folder needs a folder: set --config.data.dir=DIR, with DIR/train and DIR/test in it.")
     root = Path(config.data.dir)
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (data.dir).")
@@ -127,12 +127,12 @@ def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
         raise UserError(f"{root} (data.dir) has no folder {split!r}; expected {folder}/.../*.jpg or *.png. {hint}")
     files = [path for path in files_below(folder) if path.suffix.lower() in EXTENSIONS]
     if not files:
-        raise UserError(f"No images in {folder}: expected files that end in {', '.join(sorted(EXTENSIONS))}.")
+        raise UserError(f"No images in {folder}: expected files ending in {', '.join(sorted(EXTENSIONS))}.")
     return folder, files
 
 
 def _read_all(files: Sequence[Path], config: ConfigDict):
-    """Reads in threads, in order, with a line of progress where it takes long."""
+    """Reads in threads, in order; prints progress for large sets."""
     with ThreadPoolExecutor(THREADS) as pool:
         for done, image in enumerate(
             pool.map(lambda path: read_image(path, functools.partial(to_uint8, config=config)), files), 1
@@ -150,7 +150,7 @@ def _classes(root: Path, splits: Iterable[str]) -> list[str]:
 
 
 def _labels(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> np.ndarray | None:
-    """Index of the class folder of each file; None where files lie outside class folders."""
+    """The index of each file's class folder; None if files lie outside class folders."""
     index = {name: i for i, name in enumerate(classes)}
     first = [path.relative_to(folder).parts[0] for path in files]
     return np.array([index[name] for name in first], np.int32) if all(name in index for name in first) else None

@@ -1,4 +1,4 @@
-"""The feature perceptual loss: images are compared where a frozen network sees them."""
+"""The feature perceptual loss: images are compared by their features in a frozen network."""
 
 from collections.abc import Mapping, Sequence
 

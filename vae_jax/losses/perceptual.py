@@ -17,7 +17,7 @@ class PerceptualTerm(NamedTuple):
     """Compares what frozen weights see of two images. `losses.PERCEPTUAL_TERMS[name](config, **options)` makes one.
 
     place: where its weights are in a system's `frozen`.
-    load: () -> these weights; UserError where their file is missing or does not fit.
+    load: () -> these weights; UserError if their file is missing or does not match.
     see: (weights, images [B, H, W, C] in [0, 1]) -> {name: [B, ...]}.
     compare: (weights, seen of the target, seen of the reconstruction) -> [B], unweighted.
     taps: the names in what is seen that are worth caching (`backbone.cache_targets`), all of them or none.
@@ -31,10 +31,10 @@ class PerceptualTerm(NamedTuple):
 
 
 def network_dtype(config: ConfigDict) -> Any:
-    """What perceptual networks compute in."""
+    """The dtype in which perceptual networks compute."""
     return look_up(DTYPES, config.backbone.dtype, "backbone.dtype")
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """Weights in the type that a network computes in."""
+    """Weights in the dtype in which their network computes."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
