@@ -1,1 +1,1 @@
-"""The folder of a run: its workdir, its checkpoints, its progress."""
+"""A run on disk: its workdir, checkpoints and progress."""

@@ -1,8 +1,9 @@
-"""Checkpoints that are verified: Orbax writes the arrays, a manifest of SHA-256 sums says what was written.
+"""Verified checkpoints: Orbax writes the arrays, and a manifest holds the SHA-256 sums of their files.
 
-WORKDIR/checkpoints/STEP holds the arrays, WORKDIR/checkpoints/manifests/STEP.json the sums. A step is written as
-STEP.unfinished, then its manifest, and is renamed last: one that was never finished has no folder STEP, and one that
-has a folder and no manifest is damaged. Restoring verifies the newest step and falls back to the one before, saying so.
+WORKDIR/checkpoints/STEP holds the arrays, WORKDIR/checkpoints/manifests/STEP.json the sums. The arrays are written to
+STEP.unfinished, then the manifest is written, and the folder is renamed last. So an unfinished step has no folder STEP,
+and a folder without a manifest is damaged. Restoring verifies the newest step; if it is damaged, a message says so and
+the previous one is used.
 """
 
 import contextlib
@@ -29,25 +30,25 @@ from vae_jax.runtime.processes import on_first_process
 from vae_jax.state import State, flatten, unflatten
 
 UNFINISHED = ".unfinished"
-FAILED_SAVES = 3  # in a row: then a run gives up
-ADDED = ("skipped",)  # leaves that the checkpoints of earlier versions lack, where they were zero
+FAILED_SAVES = 3  # consecutive failed saves that end a run
+ADDED = ("skipped",)  # leaves that checkpoints of earlier versions lack; they are restored as zero
 
 
 class NotSaved(UserError):
-    """The disk would not take a checkpoint."""
+    """A checkpoint could not be written."""
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, the last `keep` of them."""
+    """The checkpoints of one workdir; only the last `keep` of them are kept."""
 
     def __init__(self, workdir: str | Path, keep: int = 2):
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
-        self._failed = 0  # saves since the last that did not fail
-        me = jax.process_index()
-        alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
-        self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
+        self._failed = 0  # consecutive failed saves
+        process = jax.process_index()
+        this_one = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=this_one)
+        self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=this_one)
 
     def steps(self) -> list[int]:
         """The steps that have a folder or a manifest, oldest first."""
@@ -55,11 +56,11 @@ class Checkpoints:
         return sorted({int(name) for name in names if name.isdigit()} | self._manifests())
 
     def save(self, state: State) -> int:
-        """Writes `state` and returns its step once it is complete; older ones beyond `keep` are removed after that.
+        """Writes `state`, then removes all but the last `keep` checkpoints; returns the step.
 
-        UserError where `state` holds a number that is not finite. NotSaved where the disk is full or refuses, and what
-        was there before is as it was. Of many processes, of which each has the state, the first does it, and all wait
-        for it and raise what it raises.
+        UserError if `state` contains a NaN or infinity. NotSaved if the disk is full or cannot be written; earlier
+        checkpoints are not affected. With several processes, each of which has the state, process 0 writes it; all
+        others wait for it and raise the same errors.
         """
         step = int(state.step)
         _check_finite(state, self.folder)
@@ -69,23 +70,26 @@ class Checkpoints:
         return step
 
     def save_or_warn(self, state: State) -> None:
-        """The same in the middle of a run, which goes on without it: UserError only for FAILED_SAVES in a row."""
+        """Like `save`, but only warns if saving fails; UserError after FAILED_SAVES consecutive failures."""
         try:
             self.save(state)
             self._failed = 0
         except NotSaved as error:
             self._failed += 1
             if self._failed == FAILED_SAVES:
-                raise UserError(f"{error}\nThis was failed save {FAILED_SAVES} in a row: the run gives up.") from None
+                raise UserError(
+                    f"{error}\n{FAILED_SAVES} consecutive saves failed: the run ends. Fix the disk and run the same "
+                    "command to resume."
+                ) from None
             if jax.process_index() == 0:
-                print(f"warning: {error} Going on; {FAILED_SAVES} failed saves in a row end the run.", flush=True)
+                print(
+                    f"warning: {error} The run continues; {FAILED_SAVES} consecutive failed saves end it.", flush=True
+                )
 
     def restore(self, target: State) -> State | None:
-        """The newest good checkpoint in the shapes and shardings of `target`; None where there never was one.
+        """The newest good checkpoint in the shapes and shardings of `target`; None if none was ever finished.
 
-        Leaves of `target` may be arrays of numpy: then those of the checkpoint are.
-
-        UserError where there are some, and all are damaged.
+        If leaves of `target` are NumPy arrays, the restored ones are too. UserError if all checkpoints are damaged.
         """
         problems = {}
         for step in reversed(self.steps()):
@@ -95,29 +99,29 @@ class Checkpoints:
             if not self._path(step).is_dir() and self._path(step, UNFINISHED).is_dir():
                 continue
             problems[step] = problem
-            print(f"checkpoint {step} in {self.folder} is damaged: {problem}; trying the one before", flush=True)
+            print(f"checkpoint {step} in {self.folder} is damaged: {problem}; trying the previous one", flush=True)
         if problems:
             raise UserError(
-                f"No checkpoint in {self.folder} is whole:\n"
+                f"All checkpoints in {self.folder} are damaged:\n"
                 + "\n".join(f"  {step}: {problem}" for step, problem in problems.items())
-                + "\nRestore the folder from a copy, or remove it to start from scratch."
+                + "\nRestore the folder from a backup, or delete it to start from scratch."
             )
         return None
 
     def _try_to_write(self, step: int, state: State) -> str | None:
-        """Why it could not be written, or None."""
+        """The reason why the state could not be written, or None."""
         if step in self.steps() and self._problem(step) is None:
             return None
         with _quiet():
             try:
                 self._write(step, state)
-            except Exception as error:  # whatever the disk makes Orbax raise
+            except Exception as error:  # Orbax raises many kinds of errors when the disk fails
                 self._remove_unfinished()
                 return self._failure(step, error)
         return None
 
     def _write(self, step: int, state: State) -> None:
-        self._remove(step)  # what there is of it is damaged
+        self._remove(step)  # damaged, if it exists
         self._checkpointer.save(self._path(step, UNFINISHED), jax.device_get(flatten(state)), force=True)
         sums = _sums(self._path(step, UNFINISHED))
         write_text(self._manifest(step), json.dumps(sums, indent=1))
@@ -133,7 +137,7 @@ class Checkpoints:
         shutil.rmtree(self._path(step), ignore_errors=True)
 
     def _remove_unfinished(self) -> None:
-        """Whatever saves that ended early have left."""
+        """Removes what interrupted saves have left behind."""
         for pattern in (f"*{UNFINISHED}*", "*.orbax-checkpoint-tmp*"):
             for leftover in self.folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -147,7 +151,7 @@ class Checkpoints:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore, which raises a ValueError
         reason = os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"
         good = [n for n in self.steps() if self._problem(n) is None]
-        left = f"The newest that is there is step {good[-1]:,}." if good else "There is none yet."
+        left = f"The newest good one is step {good[-1]:,}." if good else "There is no earlier one."
         return f"The checkpoint of step {step:,} could not be written to {self.folder}: {reason}. {left}"
 
     def _read(self, step: int, target: State) -> State:
@@ -159,11 +163,11 @@ class Checkpoints:
         if have != want:
             differing = sorted({name for name, _ in have.items() ^ want.items()})
             lines = [
-                f"  {name}: {have.get(name, 'not there')} there, {want.get(name, 'nothing')} expected"
+                f"  {name}: {have.get(name, 'nothing')} found, {want.get(name, 'nothing')} expected"
                 for name in differing[:10]
             ]
             more = f"\n  and {len(differing) - 10} more" if len(differing) > 10 else ""
-            raise UserError(f"{self._path(step)} holds another model:\n" + "\n".join(lines) + more)
+            raise UserError(f"{self._path(step)} holds a different model:\n" + "\n".join(lines) + more)
         places = {name: getattr(leaf, "sharding", None) for name, leaf in zero.items()}
         zero = {name: jax.device_put(np.zeros(leaf.shape, leaf.dtype), places[name]) for name, leaf in zero.items()}
         return unflatten(target, self._checkpointer.restore(self._path(step), wanted) | zero)
@@ -187,7 +191,7 @@ class Checkpoints:
         except (ValueError, TypeError):
             expected = {}
         if not expected:
-            return f"its manifest, {manifest.name}, cannot be read"
+            return f"its manifest, {manifest.name}, is unreadable"
         if not folder.is_dir():
             return "its folder is missing"
         found = _sums(folder)
@@ -207,16 +211,16 @@ def _check_finite(state: State, folder: Path) -> None:
     for name, leaf in flatten(state).items():
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all():
             raise UserError(
-                f"Step {int(state.step):,} was not saved: {name} holds a number that is not finite. "
-                f"The checkpoints in {folder} hold none.\n"
-                "The usual cure is a smaller learning rate or a bound on what grew, in a new --workdir."
+                f"Step {int(state.step):,} was not saved: {name} contains a NaN or infinity. "
+                f"The checkpoints in {folder} contain none.\n"
+                "A smaller learning rate or a bound on the values that grew usually helps, in a new --workdir."
             )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the tracebacks that Orbax's threads log of an error that is raised to us as well."""
-    _forget_given_up_writes()
+    """Suppresses the tracebacks that Orbax's threads log for errors that are also raised here."""
+    _silence_abandoned_writes()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
@@ -226,10 +230,10 @@ def _quiet() -> Iterator[None]:
 
 
 @functools.cache
-def _forget_given_up_writes() -> None:
-    """From now on: where a save failed, the other writes tell of their failures to nobody.
+def _silence_abandoned_writes() -> None:
+    """After a failed save, suppresses the errors of its other writes, for the rest of the process.
 
-    Else tensorstore's threads print that they cannot, and asyncio, whenever it collects what ran them, that none asked.
+    Otherwise tensorstore's threads print them, and asyncio reports that nobody retrieved them.
     """
     hook = sys.unraisablehook
     sys.unraisablehook = lambda it: None if str(it.exc_value) == "Event loop is closed" else hook(it)

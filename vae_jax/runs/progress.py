@@ -1,4 +1,4 @@
-"""What a run says of itself: one line, TensorBoard, and WORKDIR/scalars.jsonl; and when its numbers end it."""
+"""The progress of a run: printed lines, TensorBoard and WORKDIR/scalars.jsonl; an error if scalars are not finite."""
 
 import contextlib
 import time
@@ -16,35 +16,35 @@ from vae_jax.runs.workdir import append_line, read_lines
 from vae_jax.runtime.host_tensorflow import hide_accelerators
 from vae_jax.runtime.processes import on_first_process
 
-IN_FLIGHT = 2  # calls that may run ahead of the last one known to be finished
-COUNTS = ("finite", "skipped")  # scalars of which the mean says nothing
+IN_FLIGHT = 2  # calls that may run beyond the last one known to be finished
+COUNTS = ("finite", "skipped")  # scalars whose mean is meaningless
 
 
 class Progress:
-    """Collects the scalars of train calls on the device and fetches them only when there is something to say."""
+    """Collects the scalars of train calls on the device, and fetches them only to check or log them."""
 
     def __init__(self, workdir: Path, step: int, config: ConfigDict, terms: list[str]):
         self._workdir, self._config, self._terms = workdir, config, terms
-        self.judged = on_first_process(lambda: _newest_evaluation(workdir, step))  # its step
+        self.judged = on_first_process(lambda: _newest_evaluation(workdir, step))  # the step of the newest evaluation
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._writer = None
-        self._unsaid: list[dict[str, np.ndarray]] = []  # scalars and seconds since the last line
-        self._seconds = 0.0
-        self.seconds = 0.0  # of all train calls so far
-        self._since: float | None = None
-        self._in_a_row = 0  # newest steps that were not finite
+        self._unlogged: list[dict[str, np.ndarray]] = []  # scalars since the last line
+        self._seconds = 0.0  # of train calls since the last line
+        self.seconds = 0.0  # of all train calls
+        self._started: float | None = None
+        self._not_finite = 0  # consecutive steps up to the newest one
         if jax.process_index() == 0:
             hide_accelerators()
             from clu import metric_writers  # imports TensorFlow: 3 seconds
             from tensorflow.errors import OpError
 
-            self._refusals = OSError, OpError
+            self._disk_errors = OSError, OpError
             self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
     def start(self) -> None:
-        """Starts the clock, unless it runs, before a train call."""
-        if self._since is None:
-            self._since = time.perf_counter()
+        """Starts the clock before a train call, unless it is running."""
+        if self._started is None:
+            self._started = time.perf_counter()
 
     def add(self, step: int, scalars: dict[str, jax.Array]) -> None:
         """Takes the scalars [K] of the call that began at `step`; waits for an earlier call, never for this one."""
@@ -53,54 +53,54 @@ class Progress:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
 
     def check(self) -> None:
-        """Waits for all calls; UserError with step and term if too many of their steps in a row were not finite."""
+        """Waits for all calls; UserError, with step and term, if too many consecutive steps were not finite."""
         if not self._pending:
             return
         first = self._pending[0][0]
         columns = jax.device_get([scalars for _, scalars in self._pending])
-        taken = time.perf_counter() - self._since
+        taken = time.perf_counter() - self._started
         self._seconds, self.seconds = self._seconds + taken, self.seconds + taken
-        self._since, self._pending = None, []
+        self._started, self._pending = None, []
         values = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
         for i, finite in enumerate(values["finite"]):
-            self._in_a_row = 0 if finite else self._in_a_row + 1
-            if self._in_a_row == NOT_FINITE[self._config.not_finite]:
-                raise UserError(self._end(first + i + 1, _not_finite(values, i)))
+            self._not_finite = 0 if finite else self._not_finite + 1
+            if self._not_finite == NOT_FINITE[self._config.not_finite]:
+                raise UserError(self._not_finite_message(first + i + 1, _names_not_finite(values, i)))
         bad = np.flatnonzero(values["finite"] == 0)
         if bad.size and self._writer is not None:
-            step, names = first + bad[0] + 1, _not_finite(values, bad[0])
-            print(f"warning: skipped {bad.size} of {values['finite'].size} steps, first step {step:,}: "
-                  f"{names} was not a finite number", flush=True)  # fmt: skip
-        self._unsaid.append(values)
+            step, names = first + bad[0] + 1, _names_not_finite(values, bad[0])
+            print(f"warning: skipped {bad.size} of {values['finite'].size} steps, the first at step {step:,}: "
+                  f"NaN or infinity in {names}", flush=True)  # fmt: skip
+        self._unlogged.append(values)
 
     def log(self, step: int) -> None:
-        """Prints the line of `step` and writes the means of its scalars since the line before."""
+        """Prints the line of `step` and writes the means of the scalars since the previous line."""
         self.check()
         if self._writer is None:
-            self._unsaid = []
-        if not self._unsaid:
+            self._unlogged = []
+        if not self._unlogged:
             return
-        values = {name: np.concatenate([part[name] for part in self._unsaid]) for name in self._unsaid[0]}
+        values = {name: np.concatenate([part[name] for part in self._unlogged]) for name in self._unlogged[0]}
         finite, skipped = values["finite"] == 1, int(values["skipped"][-1])
         rate = len(finite) * self._config.batch_size / self._seconds
-        self._unsaid, self._seconds = [], 0.0
+        self._unlogged, self._seconds = [], 0.0
         means = {name: value[finite].mean() for name, value in values.items() if finite.any() and name not in COUNTS}
         scalars = {name: float(mean) for name, mean in means.items()}
         print(self._line(step, scalars, rate) + (f"  skipped {skipped:,}" if skipped else ""), flush=True)
         scalars |= {"images_per_second": rate} | ({"skipped": skipped} if skipped else {})
-        with self._going_on(f"The scalars of step {step:,}"):
+        with self._warn_only(f"The scalars of step {step:,}"):
             append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
             self._writer.write_scalars(step, scalars)
 
     def evaluation(self, metrics: dict[str, Any], pictures: dict[str, np.ndarray]) -> None:
-        """Writes what an evaluation found; its time does not count as training."""
+        """Logs the results of an evaluation; its time does not count as training."""
         self.judged = metrics["step"]
         if self._writer is None:
             return
         step, means = metrics["step"], {name: value for name, value in metrics.items() if isinstance(value, float)}
         scalars = {f"eval/{name}": value for name, value in means.items()}
-        print("     judged: " + "  ".join(f"{name} {value:.5g}" for name, value in means.items()), flush=True)
-        with self._going_on(f"The evaluation of step {step:,}"):
+        print("     evaluation: " + "  ".join(f"{name} {value:.5g}" for name, value in means.items()), flush=True)
+        with self._warn_only(f"The evaluation of step {step:,}"):
             append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
             self._writer.write_scalars(step, scalars)
             self._writer.write_images(step, {name: picture[None] for name, picture in pictures.items()})
@@ -113,22 +113,22 @@ class Progress:
         terms = "  ".join(f"{name} {scalars.get(name, np.nan):.5g}" for name in self._terms)
         return f"step {step:>7,} of {steps:,} ({step / steps:4.0%})  {rate:7,.0f} images/s  {left:>10}  {terms}"
 
-    def _end(self, step: int, names: str) -> str:
-        cure = "The usual cure is a smaller learning rate or a bound on the term that went bad, in a new --workdir."
+    def _not_finite_message(self, step: int, names: str) -> str:
+        hint = "A smaller learning rate or a bound on that term usually helps, in a new --workdir."
         if self._config.not_finite == "stop":
-            cure += " Or leave such steps out: --config.not_finite=skip."
-        many = f"the last of {self._in_a_row} steps in a row, " if self._in_a_row > 1 else ""
+            hint += " Or skip such steps: --config.not_finite=skip."
+        last = f", the last of {self._not_finite} such steps in a row" if self._not_finite > 1 else ""
         return (
-            f"Training stopped: {many}at step {step:,} {names} was not a finite number. "
-            f"No parameter was touched by it, and checkpoints saved before it in {self._workdir} are good.\n{cure}"
+            f"Training stopped: NaN or infinity in {names} at step {step:,}{last}. It changed no parameters, and the "
+            f"checkpoints in {self._workdir} are good.\n{hint}"
         )
 
     @contextlib.contextmanager
-    def _going_on(self, what: str) -> Iterator[None]:
-        """A disk that is full costs lines and curves, not the run."""
+    def _warn_only(self, what: str) -> Iterator[None]:
+        """A full disk loses lines and curves, but does not end the run."""
         try:
             yield
-        except self._refusals as error:
+        except self._disk_errors as error:
             print(f"warning: {what} could not be written: {str(error).splitlines()[0]}", flush=True)
 
 
@@ -137,6 +137,6 @@ def _newest_evaluation(workdir: Path, step: int) -> int:
     return max((r["step"] for r in records if any(name.startswith("eval/") for name in r)), default=0)
 
 
-def _not_finite(values: dict[str, np.ndarray], i: int) -> str:
-    """The names of the scalars that are not finite at place i."""
+def _names_not_finite(values: dict[str, np.ndarray], i: int) -> str:
+    """The names of the scalars that are not finite at index i."""
     return ", ".join(name for name, value in values.items() if not np.isfinite(value[i]))

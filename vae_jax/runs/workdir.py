@@ -21,15 +21,15 @@ from vae_jax.config import differences, flat, read_config, to_json
 from vae_jax.errors import UserError
 from vae_jax.runtime.processes import on_first_process
 
-FIRST_FILES = {"lock", "config.json.tmp"}  # what a start may leave that was cut short
+FIRST_FILES = {"lock", "config.json.tmp"}  # an interrupted start may leave these
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @contextlib.contextmanager
 def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
-    """Makes or reopens the folder, for this run alone while the context lasts; of many processes only the first does.
+    """Creates or reopens the folder, and locks it for this run while the context lasts; only process 0 does so.
 
-    UserError if it holds a run of another model, data set or training, is in use by a live run, or cannot be written.
+    UserError if it holds a run with a different model, data set or training, is in use, or cannot be written.
     """
     with contextlib.ExitStack() as held:
         on_first_process(lambda: _open(Path(workdir), config, held))
@@ -41,12 +41,12 @@ def _open(path: Path, config: ConfigDict, held: contextlib.ExitStack) -> None:
         lines = differences(read_config(path), config)
         if lines:
             raise UserError(
-                f"The workdir {path} holds another run:\n"
+                f"The workdir {path} holds a different run:\n"
                 + "\n".join(lines)
-                + "\nTake another --workdir, or the config it was trained with."
+                + "\nChoose another --workdir, or use the config of that run."
             )
     elif path.exists() and (not path.is_dir() or {file.name for file in path.iterdir()} - FIRST_FILES):
-        raise UserError(f"{path} is not empty and not the workdir of a run. Take another --workdir.")
+        raise UserError(f"{path} is not empty and not the workdir of a run. Choose another --workdir.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         held.callback(_lock(path / "lock").close)
@@ -56,7 +56,7 @@ def _open(path: Path, config: ConfigDict, held: contextlib.ExitStack) -> None:
 
 
 def _lock(path: Path) -> TextIO:
-    """Locks the file until it is closed or the process ends; UserError, which says by whom, if it is locked already."""
+    """Locks the file until it is closed or the process ends; UserError, naming the owner, if it is already locked."""
     with contextlib.ExitStack() as unless_locked:
         file = unless_locked.enter_context(path.open("a+"))
         try:
@@ -64,11 +64,11 @@ def _lock(path: Path) -> TextIO:
         except BlockingIOError:
             file.seek(0)
             raise UserError(
-                f"The workdir {path.parent} is in use by a live run: {file.read().strip()}. Wait for it, stop it, or "
-                "take another --workdir."
+                f"The workdir {path.parent} is in use by another run: {file.read().strip()}. Wait for it to end, stop "
+                "it, or choose another --workdir."
             ) from None
-        except OSError as error:  # some network file systems have no locks
-            print(f"warning: {path.parent} cannot be locked ({error}): see that no other run uses it", flush=True)
+        except OSError as error:  # some network file systems do not support locks
+            print(f"warning: {path.parent} cannot be locked ({error}): make sure that no other run uses it", flush=True)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n")
         file.flush()
@@ -77,9 +77,9 @@ def _lock(path: Path) -> TextIO:
 
 
 def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
-    """Notes in WORKDIR/inputs.json what the run learns from; UserError if a resumed run would have other inputs.
+    """Records the run's inputs in WORKDIR/inputs.json; UserError if a resumed run would have different inputs.
 
-    Of many processes only the first does it.
+    Only process 0 does so.
     """
     on_first_process(lambda: _check_inputs(workdir / "inputs.json", inputs))
 
@@ -90,20 +90,20 @@ def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
         lines = [
             f"  {key}: {value} in the workdir, {now[key]} now"
             for key, value in before.items()
-            if key in now and now[key] != value  # earlier versions noted less, and a streamed set is noted otherwise
+            if key in now and now[key] != value  # earlier versions recorded less, and streamed data differ
         ]
         if lines:
             raise UserError(
-                f"The run in {path.parent} had other inputs:\n"
+                f"The run in {path.parent} had different inputs:\n"
                 + "\n".join(lines)
-                + "\nGive it the same data and weights again, or take another --workdir."
+                + "\nUse the same data and weights as before, or choose another --workdir."
             )
     else:
         write_text(path, json.dumps(inputs, indent=2) + "\n")
 
 
 def note_run(workdir: Path, from_step: int) -> None:
-    """Appends how this start of the run came about: command, versions, devices."""
+    """Appends a record of this start of the run to runs.jsonl: command, versions, devices."""
     append_line(workdir / "runs.jsonl", {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "from_step": from_step,
@@ -116,12 +116,12 @@ def note_run(workdir: Path, from_step: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Those of the packages that decide what a run computes, and how fast."""
+    """The versions of the packages that determine the results and the speed of a run."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """One JSON record more in a .jsonl file, or none of it where the disk is full."""
+    """Appends a JSON record to a .jsonl file, or nothing at all if the disk is full."""
     with path.open("ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         try:
@@ -135,7 +135,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file, without a line that was cut short; none where there is no file."""
+    """The records of a .jsonl file, without truncated lines; none if there is no file."""
     records = []
     for line in path.read_text().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
@@ -144,19 +144,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drops the records of a .jsonl file that lie after `step`: a resumed run writes them again."""
+    """Drops the records after `step` from a .jsonl file: a resumed run writes them again."""
     if path.is_file():
         kept = [record for record in read_lines(path) if record["step"] <= step]
         write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Through a temporary name, so that the file is always whole."""
+    """Writes a file through a temporary one, so that it is never incomplete."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """The same for bytes."""
+    """Like `write_text`, for bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
