@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Keeps the processes of one host running: starts them, and all of them again when one fails.
+"""Keeps the processes of one host running: starts them, and restarts all of them when one fails.
 
     launch/supervise.py [--processes=N] [--restarts=10] [--backoff=5] [--settle=15] [--dry-run] -- COMMAND ...
 
-With --processes=N the command is started N times, each with --coordinator, --num_processes and --process_id of its own;
-without, once as it stands. When a process fails, the others are given `settle` seconds to end by themselves and are
-then killed; all start again after a pause, which doubles from `backoff` seconds to five minutes. After `restarts`
-failures in a row, between which nothing ran for an hour, the supervisor gives up.
+With --processes=N the command is started N times, each with its own --coordinator, --num_processes and --process_id;
+without, once and unchanged. When a process fails, the others have `settle` seconds to exit and are then killed; all
+restart after a pause, which doubles from `backoff` seconds to five minutes. The supervisor gives up after `restarts`
+restarts without an hour of running in between.
 
-SIGINT, SIGTERM and SIGHUP are passed on, so that the run saves and ends, and nothing is started again.
+SIGINT, SIGTERM and SIGHUP are passed on, so that the run saves and exits, and nothing is restarted.
 
-Exit codes: 0, the command ended well; 2, it was a mistake that no new start mends, as vae_jax tells them; 128 + number,
-a signal told it to stop; otherwise that of the process that failed last.
+Exit codes: 0, the command succeeded; 2, a user error of vae_jax, which a restart cannot fix; 128 + number, stopped by a
+signal; otherwise that of the process that failed last.
 
-Checked by tests/launch/test_supervise.py, and with trainings on a CPU by tests/runtime/test_processes.py. Needs Python
-only.
+Checked by tests/launch/test_supervise.py, and with trainings on a CPU by tests/runtime/test_processes.py. Needs only
+Python.
 """
 
 import argparse
@@ -29,10 +29,10 @@ import time
 MISTAKE = 2
 LONGEST_PAUSE = 300.0  # seconds; less than processes wait for each other, vae_jax.runtime.processes.CONNECT_SECONDS
 LASTING = 3600.0  # seconds of running after which earlier failures are forgotten
-SAME = 2.0  # seconds within which two signals are one: Ctrl-C reaches a script and what it started
+SAME = 2.0  # seconds within which two signals count as one: Ctrl-C reaches both a script and what it started
 POLL = 0.1
 
-told: list[tuple[int, float]] = []  # signals and when they came
+received: list[tuple[int, float]] = []  # signals and when they came
 
 
 def commands(command: list[str], processes: int) -> list[list[str]]:
@@ -46,19 +46,19 @@ def commands(command: list[str], processes: int) -> list[list[str]]:
 
 
 def listen(number: int, frame: object) -> None:
-    """Notes a signal; `pass_on` hands it over."""
+    """Records a signal, for `pass_on`."""
     now = time.monotonic()
-    if not told or now - told[-1][1] > SAME:
-        told.append((number, now))
+    if not received or now - received[-1][1] > SAME:
+        received.append((number, now))
 
 
 def pass_on(running: list[subprocess.Popen], done: int) -> int:
-    """Hands the signals from the `done`-th on to the processes that still run; how many that makes."""
-    for number, _ in told[done:]:
+    """Passes the signals after the first `done` on to the processes that still run; the new `done`."""
+    for number, _ in received[done:]:
         for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
-    return len(told)
+    return len(received)
 
 
 def attempt(lines: list[list[str]], settle: float) -> list[int]:
@@ -71,28 +71,28 @@ def attempt(lines: list[list[str]], settle: float) -> list[int]:
         codes = [process.poll() for process in running]
         if failed is None and any(codes):
             failed = time.monotonic()
-            say(f"process {next(i for i, code in enumerate(codes) if code)} ended with {next(filter(None, codes))}")
+            say(f"process {next(i for i, code in enumerate(codes) if code)} exited with {next(filter(None, codes))}")
         if failed is not None and time.monotonic() - failed > settle:
             for i, process in enumerate(running):
                 if process.poll() is None:
-                    say(f"process {i} did not end by itself within {settle:g} s and is killed")
+                    say(f"killing process {i}, which did not exit within {settle:g} s")
                     process.kill()
         time.sleep(POLL)
     codes, ended = [process.returncode for process in running], time.monotonic()
-    if any(codes):  # which may all have come since they were last looked at
+    if any(codes):  # all may have exited since the last poll
         seconds = ended - (failed or ended)
-        say(f"all had ended {seconds:.1f} s after the first, with {', '.join(map(str, codes))}")
+        say(f"all exited within {seconds:.1f} s of the first, with {', '.join(map(str, codes))}")
     return codes
 
 
 def supervise(command: list[str], processes: int, restarts: int, backoff: float, settle: float) -> int:
-    """Runs the command until it ends well, is told to stop, or has failed too often; the supervisor's exit code."""
+    """Runs the command until it succeeds, is stopped, or has failed too often; the supervisor's exit code."""
     failures, pause = 0, backoff
     while True:
         began = time.monotonic()
         codes = attempt(commands(command, processes), settle)
-        if told:
-            return 128 + told[0][0]
+        if received:
+            return 128 + received[0][0]
         if not any(codes):
             return 0
         if MISTAKE in codes:
@@ -101,14 +101,14 @@ def supervise(command: list[str], processes: int, restarts: int, backoff: float,
             failures, pause = 0, backoff
         failures += 1
         if failures > restarts:
-            say(f"gives up after {failures} failures")
+            say(f"giving up after {failures} failures")
             return max(codes) if max(codes) > 0 else 128 - min(codes)
-        say(f"starts again in {pause:g} s, {failures} of {restarts}")
+        say(f"restarting in {pause:g} s, {failures} of {restarts}")
         until = time.monotonic() + pause
-        while time.monotonic() < until and not told:
+        while time.monotonic() < until and not received:
             time.sleep(POLL)
-        if told:
-            return 128 + told[0][0]
+        if received:
+            return 128 + received[0][0]
         pause = min(2 * pause, LONGEST_PAUSE)
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Trains many configs, one after another or one on each GPU, and goes on with those that are not finished.
+# Trains many configs, one after another or one on each GPU, and resumes those that are not finished.
 #
 #   [GPUS="0 1 2"] [RESTARTS=3] [DRY_RUN=1] launch/sweep.sh RUNS LIST [--config.KEY=VALUE ...]
 #
 # LIST is a file with a run per line, its name and its flags: seed_1 --config=configs/vae_mnist.py --config.seed=1
-# Quotes keep words together, lines that begin with # are left out; RUNS/NAME is the workdir. Further arguments go to
-# every run. The same command again does what is left: RUNS/NAME.finished keeps the flags of a run that ended well,
-# and with other flags it is run again. One that fails is named at the end and does not stop the others. With GPUS run
-# i is on the GPU at place i modulo their number. Ctrl-C and SIGTERM save all that run and end.
+# Quotes keep words together, lines that start with # are skipped; RUNS/NAME is the workdir. Further arguments go to
+# every run. Run the same command again to do the rest: RUNS/NAME.finished keeps the flags of a run that succeeded,
+# which is run again only with other flags. A run that fails is reported and does not stop the others. With GPUS, run i
+# is on the GPU at position i modulo their number. Ctrl-C and SIGTERM save all active runs and exit.
 #
-# Checked by tests/launch/test_launch.py: the dry run, and sweeps of stand-ins for the training. Not checked: any GPU.
+# Checked by tests/launch/test_launch.py: the dry run, and sweeps with stand-ins for training. Not checked: a real GPU.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: launch/sweep.sh RUNS LIST [--config.KEY=VALUE ...]" >&2; exit 2; }
 list=$(realpath "$2")
@@ -24,7 +24,7 @@ mapfile -t lines < <(grep -vE '^[[:space:]]*(#|$)' "$list")
 
 one() { # one LINE GPU [ARGUMENT ...]: trains one run in the background as `running`, and waits for it
   local words name train start gpu=$2
-  mapfile -t words < <(xargs -n 1 printf '%s\n' <<< "$1") # reads quotes, runs nothing
+  mapfile -t words < <(xargs -n 1 printf '%s\n' <<< "$1") # splits like a shell, but runs nothing
   name=${words[0]}
   train=("$PYTHON" -m vae_jax.main --workdir="$runs/$name" "${words[@]:1}" "${@:3}")
   start=("$PYTHON" launch/supervise.py --restarts="${RESTARTS:-3}" -- "${train[@]}")

@@ -1,4 +1,4 @@
-# What tpu_vm.sh and tpu_pod.sh share; they source it after common.sh. WORKER says which machines of the TPU are meant.
+# Shared by tpu_vm.sh and tpu_pod.sh, which source it after common.sh. WORKER selects the machines of the TPU.
 
 need TPU my-tpu
 need ZONE europe-west4-b
@@ -19,19 +19,19 @@ create() {
   tpu create "$TPU" "${where[@]}" --accelerator-type="$ACCELERATOR" --version="$RUNTIME" ${SPOT:+--spot}
 }
 
-there() { # makes the TPU unless it is there; spot ones that were preempted cannot be started again, only made anew
+there() { # creates the TPU unless it exists; preempted spot TPUs cannot be restarted, only recreated
   local state=
   [ -n "${DRY_RUN:-}" ] || state=$(tpu describe "$TPU" "${where[@]}" --format='value(state)' 2> /dev/null) || true
   case $state in
     READY) ;;
     '')
-      [ -z "${DRY_RUN:-}" ] || echo "# unless it is there:"
+      [ -z "${DRY_RUN:-}" ] || echo "# unless it exists:"
       create
       ;;
     PREEMPTED | TERMINATED) tpu delete "$TPU" "${where[@]}" --quiet && create ;;
     STOPPED) tpu start "$TPU" "${where[@]}" ;;
     *)
-      echo "error: $TPU is $state; try again when that is over" >&2
+      echo "error: $TPU is $state; try again later" >&2
       exit 1
       ;;
   esac
@@ -41,7 +41,7 @@ on_tpu() { # on_tpu COMMAND: in the shell of every machine
   tpu ssh "$TPU" "${where[@]}" --worker="$WORKER" --command="$1"
 }
 
-send() { # this folder as ~/vae_jax with its environment, but not beneath a run that is going on
+send() { # copies this folder to ~/vae_jax and installs its environment, unless a run is active there
   local archive
   archive=$(mktemp --suffix=.tar.gz)
   run tar --exclude=./.git --exclude=./.venv --exclude=./.launch --exclude=./runs --exclude=./docs \

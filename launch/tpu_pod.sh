@@ -4,13 +4,13 @@
 #   TPU=NAME ZONE=ZONE ACCELERATOR=v5litepod-32 RUNTIME=v2-alpha-tpuv5-lite [...] [DRY_RUN=1] launch/tpu_pod.sh \
 #     --config=configs/NAME.py --workdir=DIR [--config.KEY=VALUE ...]
 #
-# Settings as in tpu_vm.sh. Every machine runs one process; they find each other (--distributed=auto). When one of
-# them fails all end, and the supervisor of each machine starts its own again. Only process 0 uses the workdir, which
-# has to outlive the machines: mount it on all of them with BEFORE. Data have to be on every machine.
-# Stop: gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=0 --command='kill $(cat vae_jax/.launch/pid)'; all
-# save.
+# Settings are as in tpu_vm.sh. Every machine runs one process; they find each other (--distributed=auto). When one of
+# them fails, all end, and the supervisor of each machine restarts its own. Only process 0 uses the workdir, which has
+# to outlive the machines: mount it on all of them with BEFORE. The data has to be on every machine.
+# To stop and save: gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=0 \
+#   --command='kill $(cat vae_jax/.launch/pid)'
 #
-# Checked as tpu_vm.sh. Not checked: gcloud, any TPU, jax's finding of the other machines.
+# Checked like tpu_vm.sh. Not checked: gcloud, a real TPU, and how jax finds the other machines.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/common.sh

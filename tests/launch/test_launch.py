@@ -1,6 +1,6 @@
-"""The launch scripts but those for TPUs: their dry runs, and what they do with stand-ins for Slurm and the training.
+"""The launch scripts except those for TPUs: dry runs, and runs with stand-ins for Slurm and the training.
 
-No test calls a real scheduler: stand-ins lie first on the PATH and write down what they were asked.
+No test calls a real scheduler: stand-ins come first on the PATH and record their arguments.
 """
 
 import json
@@ -27,7 +27,7 @@ def world(tmp_path):
 # ---- all of them ---------------------------------------------------------------------------------------------------
 
 
-def test_all_are_there():
+def test_all_scripts_exist():
     there = {path.name for path in (ROOT / "launch").iterdir()}
     assert {"gpu.sh", "tpu_vm.sh", "tpu_pod.sh", "slurm.sbatch", "jobset.yaml", "sweep.sh", "supervise.py"} <= there
     table = (ROOT / "launch" / "README.md").read_text()
@@ -65,7 +65,7 @@ def test_dry_runs_print_the_command_and_do_nothing(name, world):
     assert not world.asked()
 
 
-def test_what_the_environment_has_to_say(world):
+def test_missing_environment_variables(world):
     for name, missing in (("tpu_vm.sh", "TPU"), ("tpu_pod.sh", "TPU"), ("jobset.sh", "COORDINATOR")):
         result = world.run(ROOT / "launch" / name)
         assert result.returncode == 2 and f"error: set {missing}, for example {missing}=" in result.stderr
@@ -75,7 +75,7 @@ def test_what_the_environment_has_to_say(world):
 
 @pytest.mark.slow
 def test_gpu_sh_for_real(world):
-    """On the CPU; the same command again resumes."""
+    """On the CPU; run again, the same command resumes."""
     workdir = world.folder / "my run"
     for steps in (4, 6):
         result = world.run(ROOT / "launch" / "gpu.sh", AWKWARD[0], f"--config.steps={steps}", f"--workdir={workdir}")
@@ -95,7 +95,7 @@ sys.exit(step.wait())
 
 
 def test_slurm_requeues_what_the_time_limit_stops(world):
-    """The signal to the batch shell goes to the step by scancel; when the run has saved, the job is queued again."""
+    """The batch shell's signal reaches the step by scancel; when the run has saved, the job is requeued."""
     pid, (code, heard) = world.folder / "step", world.obedient()
     world.stand_in("srun", SRUN.replace("FILE", repr(str(pid))))
     world.stand_in("scancel", f"os.kill(int(open({str(pid)!r}).read()), 15)")
@@ -112,14 +112,14 @@ def test_slurm_requeues_what_the_time_limit_stops(world):
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_slurm_does_not_requeue_what_ends_by_itself(world, code):
+def test_slurm_does_not_requeue_a_job_that_ends_by_itself(world, code):
     world.stand_in("srun", SRUN.replace("FILE", repr(str(world.folder / "step"))))
     settings = {"PYTHON": world.training(f"sys.exit({code})"), "SLURM_JOB_ID": "42", "SLURM_SUBMIT_DIR": str(ROOT)}
     result = world.run("bash", ROOT / "launch" / "slurm.sbatch", *AWKWARD, **settings)
     assert result.returncode == code and not world.asked("scancel", "scontrol")
 
 
-def test_slurm_is_asked_for_what_the_header_says():
+def test_slurm_options():
     lines = (ROOT / "launch" / "slurm.sbatch").read_text().splitlines()
     options = {line.split()[1] for line in lines if line.startswith("#SBATCH")}
     assert {"--requeue", "--signal=B:TERM@180", "--open-mode=append", "--dependency=singleton"} <= options
@@ -128,8 +128,8 @@ def test_slurm_is_asked_for_what_the_header_says():
 # ---- Kubernetes ----------------------------------------------------------------------------------------------------
 
 
-def test_the_jobset_agrees_with_itself(world):
-    """The processes are as many as pods, the coordinator is the first pod, and each pod's command is its process's."""
+def test_the_jobset_is_consistent(world):
+    """As many processes as pods, the first pod as coordinator, and each pod's command for its own process."""
     yaml = pytest.importorskip("yaml")
     jobset = yaml.safe_load((ROOT / "launch" / "jobset.yaml").read_text())
     assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
@@ -164,8 +164,8 @@ bad --config=c.py
 """
 
 
-def test_a_sweep_does_what_is_left(world):
-    """The failing run does not stop the others; a finished one is done again only with other flags."""
+def test_a_sweep_does_the_rest(world):
+    """A failing run does not stop the others; a finished one is run again only with other flags."""
     (world.folder / "list").write_text(LIST)
     python = world.training(
         "print(os.environ.get('CUDA_VISIBLE_DEVICES')); sys.exit(2 if '--config=c.py' in words else 0)"
@@ -201,7 +201,7 @@ def test_a_sweep_does_what_is_left(world):
 
 @pytest.mark.parametrize("gpus", ["", "0 1"])
 def test_a_sweep_that_is_stopped(world, gpus):
-    """All that run are told once and have ended when the sweep has; the rest is not begun."""
+    """Active runs get one signal and have ended when the sweep has; the rest is not started."""
     (world.folder / "list").write_text("".join(f"run_{i} --config=a.py\n" for i in range(4)))
     code, heard = world.obedient()
     sweep = [ROOT / "launch" / "sweep.sh", world.folder / "runs", world.folder / "list"]

@@ -1,4 +1,4 @@
-"""The launch scripts for TPUs, with a gcloud that runs on this host what it is asked to run on the TPU's machines."""
+"""The launch scripts for TPUs, with a gcloud that runs on this host what it should run on the TPU's machines."""
 
 import os
 import shlex
@@ -42,13 +42,13 @@ def test_dry_runs_on_tpus(name, worker, world):
     assert "jax[tpu]" in install[-1]
     on_the_machine = shlex.split(train[-1].removeprefix("--command="))
     assert on_the_machine[:6] == ["cd", "vae_jax", "&&", "bash", "launch/attach.sh", ".launch"]
-    assert on_the_machine[-len(AWKWARD) :] == AWKWARD  # the words that the shell of the machine sees
+    assert on_the_machine[-len(AWKWARD) :] == AWKWARD  # the words that the machine's shell sees
     assert ("--distributed=auto" in on_the_machine) == (worker == "all")
     assert not world.asked()
 
 
 def on_a_tpu(world, training: str, state: str = "READY") -> dict[str, str]:
-    """The environment of tpu_vm.sh with a gcloud that runs here what it is to run on the machine."""
+    """The environment of tpu_vm.sh, with a gcloud that runs here what it should run on the machine."""
     world.stand_in("gcloud", GCLOUD)
     python = world.training(training)
     return TPU | {"STATE": state, "INSTALL": f"mkdir -p .venv/bin && ln -sf {python} .venv/bin/python"}
@@ -64,8 +64,8 @@ def on_a_tpu(world, training: str, state: str = "READY") -> dict[str, str]:
         ("STOPPED", ["describe", "start"]),
     ],
 )
-def test_a_tpu_is_made_once(world, state, verbs):
-    """And the training runs on it with the very words of the command line; its exit code comes back."""
+def test_a_tpu_is_created_once(world, state, verbs):
+    """And the training runs on it with exactly the words of the command line; its exit code is returned."""
     environment = on_a_tpu(world, "sys.exit(2)", state)
     result = world.run(ROOT / "launch" / "tpu_vm.sh", *AWKWARD, BEFORE="touch before", **environment)
     assert result.returncode == 2, result.stderr
@@ -82,8 +82,8 @@ def test_a_tpu_that_is_changing_is_left_alone(world):
     assert [words[4] for words in world.asked("gcloud")] == ["describe"]
 
 
-def test_the_same_command_attaches_to_a_training_that_goes_on(world):
-    """Its code is not replaced meanwhile, it runs once, and both see its output to the end."""
+def test_the_same_command_attaches_to_an_active_training(world):
+    """Its code is not replaced meanwhile, it runs once, and both callers see its output to the end."""
     go = world.folder / "go"
     training = f"""
 print('training', flush=True)
@@ -96,7 +96,7 @@ print('done')"""
     marker = world.folder / "home" / "vae_jax" / "README.md"
     marker.write_text("as it was")
     other = world.run(ROOT / "launch" / "tpu_vm.sh", "--config=other.py", **environment)
-    assert other.returncode == 1 and "another command runs here" in other.stderr
+    assert other.returncode == 1 and "another command is running here" in other.stderr
     second = world.start(ROOT / "launch" / "tpu_vm.sh", *AWKWARD, **environment)
     begin = second.stdout.readline()
     assert begin.startswith("supervise: started ")
@@ -108,8 +108,8 @@ print('done')"""
     assert world.trained() == [AWKWARD]
 
 
-def test_what_is_attached_outlives_the_terminal(world):
-    """SIGTERM to its pid, as the header says, still reaches it when the one who looked on is gone."""
+def test_an_attached_command_outlives_the_terminal(world):
+    """SIGTERM to its pid, as in the header, still reaches it when the attached process is gone."""
     (code, heard), folder = world.obedient(), world.folder / "state"
     process = world.start(ROOT / "launch" / "attach.sh", folder, world.stand_in("obedient", code))
     wait_until(heard)

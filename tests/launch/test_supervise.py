@@ -1,4 +1,4 @@
-"""launch/supervise.py: what it starts again and what not, and how signals reach what it started."""
+"""launch/supervise.py: what it restarts and what not, and how signals reach its processes."""
 
 import os
 import signal
@@ -18,36 +18,36 @@ def world(tmp_path):
         yield world
 
 
-def test_it_starts_again_until_it_ends_well(world):
+def test_it_restarts_until_the_command_succeeds(world):
     ends = ("sys.exit(1)", "os.kill(os.getpid(), 9)", "pass")
     command = world.stand_in("counted", f"exec({ends!r}[sum(1 for _ in open({{notes}})) - 1])")
     result = world.run(*SUPERVISE, "--", command, "two words")
     assert result.returncode == 0, result.stderr
     assert world.asked() == [["counted", "two words"]] * 3
-    assert "starts again in 0.1 s, 1 of 10" in result.stderr and "starts again in 0.2 s, 2 of 10" in result.stderr
+    assert "restarting in 0.1 s, 1 of 10" in result.stderr and "restarting in 0.2 s, 2 of 10" in result.stderr
 
 
 def test_it_gives_up(world):
     result = world.run(*SUPERVISE, "--restarts=2", "--", world.stand_in("failing", "sys.exit(7)"))
-    assert result.returncode == 7 and "gives up after 3 failures" in result.stderr
+    assert result.returncode == 7 and "giving up after 3 failures" in result.stderr
     assert len(world.asked("failing")) == 3
 
 
-def test_a_mistake_is_not_tried_again(world):
-    """Exit code 2, of any process, even where another one failed first because of it."""
+def test_a_user_error_is_not_retried(world):
+    """Exit code 2, from any process, even if another one failed first because of it."""
     code = "time.sleep(1) if '--process_id=0' in words else sys.exit(1)\nsys.exit(2)"
     result = world.run(*SUPERVISE, "--processes=2", "--", world.stand_in("mistaken", code))
     assert result.returncode == 2 and len(world.asked("mistaken")) == 2
 
 
-def test_when_one_fails_all_start_again(world):
-    """Process 1 fails at once; process 0 would sleep for ever, is killed; both start anew, with a port they share."""
+def test_when_one_fails_all_restart(world):
+    """Process 1 fails at once; process 0 would sleep forever and is killed; both restart, with a shared port."""
     code = """
 again = sum(1 for _ in open({notes})) > 2
 if not again: sys.exit(1) if "--process_id=1" in words else time.sleep(1000)"""
     result = world.run(*SUPERVISE, "--processes=2", "--settle=1", "--", world.stand_in("pair", code))
     assert result.returncode == 0, result.stderr
-    assert "process 0 did not end by itself within 1 s and is killed" in result.stderr
+    assert "killing process 0, which did not exit within 1 s" in result.stderr
     asked = world.asked("pair")
     assert sorted(words[-1] for words in asked) == 2 * ["--process_id=0"] + 2 * ["--process_id=1"]
     coordinators = [words[1] for words in asked]
@@ -55,7 +55,7 @@ if not again: sys.exit(1) if "--process_id=1" in words else time.sleep(1000)"""
 
 
 @pytest.mark.parametrize("number, passed", [(signal.SIGINT, "2"), (signal.SIGTERM, "15"), (signal.SIGHUP, "15")])
-def test_signals_are_passed_on_and_nothing_starts_again(world, number, passed):
+def test_signals_are_passed_on_and_nothing_restarts(world, number, passed):
     code, heard = world.obedient()
     process = world.start(*SUPERVISE, "--", world.stand_in("obedient", code))
     wait_until(heard)
@@ -64,8 +64,8 @@ def test_signals_are_passed_on_and_nothing_starts_again(world, number, passed):
     assert heard() == ["listens", passed] and len(world.asked("obedient")) == 1
 
 
-def test_one_stop_that_is_told_twice_and_a_second_one(world):
-    """Ctrl-C, and at once what the trap of a script sends because of it, are one signal; a later one is a second."""
+def test_a_stop_that_arrives_twice_and_a_second_one(world):
+    """Ctrl-C, and what a script's trap sends right after it, are one signal; a later one is a second."""
     code, heard = world.obedient()
     process = world.start(*SUPERVISE, "--", world.stand_in("deaf", code), DEAF="1")
     wait_until(heard)
@@ -80,10 +80,10 @@ def test_one_stop_that_is_told_twice_and_a_second_one(world):
     assert process.wait(SECONDS) == 128 + signal.SIGINT
 
 
-def test_a_signal_between_two_starts(world):
+def test_a_signal_before_a_restart(world):
     process = world.start(*SUPERVISE, "--backoff=100", "--", world.stand_in("failing", "sys.exit(1)"))
     for line in process.stderr:
-        if "starts again in 100 s" in line:
+        if "restarting in 100 s" in line:
             break
     process.terminate()
     assert process.wait(SECONDS) == 143 and len(world.asked("failing")) == 1
