@@ -172,7 +172,7 @@ def test_configs_with_a_peer():
     [
         ([], ["--config=configs/NAME.py"]),
         ([SMOKE, "--part=steps", "--calls=20"], ["--part=steps", "all|step|input"]),
-        ([SMOKE, "--config.batch_size=6"], ["multiple of the 4 devices"]),
+        ([SMOKE, "--config.batch_size=6"], ["multiple of the number of devices (4)"]),
         (["--config=configs/vae_mnist.py", "--peer=torch"], ["vae_mnist at 28x28 has no counterpart"]),
         (["--table=README.md"], ["cannot read README.md", "the line that --peer prints"]),
         (["--table=no.json"], ["cannot read no.json: ", "No such file"]),

@@ -63,7 +63,7 @@ def test_a_second_signal_leaves_at_once(phase, number, tmp_path):
     process = start(tmp_path / "run", program=(PAUSED, phase))
     wait_for(process, f"paused in {phase}")
     process.send_signal(number)
-    wait_for(process, "once more leaves at once")
+    wait_for(process, "press Ctrl-C again to quit now")
     process.send_signal(number)
     assert "Traceback" not in rest_of(process, -number, 128 + number, seconds=GRACE)
 

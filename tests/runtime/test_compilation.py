@@ -83,6 +83,8 @@ def test_no_folder_changes_nothing(restored):
 
 def test_a_folder_that_cannot_be_made(restored, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"compilation_cache: .*file/programs cannot be made: .*Name another folder"):
+    with pytest.raises(
+        UserError, match=r"compilation_cache: .*file/programs cannot be created: .*Choose another folder"
+    ):
         use_compilation_cache(str(tmp_path / "file" / "programs"))
     assert {name: getattr(jax.config, name) for name in SETTINGS} == restored

@@ -142,7 +142,7 @@ def test_a_stop_of_one_is_a_stop_of_both(two, tmp_path):
         outputs = [rest_of(process, seconds=GRACE) for process in processes]
         assert f"stopped; step {step} is saved: run the same command to resume" in outputs[0]
         assert "evaluation:" not in outputs[0]
-        assert "once more leaves at once" in outputs[1] and "once more leaves at once" not in outputs[0]
+        assert "press Ctrl-C again to quit now" in outputs[1] and "press Ctrl-C again to quit now" not in outputs[0]
     assert f"resuming from step {step}" in finish_pair(run)[0]
     assert_same_state(run, two)
     assert curve(run) == curve(two) and judged(run) == judged(two)
@@ -154,10 +154,10 @@ def test_a_second_signal_leaves_at_once_and_the_other_process_ends(tmp_path):
     processes = pair(tmp_path / "run", programs=(MAIN, (PAUSED, "compiling")))
     wait_for(processes[1], "paused in compiling")
     processes[1].terminate()
-    wait_for(processes[1], "once more leaves at once")
+    wait_for(processes[1], "press Ctrl-C again to quit now")
     processes[1].terminate()
     rest_of(processes[1], -signal.SIGTERM, 128 + signal.SIGTERM, seconds=GRACE)
-    assert "all others end" in rest_of(processes[0], 1, -signal.SIGABRT, seconds=GRACE)
+    assert "all others will end" in rest_of(processes[0], 1, -signal.SIGABRT, seconds=GRACE)
 
 
 @pytest.mark.slow
@@ -184,9 +184,9 @@ def test_one_killed_the_other_ends_and_both_are_started_again(two, tmp_path):
         pids = re.findall(r"supervise: started (\d+), (\d+)", output)[-1]
         os.kill(int(pids[number]), signal.SIGKILL)
     output += rest_of(process)
-    ends = re.findall(r"all had ended ([\d.]+) s after the first, with (\S+), (\S+)", output)
+    ends = re.findall(r"all exited within ([\d.]+) s of the first, with (\S+), (\S+)", output)
     assert len(ends) == 2 and max(float(seconds) for seconds, *_ in ends) < 60, output
-    assert ends[0][2] == ends[1][1] == "-9" and "is killed" not in output, output
+    assert ends[0][2] == ends[1][1] == "-9" and "killing process" not in output, output
     steps = [record["from_step"] for record in read_lines(run / "runs.jsonl")]
     assert len(steps) == 3 and steps[0] == 0 and 3 <= steps[1] < steps[2]
     assert_same_state(run, two)
@@ -204,7 +204,7 @@ def test_a_disk_that_is_full_is_known_to_all(tmp_path):
     assert [output.count("warning: The checkpoint of step") for output in outputs] == [2, 0]
     errors = [[line for line in output.splitlines() if line.startswith("error: ")] for output in outputs]
     assert errors[0] == errors[1] and len(errors[0]) == 1, outputs
-    assert all("This was failed save 3 in a row: the run gives up." in output for output in outputs)
+    assert all("3 consecutive saves failed: the run ends." in output for output in outputs)
 
 
 @pytest.mark.slow
@@ -228,9 +228,9 @@ def test_other_devices_go_on_with_the_same_batches(one, tmp_path):
 def test_mistakes_are_told_by_all(one, tmp_path):
     """Another config in process 1, and a workdir of another run: both exit with the code of a mistake, and say why."""
     outputs = finish_pair(tmp_path / "run", other=["--config.terms.kl.weight=2.5"], codes=(2, 2))
-    assert "error: Process 1 was not started as process 0 was, and says what differs." in outputs[0]
-    assert "error: Process 1 was not started as process 0 was:\n" in outputs[1]
+    assert "error: Process 1 was started differently from process 0; its own message says how." in outputs[0]
+    assert "error: Process 1 was started differently from process 0:\n" in outputs[1]
     assert "  terms.kl.weight: 1.0 in process 0, 2.5 here\n" in outputs[1]
     assert not list(tmp_path.iterdir())
     for output in finish_pair(one, "--config.seed=3", codes=(2, 2)):
-        assert f"error: The workdir {one} holds another run:\n" in output
+        assert f"error: The workdir {one} holds a different run:\n" in output

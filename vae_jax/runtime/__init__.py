@@ -1,1 +1,1 @@
-"""The process that a run lives in: devices, sharding, randomness, several processes, signals, compiled programs."""
+"""The processes of a run: devices, sharding, randomness, several processes, signals, compiled programs."""

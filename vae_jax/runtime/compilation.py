@@ -1,5 +1,8 @@
-"""Compiled programs that outlive their process: `compilation_cache`."""
+"""The persistent cache of compiled programs: `compilation_cache`."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import jax
@@ -9,10 +12,10 @@ from vae_jax.errors import UserError
 
 
 def use_compilation_cache(folder: str) -> None:
-    """From now on every program is looked for in `folder` before it is compiled, and kept there afterwards.
+    """From now on, loads every program from `folder` if it is there, and saves newly compiled ones in it.
 
-    An empty `folder` leaves jax as it is, which looks where JAX_COMPILATION_CACHE_DIR says. UserError where the folder
-    cannot be made; one with a scheme, gs://BUCKET/DIR, is made by jax.
+    An empty `folder` leaves jax's setting, JAX_COMPILATION_CACHE_DIR. UserError if the folder cannot be created. jax
+    itself creates folders with a scheme, such as gs://BUCKET/DIR.
     """
     if not folder:
         return
@@ -21,8 +24,27 @@ def use_compilation_cache(folder: str) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"compilation_cache: {path} cannot be made: {error}. Name another folder.") from None
+            raise UserError(f"compilation_cache: {path} cannot be created: {error}. Choose another folder.") from None
         folder = str(path)
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # by default 1: short ones are not kept
-    reset_cache()  # jax asks once where the cache is, at the first program of the process
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # default 1: quick compilations are not saved
+    reset_cache()  # jax reads the folder only once, at the first compilation of the process
+
+
+_TARGET: ContextVar[str | None] = ContextVar("target", default=None)
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Within the context programs are traced for `platform`, such as cpu, gpu or tpu, whatever this process runs on."""
+    token = _TARGET.set(platform)
+    try:
+        yield
+    finally:
+        _TARGET.reset(token)
+
+
+def target_platform() -> str:
+    """The platform that a program traced now is compiled for: that of this process's devices, unless `compiling_for`
+    says another."""
+    return _TARGET.get() or jax.default_backend()

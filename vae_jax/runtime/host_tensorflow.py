@@ -1,8 +1,8 @@
-"""TensorFlow is here for tensorflow-datasets and TensorBoard only."""
+"""TensorFlow, which only tensorflow-datasets and TensorBoard use."""
 
 
 def hide_accelerators() -> None:
-    """Call before anything that imports TensorFlow: it would take the memory of every GPU it sees."""
+    """Call before any other import of TensorFlow: it would take the memory of every GPU it sees."""
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):

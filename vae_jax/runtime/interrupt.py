@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: a run saves its last finished step, says how to go on, and ends with exit code 0.
+"""Ctrl-C and SIGTERM: a run saves its last finished step, says how to resume, and exits with code 0.
 
-A stop waits for no more than one train call, one batch of an evaluation, or the writing of one checkpoint.
+Stopping waits for at most one train call, one batch of an evaluation, or the writing of one checkpoint.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-LAST_WORD = 1.0  # seconds that a second signal leaves the main thread to end by itself
-INTERRUPTIBLE = "interruptible work"  # the name of its threads
+GRACE = 1.0  # seconds that the main thread has to end by itself after a second signal
+INTERRUPTIBLE = "interruptible work"  # thread name
 
 T = TypeVar("T")
 
 
 class Stopped(BaseException):
-    """Work was given up because a stop was asked for; nothing is lost by it."""
+    """Work was abandoned because a stop was requested; nothing saved is lost."""
 
 
 class Stop:
-    """Whether a stop was asked for. While `at_once` is set, asking for one raises Stopped in the main thread."""
+    """Whether a stop was requested. While `at_once` is set, requesting one raises Stopped in the main thread."""
 
     def __init__(self):
         self.asked = False
@@ -36,51 +36,51 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Stop]:
-    """Within the context the first SIGINT or SIGTERM only makes the yielded Stop return True, and says so.
+    """Within the context, the first SIGINT or SIGTERM only makes the yielded Stop return True, and prints a message.
 
-    A second one leaves at once, as it would have without this context; where the main thread is busy outside of
-    Python, where it cannot hear of it, the process ends after LAST_WORD with exit code 128 + signal, as shells say it.
+    A second one quits at once, as it would without this context. If the main thread is busy outside Python, where it
+    cannot handle signals, the process ends after GRACE seconds with exit code 128 + signal, the shell's convention.
     """
-    stop, over, calls = Stop(), threading.Event(), []
-    hears, tells = os.pipe()
+    stop, over, received = Stop(), threading.Event(), []
+    read_end, write_end = os.pipe()
 
-    def handle(number, frame):  # in the main thread, when it is in Python
-        calls.append(number)
+    def handle(number, frame):  # in the main thread, once it is in Python
+        received.append(number)
         stop.asked = True
-        if len(calls) > 1:
+        if len(received) > 1:
             signal.signal(number, previous[number])
             signal.raise_signal(number)
         elif stop.at_once:
             raise Stopped
 
     def watch():  # in a thread, immediately
-        signals = (byte[0] for byte in iter(lambda: os.read(hears, 1), b"") if byte[0] in SIGNALS)
+        signals = (byte[0] for byte in iter(lambda: os.read(read_end, 1), b"") if byte[0] in SIGNALS)
         for count, number in enumerate(signals, 1):
             stop.asked = True
             if count == 1:
-                os.write(2, b"\nstopping; once more leaves at once\n")
-            elif not over.wait(LAST_WORD):
+                os.write(2, b"\nstopping; press Ctrl-C again to quit now\n")
+            elif not over.wait(GRACE):
                 os._exit(128 + number)
 
-    os.set_blocking(tells, False)
+    os.set_blocking(write_end, False)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     previous = {number: signal.signal(number, handle) for number in SIGNALS}
-    previous_tells = signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
+    previous_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     try:
         yield stop
     finally:
-        signal.set_wakeup_fd(previous_tells)
+        signal.set_wakeup_fd(previous_fd)
         for number, handler in previous.items():
             signal.signal(number, handler)
         over.set()
-        os.close(tells)
+        os.close(write_end)
         watcher.join()
-        os.close(hears)
+        os.close(read_end)
 
 
 def interruptibly(work: Callable[[], T]) -> T:
-    """`work()` in a thread, so that a signal's exception need not wait for it: the thread is then left to itself."""
+    """Runs `work()` in a thread, so that an exception from a signal does not wait for it but abandons the thread."""
     future: Future[T] = Future()
 
     def run():
@@ -94,7 +94,7 @@ def interruptibly(work: Callable[[], T]) -> T:
 
 
 def end_without_threads(code: int | str | None) -> None:
-    """Ends the process where `interruptibly` has left a thread behind, beneath which Python could not end cleanly."""
+    """Ends the process at once if `interruptibly` has abandoned a thread, with which Python cannot exit cleanly."""
     if any(thread.name == INTERRUPTIBLE for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()

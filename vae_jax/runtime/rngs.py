@@ -1,4 +1,4 @@
-"""Randomness: one root key per run, folded by purpose and by step, so that resuming and replaying come free."""
+"""Randomness: one root key per run, folded with purpose and step, so that a resumed run draws the same numbers."""
 
 import jax
 
@@ -6,5 +6,5 @@ PURPOSES = ("init", "step", "sample")
 
 
 def root_key(seed: int, purpose: str) -> jax.Array:
-    """The key from which everything random of one `purpose` follows."""
+    """The key of everything random of one `purpose`."""
     return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))

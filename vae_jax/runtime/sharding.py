@@ -10,10 +10,10 @@ from vae_jax.errors import UserError
 
 
 def make_mesh(batch_size: int) -> Mesh:
-    """A mesh of all devices along the axis `data`; the batch must divide evenly among them."""
+    """A mesh of all devices along the axis `data`; UserError unless they can split the batch evenly."""
     devices = jax.device_count()
     if batch_size % devices:
-        raise UserError(f"batch_size {batch_size} must be a multiple of the {devices} devices.")
+        raise UserError(f"batch_size is {batch_size}; it must be a multiple of the number of devices ({devices}).")
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
 
@@ -28,10 +28,10 @@ def split_batches(mesh: Mesh) -> NamedSharding:
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """A tree of arrays that every process has, on the devices of all of them.
+    """Places a tree of arrays that every process has on the devices of all processes.
 
-    With several processes `jax.device_put` would first send every array of every process to all others, to compare
-    them; `processes.check_same_everywhere` compares sums.
+    With several processes, `jax.device_put` would first send all arrays to all processes to compare them;
+    `processes.check_same_everywhere` compares digests instead.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
