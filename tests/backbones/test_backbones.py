@@ -1,5 +1,5 @@
-"""Every tap of VGG16, VGG19 and AlexNet equals PyTorch's, on narrow networks everywhere and on the real weights where
-they can be had; their converters use every name of a source."""
+"""Every tap of VGG16, VGG19 and AlexNet equals PyTorch's, on narrow networks and, if available, on the real weights;
+their converters use every name of a source."""
 
 import json
 
@@ -29,7 +29,7 @@ NARROW = {  # the network with its widths divided, the size of its golden images
 
 @pytest.fixture(scope="module", params=NARROW)
 def narrow(request):
-    """(name, backbone, weights by the converter's names, images, what PyTorch says)."""
+    """(name, backbone, weights by the converter's names, images, PyTorch's results)."""
     with np.load(GOLDEN) as golden:
         expected = {key.partition("/")[2]: golden[key] for key in golden if key.startswith(f"{request.param}/")}
     module, size, _ = NARROW[request.param]
@@ -64,7 +64,7 @@ def test_gradients_are_pytorchs(narrow):
 
 
 def test_the_smallest_images(narrow):
-    """Every tap has something to say of the smallest image that it is said to take."""
+    """Every tap has features for the smallest image that it takes."""
     _, backbone, weights, _, _ = narrow
     for tap, size in backbone.taps.items():
         shape = jax.eval_shape(
@@ -129,7 +129,7 @@ def test_names_of_every_style():
 
 
 def test_files_without_dense_layers(tmp_path, monkeypatch):
-    """A file of AlexNet's convolutions serves its first taps, and says what the others lack."""
+    """A file of AlexNet's convolutions serves the first taps; the error for the others lists what is missing."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     tree = jax.eval_shape(lambda: BACKBONES["alexnet"].init(jax.random.key(0), ("relu5",)))
     tree = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
@@ -155,7 +155,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["vgg16", "alexnet"])
 def test_taps_of_the_real_weights(name, real_weights):
-    """200 values of every tap that LPIPS looks at, by torch 2.13.0 in float64; see golden/make_real_weights.py."""
+    """200 values of every tap that LPIPS uses, by torch 2.13.0 in float64; see golden/make_real_weights.py."""
     with np.load(GOLDEN.with_name("real_weights.npz")) as golden:
         expected = {key.partition("/")[2]: golden[key] for key in golden if key.startswith(f"{name}/")}
     weights = load_backbone(name, real_weights / f"{name}.safetensors", tuple(expected))
@@ -167,7 +167,7 @@ def test_taps_of_the_real_weights(name, real_weights):
 
 
 def test_the_real_files_are_the_published_ones(real_weights):
-    """The first VGG16 weight and the first AlexNet weight, and the sums of the archive's files."""
+    """The first VGG16 weight and the first AlexNet weight, and the SHA-256 of the archive's files."""
     for name, layer, first in (("vgg16", "conv1_1", -0.5537306), ("alexnet", "conv1", 0.11863963)):
         weights = load_backbone(name, real_weights / f"{name}.safetensors", (f"relu{layer[4:]}",))
         assert np.isclose(weights[layer]["kernel"].ravel()[0], first, rtol=1e-6)

@@ -76,7 +76,7 @@ def test_local_response_norm_by_hand():
 
 
 def test_gradients_are_finite(weights):
-    """Of a black image and of a uniform one, where whole windows are equal."""
+    """For a black and for a uniform image, where whole windows are equal."""
     taps = tuple(CONVOLUTIONS)
     energy = lambda x: sum(jnp.square(f).sum() for f in CAFFENET.apply(weights, x, taps).values())  # noqa: E731
     uniform_images = np.array([0, 0.5], np.float32).reshape(2, 1, 1, 1).repeat(64, 1).repeat(50, 2)
@@ -94,7 +94,7 @@ def test_bfloat16_runs_in_bfloat16(golden, weights):
 
 
 def shapes(name: str, height: int, width: int, taps: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Of the features of the whole network."""
+    """The shapes of the full network's features."""
     backbone = BACKBONES[name]
     tree = jax.eval_shape(lambda: backbone.init(jax.random.key(0), taps))
     found = jax.eval_shape(lambda w: backbone.apply(w, jnp.zeros((1, height, width, 3)), taps), tree)
@@ -133,7 +133,8 @@ def test_the_smallest_and_the_largest_images():
 
 
 def test_from_the_files_to_features(blobs, weights, tmp_path, monkeypatch):
-    """CaffeNet's file is an old one, VideoNet's a new one with layers beyond pool5; neither passes for the other."""
+    """CaffeNet's file has the old format, VideoNet's the new one, with layers beyond pool5; neither passes as the
+    other."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
     monkeypatch.setitem(BACKBONES, "caffenet", CAFFENET)
     monkeypatch.setitem(BACKBONES, "videonet", VIDEONET)
@@ -156,7 +157,7 @@ def test_from_the_files_to_features(blobs, weights, tmp_path, monkeypatch):
 
 
 def test_where_they_are_published():
-    """With the sum that Caffe's model card gives; nobody gives a SHA-256."""
+    """With the SHA-1 of Caffe's model card; no SHA-256 is published."""
     caffenet, videonet = how_to_get("caffenet"), how_to_get("videonet")
     assert "berkeleyvision.org/bvlc_reference_caffenet.caffemodel, SHA-256 not published" in caffenet
     assert "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46" in caffenet

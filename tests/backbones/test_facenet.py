@@ -49,7 +49,7 @@ def test_facenet_pytorch(golden):
 
 
 def test_names(golden):
-    """Every entry becomes one of ours, or is a counter or the classifier; no two become the same."""
+    """Every entry becomes one of ours, or is a counter or the classifier; no two become the same one."""
     (style,) = STYLES["facenet"]
     names = {*golden["keys"].tolist(), "logits.weight", "logits.bias"}
     assert len({path for path, _ in style.names.values()}) == len(style.names) == 602
@@ -67,14 +67,14 @@ def test_sizes(taps, size):
     assert sum(leaf.size for leaf in jax.tree.leaves(weights)) == size
 
 
-def test_images_of_any_size_are_seen_at_160():
+def test_images_of_any_size_are_resized_to_160():
     backbone, taps = BACKBONES["facenet"], ("embedding", "Conv2d_2b_3x3", "Conv2d_1a_3x3", "Conv2d_2a_3x3")
     weights = jax.eval_shape(lambda: backbone.init(jax.random.key(0), taps))
     found = jax.eval_shape(lambda w: backbone.apply(w, jnp.zeros((2, 40, 30, 1)), taps), weights)
     assert [found[tap].shape for tap in taps] == [(2, 512), (2, 77, 77, 64), (2, 79, 79, 32), (2, 77, 77, 32)]
 
 
-def test_embedding_of_nothing_has_a_gradient():
+def test_a_zero_embedding_has_a_gradient():
     x = jnp.array([[0.0, 0.0], [3.0, 4.0], [3e-6, 4e-6], [0.0, 1e-30]])
     np.testing.assert_allclose(l2_normalize(x), [[0, 0], [0.6, 0.8], [0.3, 0.4], [0, 1e-25]], rtol=1e-5)
     gradient = jax.grad(lambda x: l2_normalize(x).sum())(x)

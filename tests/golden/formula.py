@@ -1,4 +1,4 @@
-"""Weights that a script under PyTorch and a test under JAX can both compute, so that none need storing."""
+"""Weights that a PyTorch script and a JAX test can both compute, so that none need to be stored."""
 
 import math
 import zlib
@@ -13,7 +13,7 @@ def uniform(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def fill(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The weights of the state-dict entry `key` in torch's layout, float32, of a scale that keeps activations alive."""
+    """The weights of the state-dict entry `key` in torch's layout, float32, scaled to keep activations alive."""
     u = uniform(key, shape)
     if len(shape) > 1:
         values = (2 * u - 1) * math.sqrt(6 / math.prod(shape[1:]))
@@ -33,7 +33,7 @@ def lpips_images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def rival_images(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Two batches of images [2, H, W, 3] in [0, 1]; the second are darker, with a little and with much noise."""
+    """Two batches of images [2, H, W, 3] in [0, 1]; the second are darker, one with little and one with much noise."""
     first, noise = (uniform(f"rival {i}", (2, *size, 3)) for i in (0, 1))
     amount = np.array([0.2, 0.7]).reshape(2, 1, 1, 1)
     second = (1 - amount) * 0.9 * first + amount * noise

@@ -1,4 +1,4 @@
-"""Makes caffenet.npz: what PyTorch says of Caffe's one-column AlexNet, all widths divided by 16, weights by formula.py.
+"""Makes caffenet.npz: PyTorch's results for Caffe's one-column AlexNet, widths divided by 16, weights by formula.py.
 
     python tests/golden/make_caffenet.py
 

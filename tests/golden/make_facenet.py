@@ -1,10 +1,10 @@
-"""Makes facenet.npz: what facenet-pytorch makes of an image, all widths divided by 8, weights by the formula.
+"""Makes facenet.npz: facenet-pytorch's results for an image, all widths divided by 8, weights by formula.py.
 
     python tests/golden/make_facenet.py
 
-Divided by 16, a branch would be dead under the formula, and its weights not tested.
+With widths divided by 16, a branch would be dead under the formula, and its weights untested.
 
-The file that is there was made with facenet-pytorch 2.6.0 and PyTorch 2.13.0. It holds:
+Made with facenet-pytorch 2.6.0 and PyTorch 2.13.0. It holds:
 
     keys, shapes   every entry of the state dict
     images         [1, 107, 139, 3] in [0, 1]; the last blocks see 2x3
@@ -27,7 +27,7 @@ LAYERS = {"Conv2d_1a_3x3": "conv2d_1a", "Conv2d_2a_3x3": "conv2d_2a", "Conv2d_2b
 
 
 def narrow(layer: type[nn.Module]):
-    """A constructor of `layer` with every channel count, but for RGB, divided by 8."""
+    """A constructor of `layer` with every channel count except RGB divided by 8."""
 
     def make(*channels: int, **options) -> nn.Module:
         return layer(*(n if n == 3 else n // 8 for n in channels), **options)
@@ -44,7 +44,7 @@ inception_resnet_v1.nn = types.SimpleNamespace(**{**vars(nn), **layers})
 model = inception_resnet_v1.InceptionResnetV1().eval()
 state = model.state_dict()
 filled = {key: torch.from_numpy(fill(key, value.shape)) for key, value in state.items() if value.is_floating_point()}
-model.load_state_dict(filled, strict=False)  # without the counters of batches
+model.load_state_dict(filled, strict=False)  # without the batch counters
 
 images = (np.random.default_rng(0).integers(0, 256, (1, 107, 139, 3)) / 255).astype(np.float32)
 cotangent = np.random.default_rng(1).normal(size=(1, 64)).astype(np.float32)

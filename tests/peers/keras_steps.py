@@ -1,7 +1,7 @@
-"""The train step of dfc_mnist in Keras 3 on TensorFlow: the article's networks with its names of layers in ours.
+"""The train step of dfc_mnist in Keras 3 on TensorFlow: the article's networks, with our layer names.
 
-The learning rate is constant, and norms of gradients and the test of all values for being finite are left out. Keras 3
-has RMSprop's eps under the root, where Keras 2 and we have it beside.
+The learning rate is constant; gradient norms and the check that all values are finite are left out. Keras 3 has
+RMSprop's eps under the root, Keras 2 and we outside.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def make_decoder(shape: tuple[int, int, int], latents: int) -> keras.Model:
 
 
 def make_classifier(shape: tuple[int, int, int]) -> keras.Model:
-    """[B, H, W, C] -> `relu1` and `relu2`, of the perceptual network up to there; its weights are frozen."""
+    """[B, H, W, C] -> `relu1` and `relu2` of the perceptual network, which ends there; its weights are frozen."""
     images = keras.Input(shape)
     relu1 = _conv(32, "conv1", padding="valid")(images)
     relu2 = _conv(64, "conv2", padding="valid")(layers.MaxPooling2D(2)(relu1))
@@ -48,13 +48,13 @@ def make_classifier(shape: tuple[int, int, int]) -> keras.Model:
 
 
 def make_networks(shape: tuple[int, int, int] = SHAPE, latents: int = LATENTS) -> dict[str, keras.Model]:
-    """By name."""
+    """The networks by name."""
     encoder, decoder = make_encoder(shape, latents), make_decoder(shape, latents)
     return {"encoder": encoder, "decoder": decoder, "backbone": make_classifier(shape)}
 
 
 def make_step(networks: dict[str, keras.Model], optimizer: keras.optimizers.Optimizer) -> Callable:
-    """The step, to be made a `tf.function`: (images [B, H, W, C], noise [B, latents]) -> the terms."""
+    """The step, meant to be wrapped in `tf.function`: (images [B, H, W, C], noise [B, latents]) -> the terms."""
     encoder, decoder, backbone = (networks[name] for name in ("encoder", "decoder", "backbone"))
     variables = encoder.trainable_variables + decoder.trainable_variables
     optimizer.build(variables)
@@ -78,5 +78,5 @@ def make_step(networks: dict[str, keras.Model], optimizer: keras.optimizers.Opti
 
 
 def make_optimizer() -> keras.optimizers.Optimizer:
-    """As the config's rmsprop but for the place of eps."""
+    """As the config's rmsprop, except for the place of eps."""
     return keras.optimizers.RMSprop(1e-3, rho=0.9, epsilon=1e-7)

@@ -1,4 +1,4 @@
-"""What both peers share: they are asked for a number of steps and answer how long those took."""
+"""Shared by both peers: they read a number of steps and answer how long these took."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ WARM_UP = 5  # steps, in which memory is allocated and kernels are chosen
 
 
 def answer(framework: str, version: str, layout: str, step: Callable[[Any], None], batches: Sequence[Any]) -> None:
-    """Prints what this is, as one line of JSON, then for every line that it reads, a number of steps, their seconds.
+    """Prints a description as one line of JSON, then, for every number of steps that it reads, the seconds they took.
 
     `step(batch)` returns when all of its work is done.
     """

@@ -66,7 +66,7 @@ class LarsenDecoder(nn.Module):
 
 
 class LarsenDiscriminator(nn.Module):
-    """[B, C, H, W] -> `conv4`, which is what images are compared by, and the logits [B]."""
+    """[B, C, H, W] -> `conv4`, by which images are compared, and the logits [B]."""
 
     def __init__(self, shape: tuple[int, int, int], channels_last: bool, scale: float = 1.0):
         super().__init__()

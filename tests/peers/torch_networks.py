@@ -1,10 +1,10 @@
-"""The networks of dfc_mnist, dfc_celeba and vaegan_celeba in PyTorch, layer by layer, with the same names of layers.
+"""The networks of dfc_mnist, dfc_celeba and vaegan_celeba in PyTorch, layer by layer, with the same layer names.
 
-Images are [B, C, H, W] in [0, 1]. `channels_last` says how they lie in memory, which is the order in which dense layers
-see them: flattening is then a view in either layout.
+Images are [B, C, H, W] in [0, 1]. `channels_last` is their memory layout, in whose order dense layers see them:
+flattening is then a view in either layout.
 
-A 3x3 or 5x5 kernel at stride 2 cannot be centred on even sizes. PyTorch's padding puts it on the other side than `SAME`
-does, so that the MNIST networks and Larsen's decoder are the mirror images of ours; nothing else differs.
+A 3x3 or 5x5 kernel at stride 2 cannot be centred on even sizes. PyTorch's padding shifts it to the other side than
+`SAME` does, so that the MNIST networks and Larsen's decoder are mirror images of ours; nothing else differs.
 """
 
 import math
@@ -19,7 +19,7 @@ TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def flatten(x: Tensor, channels_last: bool) -> Tensor:
-    """[B, C, H, W] -> [B, C H W] in the order of memory."""
+    """[B, C, H, W] -> [B, C H W] in memory order."""
     return (x.permute(0, 2, 3, 1) if channels_last else x).flatten(1)
 
 
@@ -69,7 +69,7 @@ class MnistDecoder(nn.Module):
 
 
 class MnistClassifier(nn.Module):
-    """[B, 1, H, W] -> `relu1` and `relu2`, of the perceptual network up to there."""
+    """[B, 1, H, W] -> `relu1` and `relu2` of the perceptual network, which ends there."""
 
     def __init__(self):
         super().__init__()
@@ -129,7 +129,7 @@ def _edge_conv(inputs: int, outputs: int, bias: bool) -> nn.Conv2d:
 
 
 class Vgg(nn.Module):
-    """[B, 3, H, W] -> the named taps of VGG19 as torchvision has it, computed no further than the last of them."""
+    """[B, 3, H, W] -> the named taps of torchvision's VGG19, computed no further than the last of them."""
 
     def __init__(self, taps: Sequence[str]):
         super().__init__()

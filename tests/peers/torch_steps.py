@@ -1,9 +1,8 @@
 """The train steps of dfc_mnist, dfc_celeba and vaegan_celeba in PyTorch, eager.
 
 A system has its networks by name, its optimisers by player, the shape of the noise of one step, and the step: (images
-[B, C, H, W], noise) -> the terms, means over the batch. Learning rates are constant. Norms of gradients, the test of
-all values for being finite and the gate of the VAE-GAN, by which a player can rest, are left out: here every player
-moves in every step.
+[B, C, H, W], noise) -> the terms, means over the batch. Learning rates are constant. Gradient norms, the check that all
+values are finite and the VAE-GAN's gate, which can pause a player, are left out: here every player moves in every step.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +20,11 @@ SIMILARITY = 1e-6  # gamma of Larsen et al.: similarity against the discriminato
 
 
 class System(NamedTuple):
-    """See above."""
+    """A system, as described above."""
 
     networks: nn.ModuleDict
     optimizers: dict[str, Optimizer]
-    noise_shape: Callable[[int], tuple[int, ...]]  # of a batch of so many images
+    noise_shape: Callable[[int], tuple[int, ...]]  # for a batch of this many images
     step: Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
@@ -45,17 +44,17 @@ def feature_sum(target: Sequence[Tensor], recon: Sequence[Tensor]) -> Tensor:
 
 
 def feature_mean(target: Sequence[Tensor], recon: Sequence[Tensor]) -> Tensor:
-    """Squared differences of the taps: means over an image and over the batch, the sum of them over the taps."""
+    """Squared differences of the taps: means over an image and over the batch, summed over the taps."""
     return sum(F.mse_loss(r, t) for t, r in zip(target, recon, strict=True))
 
 
 def rmsprop(parameters, learning_rate: float) -> Optimizer:
-    """As the configs' rmsprop: eps outside the root."""
+    """The configs' rmsprop: eps outside the root."""
     return torch.optim.RMSprop(parameters, learning_rate, alpha=0.9, eps=1e-7)
 
 
 def adam(parameters, learning_rate: float) -> Optimizer:
-    """As dfc_celeba's."""
+    """The Adam of dfc_celeba."""
     return torch.optim.Adam(parameters, learning_rate, betas=(0.5, 0.999), eps=1e-8, fused=True)
 
 
@@ -77,7 +76,7 @@ def dfc_celeba(channels_last: bool, shape: tuple[int, int, int] = (64, 64, 3), l
 
 
 def _dfc(vae, backbone, optimizers, latents, feature, weights) -> System:
-    """The DFC-VAE: feature loss of a frozen network and KL."""
+    """The DFC-VAE: the feature loss of a frozen network, and KL."""
     backbone.requires_grad_(False)
 
     def step(images: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -101,10 +100,10 @@ def vae_gan(
 ) -> System:
     """configs/vaegan_celeba.py without its gate.
 
-    One forward pass, and no product of its backward passes twice. What the discriminator says of the decoded images is
-    pulled back to these images once for similarity, once for the GAN; the latter passes the discriminator's own
-    gradient on its way. Both are the same for every player, who weighs them as he likes and pulls them further: through
-    the decoder to its weights, and through it to the encoder's.
+    One forward pass, and no matrix product of the backward passes is computed twice. The discriminator's gradients are
+    propagated back to the decoded images once for similarity and once for the GAN, which also yields the
+    discriminator's own gradient. Each player then weights both and propagates them further: through the decoder to its
+    weights, and through it to the encoder's.
     """
     encoder, decoder = (network(shape, latents, channels_last, scale) for network in (LarsenEncoder, LarsenDecoder))
     discriminator = LarsenDiscriminator(shape, channels_last, scale)
