@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from helpers.checks import ROOT
 
+from vae_jax.runtime.compilation import compiling_for
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SLOW = bool(os.environ.get("VAE_JAX_SLOW"))
@@ -78,8 +80,11 @@ def smoke():
     return lambda name: load_config(str(ROOT / "configs" / f"{name}.py") + ":smoke")
 
 
-@pytest.fixture(params=["plain", "deep"])
+@pytest.fixture(params=["plain", "deep", "elsewhere"])
 def form(request, monkeypatch):
-    """Convolutions as they are where XLA has no oneDNN, and where it has, as if two channels filled its vectors."""
-    monkeypatch.setattr("vae_jax.models.convolutions.has_onednn", lambda: request.param == "deep")
-    monkeypatch.setattr("vae_jax.models.convolutions.VECTOR", 2)
+    """Convolutions on CPUs where XLA has no oneDNN, and where it has (as if two channels filled its vectors), and as
+    they are compiled for other platforms."""
+    monkeypatch.setattr("vae_jax.models.cpu_forms.has_onednn", lambda: request.param == "deep")
+    monkeypatch.setattr("vae_jax.models.cpu_forms.VECTOR", 2)
+    with compiling_for("tpu" if request.param == "elsewhere" else "cpu"):
+        yield

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vae_jax.runtime.compilation import target_platform
 from vae_jax.state import State
 from vae_jax.systems.contract import System, weight_at
 
@@ -122,7 +123,7 @@ def scan_unroll(steps_per_call: int) -> int:
 
     On CPU all: convolutions inside a while loop lose their fast, threaded kernels there.
     """
-    return steps_per_call if jax.default_backend() == "cpu" else 1
+    return steps_per_call if target_platform() == "cpu" else 1
 
 
 def _where(condition: jax.Array, new, old):

@@ -13,6 +13,7 @@ from vae_jax.config import image_shape
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.experiment import Experiment, abstract_state, check_shapes, make_experiment
+from vae_jax.runtime.compilation import compiling_for
 from vae_jax.runtime.rngs import root_key
 from vae_jax.runtime.sharding import place, replicated, split_batches
 from vae_jax.state import State
@@ -36,8 +37,6 @@ class Training:
         and the devices of the mesh need not be there."""
         config, experiment, mesh = self.config, self.experiment, self.mesh
         everywhere, split = replicated(mesh), split_batches(mesh)
-        step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
-        call = make_train_call(step, scan_unroll(config.steps_per_call))
 
         def shape(leaf) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
@@ -47,7 +46,10 @@ class Training:
             for name, leaf in experiment.batch.items()
         }
         frozen, key = jax.tree.map(shape, (self.frozen, jax.eval_shape(lambda: root_key(config.seed, "step"))))
-        return call.lower(abstract_state(experiment, mesh), frozen, batches, key)
+        step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
+        with compiling_for(mesh.devices.flat[0].platform):
+            call = make_train_call(step, scan_unroll(config.steps_per_call))
+            return call.lower(abstract_state(experiment, mesh), frozen, batches, key)
 
     def first_state(self) -> State:
         """The state before the first step, on the devices."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from golden.formula import uniform
 
-from vae_jax.models.convolutions import VECTOR
+from vae_jax.models.cpu_forms import VECTOR
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,5 @@
-"""The fast forms of convolutions equal the plain ones, values and gradients, odd sizes and odd kernels included."""
+"""The forms of convolutions for CPUs, and what stands in their place elsewhere, equal the plain ones, values and
+gradients, odd sizes and odd kernels included."""
 
 import functools
 import os
@@ -11,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.checks import assert_same
+from helpers.checks import assert_same, equations
 
 from vae_jax import cli
-from vae_jax.models import convolutions
-from vae_jax.models.convolutions import conv, conv_transpose_2x
+from vae_jax.models import cpu_forms
+from vae_jax.models.convolutions import conv, conv_transpose_2x, grouped_conv, relu
 from vae_jax.models.layers import Conv
+from vae_jax.runtime.compilation import compiling_for
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,38 @@ def test_conv_refuses_dilation_and_groups(what):
         Conv(6, (3, 3), **what).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
+def test_off_the_cpu_convolutions_are_plain():
+    """One operation each, XLA's own gradients, and forward-mode derivatives; on CPU there are none of those."""
+    x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+    functions = {
+        "conv": lambda x: conv(x, kernel, (2, 2), ((1, 1), (1, 1))),
+        "conv_transpose_2x": lambda x: conv_transpose_2x(x, kernel),
+        "grouped_conv": lambda x: grouped_conv(x, kernel[:, :, :2], ((1, 1), (1, 1)), 2),
+    }
+    for name, function in functions.items():
+        for platform_ in ("gpu", "tpu"):
+            with compiling_for(platform_):
+                operations = [e.primitive.name for e in equations(jax.make_jaxpr(function)(x).jaxpr)]
+                assert operations.count("conv_general_dilated") == 1 and "custom_vjp_call" not in operations, name
+                tangent = jax.jvp(lambda x, f=function: relu(f(x)), (x,), (x,))[1]
+            assert tangent.shape == function(x).shape
+        with pytest.raises(TypeError, match="forward-mode"):
+            jax.jvp(function, (x,), (x,))
+
+
+def test_grouped_conv(form):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 9, 6))
+    kernel = jax.random.normal(jax.random.key(1), (3, 2, 2, 9))
+    padding = ((1, 1), (0, 1))
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
+        )
+
+    assert_same(lambda x, kernel: grouped_conv(x, kernel, padding, 3), plain, x, kernel)
+
+
 @pytest.mark.parametrize("parts", [2, 3, 5])
 @pytest.mark.parametrize("transpose", [False, True])
 def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
@@ -65,7 +99,7 @@ def test_gradient_of_a_kernel_in_parts(transpose, parts, form, monkeypatch):
     weights = jax.random.normal(jax.random.key(2), function(x, kernel).shape)
     gradient = lambda: jax.jit(jax.grad(lambda kernel: (weights * function(x, kernel)).sum()))(kernel)  # noqa: E731
     whole = gradient()
-    monkeypatch.setattr(convolutions, "_parts", lambda gradient, by_onednn: parts)
+    monkeypatch.setattr(cpu_forms, "_parts", lambda gradient, by_onednn: parts)
     np.testing.assert_allclose(gradient(), whole, rtol=1e-5, atol=1e-5)
 
 
@@ -73,15 +107,15 @@ def test_how_many_parts(monkeypatch):
     """One on several devices or if LARGEST_KERNEL holds it; else each part has as many images as it holds, at least
     one; with oneDNN, IMAGES."""
     gradient = jnp.zeros((6, 2, 2, 8))  # 128 bytes an image
-    monkeypatch.setattr(convolutions, "LARGEST_KERNEL", 300)
-    monkeypatch.setattr(convolutions, "IMAGES", 4)
+    monkeypatch.setattr(cpu_forms, "LARGEST_KERNEL", 300)
+    monkeypatch.setattr(cpu_forms, "IMAGES", 4)
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    assert convolutions._parts(gradient, False) == convolutions._parts(gradient, True) == 1
+    assert cpu_forms._parts(gradient, False) == cpu_forms._parts(gradient, True) == 1
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    assert convolutions._parts(gradient, False) == 3 and convolutions._parts(gradient, True) == 2
-    assert convolutions._parts(gradient[:2], False) == convolutions._parts(gradient[:2], True) == 1
-    monkeypatch.setattr(convolutions, "LARGEST_KERNEL", 1)
-    assert convolutions._parts(gradient, False) == 6
+    assert cpu_forms._parts(gradient, False) == 3 and cpu_forms._parts(gradient, True) == 2
+    assert cpu_forms._parts(gradient[:2], False) == cpu_forms._parts(gradient[:2], True) == 1
+    monkeypatch.setattr(cpu_forms, "LARGEST_KERNEL", 1)
+    assert cpu_forms._parts(gradient, False) == 6
 
 
 @pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="oneDNN is for x86")
@@ -100,14 +134,13 @@ def test_onednn():
 
 ONEDNN = """
 import jax, jax.numpy as jnp, numpy as np
-from vae_jax.models import convolutions
-from vae_jax.models.convolutions import DIMENSIONS, conv
-from vae_jax.models.layers import relu
+from vae_jax.models import cpu_forms
+from vae_jax.models.convolutions import conv, relu
 
-convolutions.LARGEST_KERNEL, convolutions.IMAGES = 0, 1
+cpu_forms.LARGEST_KERNEL, cpu_forms.IMAGES = 0, 1
 
 def plain(x, kernel, *how):
-    return jax.lax.conv_general_dilated(x, kernel, *how, dimension_numbers=DIMENSIONS)
+    return jax.lax.conv_general_dilated(x, kernel, *how, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 def all_three(convolve, x, kernel, weights, *how):
     y, pull = jax.vjp(lambda *a: convolve(*a, *how), x, kernel)

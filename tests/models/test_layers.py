@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from helpers.checks import assert_same
 
-from vae_jax.models.layers import adaptive_average_pool, max_pool_2x2, max_pool_3x3, nearest_conv_2x, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import adaptive_average_pool, max_pool_2x2, max_pool_3x3, nearest_conv_2x
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.convolutions import conv
-from vae_jax.models.layers import Conv, max_pool_3x3, relu
+from vae_jax.models.convolutions import grouped_conv, relu
+from vae_jax.models.layers import Conv, max_pool_3x3
 
 CONVOLUTIONS = {"relu1": 11, "relu2": 15, "relu3": 23, "relu4": 23, "relu5": 23, "pool5": 39}
 DENSE = {"fc6": 199, "fc7": 199, "fc8": 199}
@@ -50,8 +50,7 @@ class GroupedConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         padding = ((self.size // 2, self.size // 2),) * 2
-        groups = zip(jnp.split(x, self.groups, -1), jnp.split(kernel, self.groups, -1), strict=True)
-        return jnp.concatenate([conv(a, b, (1, 1), padding) for a, b in groups], axis=-1) + bias.reshape(1, 1, 1, -1)
+        return grouped_conv(x, kernel, padding, self.groups) + bias.reshape(1, 1, 1, -1)
 
 
 class CaffeNet(nn.Module):

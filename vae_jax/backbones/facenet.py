@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import flax_backbone
-from vae_jax.models.layers import Conv, max_pool_3x3, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, max_pool_3x3
 
 CONVOLUTIONS = (  # outside the blocks
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "Conv2d_4b_3x3",

@@ -10,7 +10,8 @@ import jax
 
 from vae_jax.backbones import preprocessing
 from vae_jax.backbones.contract import Backbone, flax_backbone
-from vae_jax.models.layers import Conv, max_pool_2x2, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, max_pool_2x2
 
 VGG16 = (2, 2, 3, 3, 3)
 VGG19 = (2, 2, 4, 4, 4)

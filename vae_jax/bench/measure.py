@@ -20,7 +20,7 @@ from vae_jax.data import load_dataset
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
-from vae_jax.models.convolutions import has_onednn
+from vae_jax.models.cpu_forms import has_onednn
 from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State
 from vae_jax.train_step import scan_unroll

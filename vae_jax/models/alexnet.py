@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, adaptive_average_pool, max_pool_3x3, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, adaptive_average_pool, max_pool_3x3
 
 POOLED = 6  # height and width that the dense layers see
 

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import relu
+from vae_jax.models.convolutions import relu
 
 
 class BlurKernel(nn.Module):

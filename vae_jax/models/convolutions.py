@@ -1,254 +1,52 @@
-"""Convolutions of which each gradient is a convolution too, in the form that is the fastest on the platform.
+"""The convolutions and the ReLU of every network, for the platform that the program is compiled for.
 
-Each form equals the plain one, values and gradients (`tests/models/test_convolutions.py`).
+For CPUs they are the hand-written forms of `cpu_forms`, which are faster there. Everywhere else they are the plain ones
+of XLA, with its own gradients and forward-mode derivatives: on a TPU the forms save nothing and cost 3 % more memory
+traffic. `runtime.compilation.compiling_for` says what a program is compiled for while it is traced.
 """
 
-import functools
-import math
-import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-VECTOR = 16  # numbers that oneDNN computes at once (AVX-512): of fewer channels it makes slow work
-LARGEST_KERNEL, IMAGES = 2**23, 16  # bytes, and images a part, see `_parts`
-Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before the first and after the last row, and column
+from vae_jax.models import cpu_forms
+from vae_jax.models.cpu_forms import DIMENSIONS, Padding, plain
+from vae_jax.runtime.compilation import target_platform
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
-    """A plain convolution, [B, H, W, in] by [h, w, in, out], by the fastest forms of it and of its gradients.
-
-    There is no forward-mode derivative.
-    """
-    return _fastest(kernel.shape[-1])(x, kernel, strides, padding)
+    """A convolution, [B, H, W, in] by [h, w, in, out] -> [B, H', W', out]."""
+    return (cpu_forms.conv if _for_cpu() else plain)(x, kernel, strides, padding)
 
 
-def _forward(
-    function: Callable, x: jax.Array, kernel: jax.Array, *how: Any
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    x = materialize(x)
-    return function(x, kernel, *how), (x, kernel)
-
-
-def _conv_backward(
-    strides: tuple[int, int], padding: Padding, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = inputs
-    gradient = materialize(gradient)
-    if strides == (2, 2) and x.shape[1:3] == (2 * gradient.shape[1], 2 * gradient.shape[2]):
-        of_x = _by_phases(gradient, kernel, [before for before, _ in padding])
-    elif strides == (1, 1):
-        flipped, margin = kernel[::-1, ::-1].swapaxes(2, 3), _opposite(kernel.shape[:2], padding)
-        of_x = _fastest(x.shape[-1])(gradient, flipped, strides, margin)
-    else:
-        (of_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, padding), x)(gradient)
-    return of_x, _gradient_of_kernel(x, kernel, strides, padding, gradient)
-
-
-conv.defvjp(functools.partial(_forward, conv), _conv_backward)
-
-
-@jax.custom_vjp
 def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, padding `SAME`: [B, H, W, in] -> [B, 2H, 2W, out].
 
-    `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by `kernel`,
-    and its own gradients are those of that convolution: faster than the gradients of four phases. There is no
-    forward-mode derivative.
+    `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by `kernel`.
     """
-    return _by_phases(x, kernel, [max(size - 2, 0) // 2 for size in kernel.shape[:2]])
+    if _for_cpu():
+        return cpu_forms.conv_transpose_2x(x, kernel)
+    batch, height, width, _ = x.shape
+    large = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[2]), x.dtype)
+    padding = jax.lax.padtype_to_pads(large.shape[1:3], kernel.shape[:2], (2, 2), "SAME")
+    (y,) = jax.linear_transpose(lambda y: plain(y, kernel, (2, 2), padding), large)(x)
+    return y
 
 
-def _conv_transpose_2x_backward(
-    inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = inputs
-    gradient = materialize(gradient)
-    padding = jax.lax.padtype_to_pads(gradient.shape[1:3], kernel.shape[:2], (2, 2), "SAME")
-    return conv(gradient, kernel, (2, 2), padding), _gradient_of_kernel(gradient, kernel, (2, 2), padding, x)
+def grouped_conv(x: jax.Array, kernel: jax.Array, padding: Padding, groups: int) -> jax.Array:
+    """A convolution of stride 1 in groups: [B, H, W, in] by [h, w, in / groups, out] -> [B, H', W', out].
 
-
-conv_transpose_2x.defvjp(functools.partial(_forward, conv_transpose_2x), _conv_transpose_2x_backward)
-
-
-def _fastest(channels: int) -> Callable:
-    """`_plain` or the form of it that is the fastest on this platform where so many `channels` come out.
-
-    Of XLA's libraries for x86 oneDNN is the faster, unless its vectors would be almost empty, but the other one takes
-    all plain convolutions first. Those of three dimensions it leaves.
+    The i-th group of outputs sees the i-th group of channels only.
     """
-    if channels == 1 and jax.default_backend() == "cpu":
-        return _to_one_channel
-    return _one_deep if channels >= VECTOR and has_onednn() else _plain
-
-
-@functools.cache
-def has_onednn() -> bool:
-    """Whether XLA gives convolutions of three dimensions to oneDNN: on x86, if XLA_FLAGS say so (`cli.initialise`)."""
-    if "onednn" not in os.environ.get("XLA_FLAGS", "") or jax.default_backend() != "cpu":
-        return False
-    x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 1, 8, 8, 16), (1, 3, 3, 16, 16)))
-    some = jax.jit(functools.partial(_deep, strides=(1, 1, 1), padding="SAME"))
-    return "__onednn" in some.lower(x, kernel).compile().as_text()
-
-
-def _plain(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
-
-
-def _deep(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Sequence, dilation: Sequence[int] = (1, 1, 1)
-) -> jax.Array:
-    """[B, D, H, W, in] by [d, h, w, in, out]."""
+    if _for_cpu():
+        return cpu_forms.grouped_conv(x, kernel, padding, groups)
     return jax.lax.conv_general_dilated(
-        x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+        x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS, feature_group_count=groups
     )
 
 
-def _one_deep(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
-    """`_plain` as a convolution of depth one."""
-    return _deep(x[:, None], kernel[None], (1, *strides), ((0, 0), *padding))[:, 0]
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), with a gradient of 0 at 0."""
+    return cpu_forms.relu(x) if _for_cpu() else jax.nn.relu(x)
 
 
-def _to_one_channel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
-    """`_plain` as a matrix product, [B, H, W, in] by [in, h * w], whose columns are laid over each other.
-
-    There are columns without a tap, to fill the last vector.
-    """
-    if tuple(strides) != (1, 1):
-        return _plain(x, kernel, strides, padding)
-    size, taps = kernel.shape[:2], math.prod(kernel.shape[:2])
-    sides = (n + before + after + 1 - k for n, k, (before, after) in zip(x.shape[1:3], size, padding, strict=True))
-    windows = functools.partial(_windows, size=size, padding=_opposite(size, padding))
-    columns = jnp.pad(kernel[::-1, ::-1].reshape(taps, -1), ((0, -taps % VECTOR), (0, 0)))
-    products = jnp.einsum("bhwc,tc->bhwt", x, columns)[..., :taps]
-    products = products.transpose(3, 0, 1, 2).reshape(*size, *x.shape[:3])
-    (y,) = jax.linear_transpose(windows, jax.ShapeDtypeStruct((len(x), *sides), x.dtype))(products)
-    return y[..., None]
-
-
-def _windows(x: jax.Array, size: Sequence[int], padding: Padding) -> jax.Array:
-    """[B, H, W] -> [h, w, B, H', W']: for each tap of a kernel of that `size` what it meets."""
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(*ends, 0) for ends in ((0, 0), *padding)])  # or cut off, if negative
-    height, width = (length + 1 - k for length, k in zip(x.shape[1:], size, strict=True))
-    return jnp.stack([jnp.stack([x[:, i : i + height, j : j + width] for j in range(size[1])]) for i in range(size[0])])
-
-
-def _opposite(size: Sequence[int], padding: Padding) -> Padding:
-    """The padding by which the transpose of a convolution of stride 1 is one."""
-    return tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(size, padding, strict=True))
-
-
-def materialize(x: jax.Array) -> jax.Array:
-    """On CPU, x as an array of its own.
-
-    XLA lays images anew for the gradient of a kernel, and would compute what made them, a BatchNorm or a ReLU, once
-    more in the new order, several times slower than it copies; for a convolution of depth one, once more as well.
-    """
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
-
-
-def _gradient_of_kernel(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding, gradient: jax.Array
-) -> jax.Array:
-    """The gradient of `kernel` in a convolution, from the `gradient` of its result: a sum over parts of the batch."""
-    if 1 in kernel.shape[2:] and strides == (1, 1) and jax.default_backend() == "cpu":
-        return _by_windows(x, kernel, padding, gradient)
-    by_onednn = kernel.shape[-1] >= VECTOR and has_onednn()
-    of_part = _with_channels_as_width if by_onednn else _transposed
-    size = -(-len(x) // _parts(gradient, by_onednn))
-    parts = (slice(start, start + size) for start in range(0, len(x), size))
-    return functools.reduce(jnp.add, (of_part(x[part], kernel, strides, padding, gradient[part]) for part in parts))
-
-
-def _parts(gradient: jax.Array, by_onednn: bool) -> int:
-    """In how many parts of the batch the gradient of a kernel is computed: one but on a single CPU device.
-
-    The gradient of the result is the kernel of the convolution that computes it, and where that outgrows the
-    processor's cache, XLA's own form takes up to five times as long; oneDNN's then is the fastest with IMAGES a part.
-    Parts of a batch that lies on several devices would be sent about.
-    """
-    if jax.default_backend() != "cpu" or jax.device_count() > 1 or gradient.nbytes < LARGEST_KERNEL:
-        return 1
-    return -(-len(gradient) // IMAGES) if by_onednn else min(-(-gradient.nbytes // LARGEST_KERNEL), len(gradient))
-
-
-def _transposed(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding, gradient: jax.Array
-) -> jax.Array:
-    (of_kernel,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, padding), kernel)(gradient)
-    return of_kernel
-
-
-def _with_channels_as_width(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding, gradient: jax.Array
-) -> jax.Array:
-    """[h, w, in, out] as a convolution: rows as depth, columns as height and channels as width, which fill oneDNN's
-    registers (the taps of a kernel are too few to).
-
-    [in / width, H, W, width, B] by [H', W', 1, B, out]: groups of channels pass for images, so that there is work for
-    many cores.
-    """
-    width = VECTOR if x.shape[3] % VECTOR == 0 else x.shape[3]
-    images = x.reshape(*x.shape[:3], -1, width).transpose(3, 1, 2, 4, 0)
-    filters = gradient.transpose(1, 2, 0, 3)[:, :, None]
-    taps = _deep(images, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))
-    taps = materialize(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
-    taps = taps[:, : kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
-    return taps.transpose(1, 2, 0, 3, 4).reshape(kernel.shape)
-
-
-def _by_windows(x: jax.Array, kernel: jax.Array, padding: Padding, gradient: jax.Array) -> jax.Array:
-    """As a matrix product, where one channel comes in or out."""
-    size = kernel.shape[:2]
-    if kernel.shape[2] == 1:
-        return jnp.einsum("ijbhw,bhwo->ijo", _windows(x[..., 0], size, padding), gradient)[:, :, None]
-    windows = _windows(gradient[..., 0], size, _opposite(size, padding))
-    return jnp.einsum("ijbhw,bhwc->ijc", windows, x)[::-1, ::-1, :, None]
-
-
-def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array:
-    """[B, H, W, in] -> [B, 2H, 2W, out]: the transpose of a stride-2 convolution by `kernel` [h, w, out, in] that adds
-    `low` zeros before the first row and column.
-
-    A convolution of the small image for each of the four phases of output by its own taps of the kernel: XLA's CPU
-    compiler is slow at input-dilated convolutions and slower at their gradients, and no product here is with zero.
-    """
-    ends = [(0, max(2 - size, 0)) for size in kernel.shape[:2]]  # so that no phase is without a tap
-    kernel = jnp.pad(kernel, (*ends, (0, 0), (0, 0))).transpose(0, 1, 3, 2)
-    rows, columns = (_phases(size, before) for size, before in zip(kernel.shape[:2], low, strict=True))
-
-    def phase(row, column):
-        taps = kernel[row.taps][:, column.taps]
-        return _fastest(taps.shape[-1])(x, taps, (1, 1), (row.padding, column.padding))
-
-    return interleaved([[phase(row, column) for column in columns] for row in rows])
-
-
-class Phase(NamedTuple):
-    """The taps of a kernel that every second output sees, and the zeros that they need before and after the inputs."""
-
-    taps: np.ndarray
-    padding: tuple[int, int]
-
-
-def _phases(size: int, low: int) -> list[Phase]:
-    """Even and odd outputs along one axis: 2m + a sums input m + d times tap a + low - 2d, where there is that tap."""
-    phases = []
-    for a in range(2):
-        taps = np.arange((a + low) % 2, size, 2)[::-1]
-        d = (a + low - taps) // 2
-        phases.append(Phase(taps, (-int(d[0]), int(d[-1]))))
-    return phases
-
-
-def interleaved(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
-    """Outputs [B, H, W, out] by row phase and column phase -> [B, 2H, 2W, out]."""
-    batch, height, width, out = phases[0][0].shape
-    y = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
-    return y.reshape(batch, 2 * height, 2 * width, out)
+def _for_cpu() -> bool:
+    return target_platform() == "cpu"

@@ -10,7 +10,8 @@ says 2x2. Our choices: a dropout rate of one half, kernels from He's normal dist
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, max_pool_2x2, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, max_pool_2x2
 
 he = nn.initializers.he_normal()
 

@@ -10,7 +10,8 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, ConvTranspose2x, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, ConvTranspose2x
 
 glorot = nn.initializers.glorot_uniform()
 HALVINGS = 3  # of height and width, in all three networks

@@ -1,4 +1,4 @@
-"""ReLU, pooling and layers of convolutions, written so that they and their gradients are fast on every platform.
+"""Pooling and layers of convolutions, written so that they and their gradients are fast on every platform.
 
 Each equals the plain one, values and gradients (`tests/models/test_layers.py`).
 """
@@ -12,24 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.models.convolutions import conv, conv_transpose_2x, interleaved, materialize
-
-
-@jax.custom_vjp
-def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), with a gradient of 0 at 0, as `jax.nn.relu`'s. There is no forward-mode derivative.
-
-    Its gradient looks at the result and not at x, so that a convolution can end with it and nobody writes x.
-    """
-    return jnp.maximum(x, 0)
-
-
-def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = materialize(jnp.maximum(x, 0))  # or XLA sees that y > 0 is x > 0, and writes x
-    return y, y > 0
-
-
-relu.defvjp(_relu_forward, lambda is_open, gradient: (jnp.where(is_open, gradient, 0),))
+from vae_jax.models.convolutions import conv, conv_transpose_2x
+from vae_jax.models.cpu_forms import interleaved
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:

@@ -9,7 +9,8 @@ import math
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv, ConvTranspose2x, max_pool_2x2, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, ConvTranspose2x, max_pool_2x2
 
 glorot = nn.initializers.glorot_uniform()
 

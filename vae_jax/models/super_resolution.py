@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 
 from vae_jax.data.degrade import bicubic
-from vae_jax.models.layers import Conv, ConvTranspose2x, relu
+from vae_jax.models.convolutions import relu
+from vae_jax.models.layers import Conv, ConvTranspose2x
 from vae_jax.models.residual import ResidualBlock, he
 
 glorot = nn.initializers.glorot_uniform()

@@ -64,7 +64,7 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
         weights = frozen[term.place]
         cached = {tap: batch[key] for tap in term.taps if (key := f"{name}/{tap}") in batch}
         seen = (cached or term.see(weights, target), see_recon[name](weights, recon))
-        return term.compare(weights, *({tap: x.astype(jnp.float32) for tap, x in s.items()} for s in seen))
+        return term.compare(weights, *({tap: s[tap].astype(jnp.float32) for tap in term.taps or s} for s in seen))
 
     def targets(frozen, images: jax.Array) -> dict[str, jax.Array]:
         seen = {name: term.see(frozen[term.place], images) for name, term in perceptual.items() if term.taps}
