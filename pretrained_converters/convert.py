@@ -37,7 +37,7 @@ def convert(name: str, source: Path | None, output: Path | None) -> Path:
     if source is None and name not in WEIGHTS:
         raise UserError(f"{name} is converted from a file: pass it with --source=FILE.{ways}")
     if source is not None and not source.exists():
-        raise UserError(f"There is no {source} (--source).{ways}")
+        raise UserError(f"{source} (--source) does not exist.{ways}")
     from pretrained_converters.converters import CONVERTERS  # imports jax, so only when needed
 
     return CONVERTERS[name](source, output)

@@ -53,5 +53,5 @@ def test_the_low_image_stays_in_range():
 
 
 def test_sides_that_the_factor_does_not_divide():
-    with pytest.raises(ValueError, match="4 does not divide both sides of images of 8x10"):
+    with pytest.raises(ValueError, match="4 does not divide both sides of 8x10 images"):
         degrade(np.zeros((1, 8, 10, 3), np.float32), 4, 1.0)

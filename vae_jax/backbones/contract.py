@@ -13,7 +13,7 @@ import jax.numpy as jnp
 class Backbone(NamedTuple):
     """Maps images [B, H, W, C] in [0, 1] to named features; owns its preprocessing, takes its weights as an argument.
 
-    Its weights file has its name in BACKBONES.
+    The weights file has the backbone's name in BACKBONES.
 
     taps: every named feature, in the order of the network, with the smallest height and width that reaches it.
     init: (key, taps) -> random weights of the layers that lead to these taps.

@@ -28,7 +28,7 @@ MIXED_7A = (((256, 1, 1), (384, 3, 3)), ((256, 1, 1), (256, 3, 3)), ((256, 1, 1)
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:
-    """[B, n] -> unit vectors, or 1e5 x where that is shorter, so that no gradient grows more than 1e5 times.
+    """[B, n] -> unit vectors, or 1e5 * x where that is shorter, so that no gradient grows more than 1e5 times.
 
     The bound is davidsandberg/facenet's; facenet-pytorch's is 1e12.
     """

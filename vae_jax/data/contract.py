@@ -77,7 +77,7 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
 
 
 def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
-    """The first `count` examples of each label, in their order; UserError where a label has fewer."""
+    """The first `count` examples of each label, in their order; UserError if a label has fewer."""
     if dataset.arrays is None or "label" not in dataset.arrays:
         raise UserError("data.per_class needs data with labels that fit in memory (data.memory_limit).")
     labels = dataset.arrays["label"]

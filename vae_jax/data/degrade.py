@@ -21,7 +21,7 @@ def degrade(images: jax.Array, factor: int, sigma: float) -> jax.Array:
     """
     height, width = images.shape[1:3]
     if height % factor or width % factor:
-        raise ValueError(f"{factor} does not divide both sides of images of {height}x{width}: crop them to multiples")
+        raise ValueError(f"{factor} does not divide both sides of {height}x{width} images: crop to multiples of it")
     rows, columns = (bicubic_matrix(n, n // factor) @ gaussian_matrix(n, sigma) for n in (height, width))
     return jnp.clip(_resample(images, rows, columns), 0, 1)
 

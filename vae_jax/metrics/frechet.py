@@ -98,7 +98,7 @@ class Features(NamedTuple):
             raise UserError(f"{self.network} does not take these images: {error}.") from None
 
     def check(self, image_shape: tuple[int, int, int], images: int) -> None:
-        """UserError unless this many images [H, W, C] have the distance."""
+        """UserError unless the distance is defined for this many images [H, W, C]."""
         _enough(images, self.width(image_shape))
 
     def obstacle(self, image_shape: tuple[int, int, int], images: int) -> str:

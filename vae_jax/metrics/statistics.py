@@ -15,7 +15,7 @@ class PairedTest(NamedTuple):
     second: str
     difference: float  # mean of first - second
     t: float
-    p: float  # 0.0 where it is below the smallest double
+    p: float  # 0.0 if below the smallest double
     images: int
 
 

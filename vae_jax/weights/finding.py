@@ -40,7 +40,7 @@ def find_weights(name: str) -> Path:
 
 
 def check_weights_file(name: str, path: str) -> None:
-    """UserError if a network's weights file is neither at `path` nor, if that is empty, where weights are looked up."""
+    """UserError if a network's weights file, `path` or the one in the usual place, is missing."""
     if path not in ("", RANDOM, RANDOM_DENSE):
         check_file(Path(path))
     elif path != RANDOM and name in (*WEIGHTS, *TRAINED):  # unknown names are reported where they are looked up
