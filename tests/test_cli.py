@@ -1,10 +1,6 @@
 """The commands as a user meets them: bad input is one clear message before anything is compiled, exit code 2."""
 
-import ctypes
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 
@@ -162,69 +158,3 @@ def test_a_classifier_needs_labels():
     config = load("classifier_mnist")
     with pytest.raises(UserError, match="has no labels"):
         jax.eval_shape(make_experiment(config, (28, 28, 1), labelled=False).init)
-
-
-@pytest.mark.parametrize(
-    "cores, batch_sizes, given, devices",
-    [
-        (2, [16, 64], "", 2),
-        (4, [32], "--xla_dump_to=there", 4),
-        (1, [16], "", None),
-        (8, [64], "", None),  # each device would hold the data
-        (2, [16, 15], "", None),  # cannot be split
-        (4, [16], "", None),  # four images each
-        (2, [16], "--xla_force_host_platform_device_count=1", None),
-    ],
-)
-def test_a_few_cores_become_devices(monkeypatch, cores, batch_sizes, given, devices):
-    environment = {"XLA_FLAGS": given}
-    monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
-    configs = [load(batch_size=batch_size) for batch_size in batch_sizes]
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.12.0.1")
-    cli.use_cores(configs)
-    assert environment == {"XLA_FLAGS": given}  # newer ones use the cores well by themselves
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.11.2")
-    cli.use_cores(configs)
-    if devices is None:
-        assert environment == {"XLA_FLAGS": given}
-    else:
-        *kept, count, eigen = environment["XLA_FLAGS"].split()
-        assert kept == given.split() and count == f"--xla_force_host_platform_device_count={devices}"
-        assert eigen == "--xla_cpu_multi_thread_eigen=false" and int(environment["PJRT_NPROC"]) >= 32
-
-
-@pytest.mark.parametrize(
-    ("version", "machine", "given", "flags"),
-    [
-        ("0.12.0.1", "x86_64", "", cli.ONEDNN),
-        ("0.12.0.1", "x86_64", "--xla_dump_to=/tmp", f"--xla_dump_to=/tmp {cli.ONEDNN}"),
-        ("0.12.0.1", "x86_64", "--xla_cpu_use_onednn=false", "--xla_cpu_use_onednn=false"),  # as the user wishes
-        ("0.12.0.1", "aarch64", "", ""),
-        ("0.10.2", "x86_64", "", ""),
-    ],
-)
-def test_xla_may_use_onednn(monkeypatch, version, machine, given, flags):
-    monkeypatch.setattr(os, "environ", {"XLA_FLAGS": given})
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    for _ in range(2):  # is the same when it has been done
-        cli.initialise()
-        assert os.environ == {"XLA_FLAGS": flags}
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
-def test_freed_memory_is_kept():
-    """A block of 64 MiB that is filled, freed and filled again is new to the process the first time only."""
-    program = (
-        "import resource, numpy as np\n"
-        "from vae_jax.cli import keep_freed_memory\n"
-        "keep_freed_memory()\n"
-        "fill = lambda: np.empty(2**26, np.uint8).fill(1)\n"
-        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "before = faults(); fill(); first = faults(); fill(); print(first - before, faults() - first)"
-    )
-    printed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    first, second = map(int, printed.stdout.split())
-    assert second < first / 10

@@ -1,11 +1,7 @@
 """What the commands share: flags, devices, and errors that speak to people."""
 
-import ctypes
-import importlib.metadata
 import importlib.util
 import os
-import platform
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,70 +11,10 @@ from ml_collections import ConfigDict, config_flags
 from vae_jax import configs
 from vae_jax.config import flat, hint
 from vae_jax.errors import UserError, did_you_mean, mistakes_told
+from vae_jax.runtime.devices import initialise, keep_freed_memory
 from vae_jax.runtime.interrupt import end_without_threads
 
 _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --configs
-
-MOST_CORES = 4  # that are few: each may become a device, which holds a copy of the data, and all share one heap
-SMALLEST_SHARE = 8  # images of a batch that a core is given
-THREADS_WELL = (0, 12)  # the jax from which convolutions of one device make good use of several cores
-ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
-WITHOUT_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": False}  # of one program, where XLA_FLAGS say ONEDNN
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
-
-
-def initialise() -> None:
-    """Before the first use of a device: XLA may use oneDNN, and does not deadlock.
-
-    Where XLA_FLAGS say how many CPU devices there are, all is left to them; jax up to 0.10.2 deadlocks with more than
-    there are cores.
-    """
-    given = os.environ.get("XLA_FLAGS", "")
-    if "host_platform_device_count" in given:
-        os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
-    elif _threads_well() and "onednn" not in given and (sys.platform, platform.machine()) == ("linux", "x86_64"):
-        os.environ["XLA_FLAGS"] = f"{given} {ONEDNN}".strip()
-
-
-def _threads_well() -> bool:
-    return tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) >= THREADS_WELL
-
-
-def keep_freed_memory() -> None:
-    """The memory that one train step on CPU has freed serves the next one.
-
-    As it comes, glibc gives large blocks back to the system, which then fills page after page with zeros for the next
-    step. On a few cores all threads share one heap: of one heap each, every one grows as large as all they hold
-    together. Under another C library nothing happens.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
-        if _cores() <= MOST_CORES:
-            libc.mallopt(M_ARENA_MAX, 1)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def use_cores(chosen: Sequence[ConfigDict]) -> None:
-    """Before the first use of a device: where a jax before 0.12 runs on a few CPU cores, each becomes a device with its
-    own share of the batches, which is faster there than one device of several threads.
-
-    Left as it is where XLA_FLAGS say how many there are, and where a batch cannot be split or gets too small.
-    """
-    if _threads_well():
-        return
-    given, cores = os.environ.get("XLA_FLAGS", ""), _cores()
-    splits = all(c.batch_size % cores == 0 and c.batch_size // cores >= SMALLEST_SHARE for c in chosen)
-    if "host_platform_device_count" in given or not 1 < cores <= MOST_CORES or not splits:
-        return
-    flags_of_xla = (given, f"--xla_force_host_platform_device_count={cores}", "--xla_cpu_multi_thread_eigen=false")
-    os.environ["XLA_FLAGS"] = " ".join(filter(None, flags_of_xla))
-    initialise()
 
 
 def run(main: Callable) -> None:

@@ -14,6 +14,7 @@ from absl import flags
 from vae_jax import cli
 from vae_jax.config import check_weights
 from vae_jax.errors import UserError
+from vae_jax.runtime.devices import use_cores
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
         raise UserError(f"--coordinator={COORDINATOR.value} has no port: it is HOST:PORT, such as 10.0.0.1:8476.")
     check_weights(flags.FLAGS.config)
     if not several and not DISTRIBUTED.value:  # several processes have the cores of their host among them
-        cli.use_cores([flags.FLAGS.config])
+        use_cores([flags.FLAGS.config.batch_size])
     from vae_jax.runtime.processes import together  # imports jax: only once the flags are known to be good
 
     with together(*where, heartbeat=HEARTBEAT.value) if several or DISTRIBUTED.value else contextlib.nullcontext():

@@ -13,10 +13,11 @@ from helpers.checks import ROOT
 from helpers.commands import assert_mistake, run
 from helpers.products import mnist_classifier, mnist_decoder, mnist_encoder
 
-from vae_jax import cli
-from vae_jax.bench.peers import against_peer, compare, peer_system
+from vae_jax.bench import peers
+from vae_jax.bench.peers import PEERS, against_peer, compare, peer_system
 from vae_jax.cli import load_config
 from vae_jax.errors import UserError
+from vae_jax.runtime import devices
 
 SMOKE = "--config=configs/dfc_mnist.py:smoke"
 
@@ -32,7 +33,7 @@ def the_line(*arguments: str) -> dict:
 def test_the_line_of_a_config(monkeypatch):
     """On the four devices of the tests, two steps in a call, by oneDNN where there is; GFLOP by hand count, see
     test_efficiency.py."""
-    library = cli.ONEDNN if jax.__version_info__ >= cli.THREADS_WELL else ""
+    library = devices.ONEDNN if jax.__version_info__ >= devices.THREADS_WELL else ""
     monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {library}")
     record = the_line(SMOKE)
     assert (record["config"], record["system"], record["part"], record["data"]) == (
@@ -136,8 +137,8 @@ def test_ours_and_the_peer_in_turn(tmp_path, capsys):
     assert record["layout"] == "channels_last" and record["ratios"] == [0.625, 1.25]
     said = {"peer": "torch", "peer_version": "2.13", "batch_size": 128, "steps_per_call": 5, "calls": 2}
     assert said.items() <= record.items() and record["versions"]["jax"] == jax.__version__
-    told = "contiguous 256  channels_last 512  ours 640, 2.50 of contiguous, 1.25 of channels_last"
-    assert f"round 2 of 2, images/s: {told}" in capsys.readouterr().err
+    text = "contiguous 256  channels_last 512  ours 640, 2.50 x contiguous, 1.25 x channels_last"
+    assert f"round 2 of 2, images/s: {text}" in capsys.readouterr().err
 
 
 def test_a_peer_that_fails(tmp_path):
@@ -155,6 +156,11 @@ def test_a_peer_that_fails(tmp_path):
             against_peer(config, "keras", program(tmp_path / "theirs", body), 1, lambda config: lambda: 1.0)
     with pytest.raises(UserError, match=install.format("No such file")):
         against_peer(config, "keras", str(tmp_path / "nothing"), 1, lambda config: lambda: 1.0)
+
+
+def test_peers_are_started_in_the_checkout():
+    for name in PEERS:
+        assert (peers.ROOT / "tests" / "peers" / f"{name}_peer.py").is_file()
 
 
 def test_configs_with_a_peer():

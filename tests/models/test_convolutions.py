@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from helpers.checks import assert_same, equations
 
-from vae_jax import cli
 from vae_jax.models import cpu_forms
 from vae_jax.models.convolutions import conv, conv_transpose_2x, grouped_conv, relu
 from vae_jax.models.layers import Conv
+from vae_jax.runtime import devices
 from vae_jax.runtime.compilation import compiling_for
 
 
@@ -119,12 +119,12 @@ def test_how_many_parts(monkeypatch):
 
 
 @pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="oneDNN is for x86")
-@pytest.mark.skipif(jax.__version_info__ < cli.THREADS_WELL, reason="an older XLA gives oneDNN no convolutions")
+@pytest.mark.skipif(jax.__version_info__ < devices.THREADS_WELL, reason="an older XLA gives oneDNN no convolutions")
 def test_onednn():
     """With the flags that commands set, XLA calls oneDNN for values and gradients, and they equal the plain ones. One
     call computes convolution, bias and ReLU, even with a gradient."""
     done = subprocess.run(
-        [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": cli.ONEDNN}, capture_output=True, text=True
+        [sys.executable, "-c", ONEDNN], env=os.environ | {"XLA_FLAGS": devices.ONEDNN}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     values, of_x, of_kernel, of_x_by_phases = 1, 1, 40, 4  # calls; oneDNN itself would sum at most 33 parts

@@ -7,5 +7,5 @@ then reads lines, each a number of steps, and answers with the seconds they took
     echo 20 | python -m tests.peers.keras_peer --system=dfc_mnist --batch_size=128
 
 They need neither jax nor vae_jax, so that PyTorch may have its own environment (`requirements.txt`). Their frameworks
-allocate memory as usual; vae_jax's commands keep what a step has freed (`vae_jax.cli.keep_freed_memory`).
+allocate memory as usual; vae_jax's commands keep what a step has freed (`vae_jax.runtime.devices.keep_freed_memory`).
 """

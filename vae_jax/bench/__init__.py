@@ -1,1 +1,1 @@
-"""How fast a config trains: `python -m vae_jax.bench`."""
+"""Training speed: `python -m vae_jax.bench`."""

@@ -1,4 +1,4 @@
-"""What a benchmark says of the machine: what it is, what it can do at best, how much memory was taken."""
+"""The machine of a benchmark: its description, its peak speed, and the peak memory."""
 
 import contextlib
 import platform
@@ -16,12 +16,12 @@ from vae_jax.bench.split import seconds
 from vae_jax.runs.workdir import versions
 from vae_jax.runtime.sharding import replicated
 
-ROOT = Path(__file__).parent.parent
-PRODUCTS = 6
+ROOT = Path(__file__).parents[2]  # the checkout
+PRODUCTS = 6  # timed matrix products
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what it was measured."""
+    """The device, the versions and the commit of a measurement."""
     return {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this checkout, `-dirty` where files differ from it; None where there is no git."""
+    """The commit of this checkout, with `-dirty` if files differ from it; None without git."""
     if not (ROOT / ".git").exists():
         return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -46,8 +46,10 @@ def matmul_size() -> int:
 
 
 def matmul_peak(mesh: Mesh) -> float:
-    """GFLOP/s of the best of six float32 products of square matrices, the rows of one split over the devices, after one
-    that does not count."""
+    """GFLOP/s of the best of six float32 products of square matrices, after a warm-up.
+
+    The rows of the left matrix are split over the devices.
+    """
     size = matmul_size() // mesh.size * mesh.size
     key = jax.random.key(0)
     left = jax.device_put(jax.random.normal(key, (size, size)), NamedSharding(mesh, PartitionSpec("data")))
@@ -57,7 +59,7 @@ def matmul_peak(mesh: Mesh) -> float:
 
 
 def peak_memory() -> int:
-    """Bytes that one device held at most, where devices count them; otherwise this process."""
+    """The peak memory in bytes of a device if devices report it, otherwise of this process."""
     counted = [stats["peak_bytes_in_use"] for device in jax.local_devices() if (stats := device.memory_stats())]
     unit = 1 if sys.platform == "darwin" else 1024
     return max(counted, default=unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

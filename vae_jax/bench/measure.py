@@ -11,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from vae_jax import cli
 from vae_jax.bench.machine import machine, matmul_peak, matmul_size, peak_memory
 from vae_jax.bench.peers import say
 from vae_jax.bench.split import seconds, split
@@ -21,6 +20,7 @@ from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.models.cpu_forms import has_onednn
+from vae_jax.runtime.devices import WITHOUT_ONEDNN
 from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State
 from vae_jax.train_step import scan_unroll
@@ -111,7 +111,7 @@ def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
 
 def gflop_per_image(config: ConfigDict, measured: Measured) -> float:
     """What XLA counts in a train call, compiled once more where oneDNN computes: of its calls XLA counts nothing."""
-    counted = measured.lowered.compile(cli.WITHOUT_ONEDNN) if has_onednn() else measured.call
+    counted = measured.lowered.compile(WITHOUT_ONEDNN) if has_onednn() else measured.call
     flops = jax.device_count() * counted.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
     return flops / scan_unroll(config.steps_per_call) / config.batch_size / 1e9
 

@@ -1,15 +1,15 @@
-"""This training beside the same one in another framework: the ratio of their images per second, pair by pair.
+"""Compares a training with its counterpart in another framework: ratios of images per second, round by round.
 
     python -m vae_jax.bench --config=configs/NAME.py --peer=torch|keras [--calls=20] [--peer_python=PATH]
 
-measures ours, of random images, and every layout of the peer's (tests/peers, each in a process of its own) in turn: in
-each round as many steps of each as our train call has, the first of one round the last of the next, so that a machine
-that is now faster, now slower is so for all. A ratio above 1 is in our favour; of two layouts the faster one counts.
-The peers' networks have fixed sizes, which are those of the configs in `TRAININGS`; the batch size is free.
+measures our training, on random images, and every layout of the peer's (tests/peers, each in its own process) in turn.
+A round takes as many steps of each as our train call has, and every other round is in reverse order, so that changes in
+the machine's speed affect all of them alike. A ratio above 1 means that ours is faster; of two layouts the faster one
+counts. The peers' networks have the fixed sizes of the configs in `TRAININGS`; the batch size is free.
 
     python -m vae_jax.bench --table=FILE,FILE
 
-makes a table of the lines that were printed so into these files.
+prints a table of the lines that such measurements wrote into these files.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ from ml_collections import ConfigDict
 from vae_jax.bench.machine import machine
 from vae_jax.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]  # the checkout
 PEERS = {"torch": ("contiguous", "channels_last"), "keras": ("",)}  # the layouts of each framework
-TRAININGS = {  # by the name that a config gives itself: the peer's --system, the height and width of its images
+TRAININGS = {  # config.name -> the peer's --system, the height and width of its images
     "dfc_mnist": ("dfc_mnist", 28),
     "dfc_celeba_123": ("dfc_celeba", 64),
     "vaegan_celeba": ("vae_gan", 64),
@@ -41,19 +41,19 @@ WARM_UP = 3  # rounds
 def against_peer(
     config: ConfigDict, peer: str, python: str, calls: int, prepare: Callable[[ConfigDict], Callable[[], float]]
 ) -> dict[str, Any]:
-    """The record of a comparison: `compare`'s ratios, the images per second of every round, and what ran.
+    """The record of a comparison: the ratios of `compare`, the images per second of every round, and the setup.
 
     Args:
-      prepare: makes of a config what measures it: the seconds of one train call.
+      prepare: config -> a function that runs one train call and returns its seconds.
     """
     options = [f"--system={peer_system(config)}", f"--batch_size={config.batch_size}"]
     steps = config.steps_per_call
     with contextlib.ExitStack() as running:
         turns = {}
-        for layout in PEERS[peer]:  # the peer first: what it lacks is told at once
+        for layout in PEERS[peer]:  # the peer first, to report at once what it lacks
             say(" ".join(filter(None, ["preparing", peer, layout])))
             command = [python, "-m", f"tests.peers.{peer}_peer", *options, *([f"--layout={layout}"] if layout else [])]
-            said, turns[layout or peer] = running.enter_context(started(command, peer, steps))
+            described, turns[layout or peer] = running.enter_context(started(command, peer, steps))
         turns["ours"] = prepare(config)
         rates = {name: [] for name in turns}
         for i in range(WARM_UP + calls):
@@ -61,19 +61,19 @@ def against_peer(
                 rates[name].append(steps * config.batch_size / turns[name]())
             if i >= WARM_UP:
                 *theirs, (_, ours) = measured = [(name, rate[-1]) for name, rate in rates.items()]
-                told = "  ".join(f"{name} {rate:.4g}" for name, rate in measured)
-                told += "".join(f", {ours / rate:.2f} of {name}" for name, rate in theirs)
-                say(f"round {i + 1 - WARM_UP} of {calls}, images/s: {told}")
+                text = "  ".join(f"{name} {rate:.4g}" for name, rate in measured)
+                text += "".join(f", {ours / rate:.2f} x {name}" for name, rate in theirs)
+                say(f"round {i + 1 - WARM_UP} of {calls}, images/s: {text}")
     rates = {name: rate[WARM_UP:] for name, rate in rates.items()}
     return {
-        "config": config.name, "system": config.system, "peer": peer, "peer_version": said["version"],
+        "config": config.name, "system": config.system, "peer": peer, "peer_version": described["version"],
         "batch_size": config.batch_size, "steps_per_call": steps, "calls": calls, "images_per_second": rates,
         **compare(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}), **machine(),
     }  # fmt: skip
 
 
 def compare(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Ratios ours / theirs of images per second [rounds], against the layout which by their median is the faster."""
+    """Ratios ours / theirs of images per second [rounds], for the layout with the smaller median ratio."""
     ratios = {layout: [a / b for a, b in zip(ours, rates, strict=True)] for layout, rates in theirs.items()}
     medians = {layout: statistics.median(ratio) for layout, ratio in ratios.items()}
     layout = min(medians, key=medians.get)
@@ -85,12 +85,12 @@ def compare(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dic
 
 
 def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
-    """The records in these files; UserError where one holds none."""
+    """The records in these files; UserError if a file holds none."""
     records = []
     for name in names:
         try:
             record = json.loads(Path(name).read_text())
-            problem = "" if "ratio_quartiles" in record else "it is no comparison"
+            problem = "" if "ratio_quartiles" in record else "it is not a comparison"
         except (OSError, ValueError, TypeError) as error:
             problem = str(error)
         if problem:
@@ -118,29 +118,29 @@ def table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
 
 
 def peer_system(config: ConfigDict) -> str:
-    """What the peers call the training of a config; UserError where they have none."""
+    """The peers' name for the training of a config; UserError if they do not have it."""
     system, size = TRAININGS.get(config.name, ("", 0))
     if config.image_size != size:
         known = ", ".join(f"{name} ({side}x{side})" for name, (_, side) in TRAININGS.items())
         raise UserError(
             f"{config.name} at {config.image_size}x{config.image_size} has no counterpart in other frameworks. "
-            f"These have: {known}."
+            f"Known: {known}."
         )
     return system
 
 
 @contextlib.contextmanager
 def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dict[str, Any], Callable[[], float]]]:
-    """What a peer's program says of itself once it is ready, and a function that asks it for the seconds of `steps`."""
+    """The description that a peer's program prints once it is ready, and a function that times `steps` in seconds."""
     with tempfile.TemporaryFile("w+") as errors:
 
         def fail(problem: str) -> UserError:
             errors.seek(0)
-            told = errors.read().strip() or problem
+            reason = errors.read().strip() or problem
             return UserError(
-                f"The {peer} peer failed: {shlex.join(command)}\n{told.splitlines()[-1]}\n"
-                f"Install what it needs:\n  {command[0]} -m pip install -r tests/peers/requirements.txt\n"
-                "or name the Python that has it: --peer_python=PATH."
+                f"The {peer} peer failed: {shlex.join(command)}\n{reason.splitlines()[-1]}\n"
+                f"Install its requirements:\n  {command[0]} -m pip install -r tests/peers/requirements.txt\n"
+                "or choose a Python that has them: --peer_python=PATH."
             )
 
         pipe = subprocess.PIPE
@@ -154,11 +154,11 @@ def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dic
             try:
                 return json.loads(line)
             except ValueError:
-                program.communicate()  # until it has said what is wrong
+                program.communicate()  # wait for its error message
                 raise fail(f"its answer was {line!r}") from None
 
         def seconds() -> float:
-            with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
+            with contextlib.suppress(BrokenPipeError):  # it has ended and will not answer
                 print(steps, file=program.stdin, flush=True)
             return answer()
 
@@ -170,5 +170,5 @@ def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dic
 
 
 def say(text: str) -> None:
-    """Progress, which is not the result."""
+    """Prints progress; stdout is for the result."""
     print(text, file=sys.stderr, flush=True)

@@ -1,17 +1,17 @@
-"""Where the time of a train step goes: milliseconds of five parts of one step on one batch.
+"""The time of a train step, split into five parts: milliseconds of each, for one step on one batch.
 
-    encode       the system's `encode` of the images, compiled on its own; null for a classifier
-    decode       its `decode` of as many latents, compiled on its own; null for a classifier
-    perceptual   all else of the forward pass: perceptual networks on images and reconstructions, discriminators,
-                 losses, what is decoded beside reconstructions. By difference: the forward pass of all terms, compiled
-                 on its own, less encode and decode
-    backward     the pull-backs of all players. By difference: a step with optimisers that do nothing, less the forward
-                 pass
-    optimiser    the optimisers' updates of all parameters, compiled on their own, with the parameters for gradients
+    encode       the system's `encode` of the images, compiled separately; null for a classifier
+    decode       its `decode` of as many latents, compiled separately; null for a classifier
+    perceptual   the rest of the forward pass: perceptual networks on images and reconstructions, discriminators,
+                 losses, and decoding of anything but reconstructions. By difference: the forward pass of all terms,
+                 compiled separately, minus encode and decode
+    backward     the backward passes of all players. By difference: a step whose optimisers do nothing, minus the
+                 forward pass
+    optimiser    the optimisers' updates of all parameters, compiled separately, with the parameters as gradients
 
-The functions are called in turn, and the medians are of the differences within a turn. The parts do not sum exactly to
-a step: compiled apart, XLA can fuse less; encode and decode use running statistics where a step uses those of its
-batch; a forward pass of which nothing is kept for a gradient is cheaper than one of a step.
+The functions are called in turn, and medians are taken of the differences within a turn. The parts do not sum exactly
+to a step: compiled separately, XLA can fuse less; encode and decode use running statistics where a step uses those of
+its batch; and a forward pass that keeps nothing for gradients is cheaper than that of a step.
 """
 
 import functools
@@ -35,7 +35,7 @@ WARM_UP = 2  # turns
 
 
 def split(experiment: Experiment, state: State, frozen: Any, mesh: Mesh, turns: int) -> dict[str, float | None]:
-    """The five parts in milliseconds, medians of so many turns; `state` stays as it is."""
+    """The five parts in milliseconds, medians over `turns`; `state` is not changed."""
     functions = _functions(experiment, state, frozen, mesh)
     times = [
         {name: seconds(function, *arguments) for name, (function, arguments) in functions.items()}
@@ -58,16 +58,16 @@ def split(experiment: Experiment, state: State, frozen: Any, mesh: Mesh, turns: 
 
 
 def _functions(experiment: Experiment, state: State, frozen: Any, mesh: Mesh) -> dict[str, tuple[Callable, tuple]]:
-    """What is timed, and with which arguments."""
+    """The functions to time, with their arguments."""
     system, params, stats = experiment.system, state.params, state.stats
     over_devices, key = NamedSharding(mesh, PartitionSpec("data")), jax.device_put(jax.random.key(0), replicated(mesh))
     batch = to_float(jax.device_put(_noise(experiment.batch | experiment.seen), over_devices))
-    resting = {player: optax.set_to_zero() for player in params}
-    at_rest = state._replace(opt_state={player: resting[player].init(params[player]) for player in params})
-    step = make_train_step(system, resting)
+    idle = {player: optax.set_to_zero() for player in params}
+    idle_state = state._replace(opt_state={player: idle[player].init(params[player]) for player in params})
+    step = make_train_step(system, idle)
     functions = {
         "forward": (jax.jit(system.terms), (params, stats, frozen, batch, key, state.step)),
-        "gradients": (jax.jit(lambda *inputs: step(*inputs)[1]), (at_rest, frozen, batch, key)),  # their norms
+        "gradients": (jax.jit(lambda *inputs: step(*inputs)[1]), (idle_state, frozen, batch, key)),  # their norms
         "optimiser": (_optimise(experiment.optimizers, params, state.opt_state), ()),
     }
     if system.encode is None:
@@ -81,7 +81,7 @@ def _functions(experiment: Experiment, state: State, frozen: Any, mesh: Mesh) ->
 
 
 def _optimise(optimizers: dict[str, optax.GradientTransformation], params, opt_state) -> Callable[[], Any]:
-    """Updates a copy of the parameters, in place as a train step does."""
+    """A function that updates a copy of the parameters, in place as a train step does."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def update(params, opt_state):
@@ -102,13 +102,13 @@ def _optimise(optimizers: dict[str, optax.GradientTransformation], params, opt_s
 
 
 def _noise(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-    """Random images; labels and cached features that are all 0."""
+    """Random images; labels and cached features are all 0."""
     images = np.random.default_rng(0).integers(0, 256, shapes["image"].shape, np.uint8)
     return {k: np.zeros(leaf.shape, leaf.dtype) for k, leaf in shapes.items()} | {"image": images}
 
 
 def seconds(function: Callable, *arguments: Any) -> float:
-    """How long a call takes until its arrays are there."""
+    """The seconds of a call until its arrays are ready."""
     began = time.perf_counter()
     jax.block_until_ready(function(*arguments))
     return time.perf_counter() - began

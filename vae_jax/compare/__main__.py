@@ -21,6 +21,7 @@ from vae_jax.errors import UserError
 from vae_jax.metrics import METRICS, check_metrics
 from vae_jax.metrics.frechet import read_features
 from vae_jax.reports.study import print_study
+from vae_jax.runtime.devices import use_cores
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     features = read_features(FRECHET.value) if FRECHET.value else None
     if CONFIGS.value:
         configs = cli.load_configs(CONFIGS.value)
-        cli.use_cores(configs)
+        use_cores([config.batch_size for config in configs])
     workdirs = WORKDIRS.value or train_all(configs, WORKDIR.value)
     if len(workdirs) < 2:
         raise UserError("A comparison needs two or more runs, separated by commas.")

@@ -86,7 +86,7 @@ def _fastest(channels: int) -> Callable:
 
 @functools.cache
 def has_onednn() -> bool:
-    """Whether XLA gives convolutions of three dimensions to oneDNN: on x86, if XLA_FLAGS say so (`cli.initialise`)."""
+    """Whether XLA gives convolutions of three dimensions to oneDNN: on x86, if XLA_FLAGS say so (`runtime.devices`)."""
     if "onednn" not in os.environ.get("XLA_FLAGS", "") or jax.default_backend() != "cpu":
         return False
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 1, 8, 8, 16), (1, 3, 3, 16, 16)))

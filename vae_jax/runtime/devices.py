@@ -1,0 +1,71 @@
+"""CPUs as devices: the libraries that XLA may use there, how many devices they are, and where freed memory goes.
+
+Nothing here imports jax: all of it must be done before the first use of a device.
+"""
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+FEW_CORES = 4  # at most: each may become a device, with a copy of the data, and all share one heap
+SMALLEST_SHARE = 8  # images of a batch per core
+THREADS_WELL = (0, 12)  # the jax from which the convolutions of one device use several cores well
+ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
+WITHOUT_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": False}  # of one program, where XLA_FLAGS has ONEDNN
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
+
+
+def initialise() -> None:
+    """Lets XLA use oneDNN, and keeps jax up to 0.10.2 from deadlocking where there are more devices than cores.
+
+    Where XLA_FLAGS sets the number of CPU devices, nothing else is changed.
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" in given:
+        os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
+    elif _threads_well() and "onednn" not in given and (sys.platform, platform.machine()) == ("linux", "x86_64"):
+        os.environ["XLA_FLAGS"] = f"{given} {ONEDNN}".strip()
+
+
+def _threads_well() -> bool:
+    return tuple(map(int, importlib.metadata.version("jax").split(".")[:2])) >= THREADS_WELL
+
+
+def keep_freed_memory() -> None:
+    """Keeps the memory that one train step on CPU frees for the next step.
+
+    By default glibc returns large blocks to the system, which then fills page after page with zeros for the next step.
+    On a few cores all threads share one heap, since otherwise each heap grows to the size of them all. Does nothing
+    with another C library.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+        if _cores() <= FEW_CORES:
+            libc.mallopt(M_ARENA_MAX, 1)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_cores(batch_sizes: Sequence[int]) -> None:
+    """Makes each of a few CPU cores a device with its own share of every batch, for jax before 0.12, where that is
+    faster than one device with several threads.
+
+    Does nothing where XLA_FLAGS sets the number of devices, or a batch cannot be split or the shares get too small.
+    """
+    if _threads_well():
+        return
+    given, cores = os.environ.get("XLA_FLAGS", ""), _cores()
+    splits = all(size % cores == 0 and size // cores >= SMALLEST_SHARE for size in batch_sizes)
+    if "host_platform_device_count" in given or not 1 < cores <= FEW_CORES or not splits:
+        return
+    flags = (given, f"--xla_force_host_platform_device_count={cores}", "--xla_cpu_multi_thread_eigen=false")
+    os.environ["XLA_FLAGS"] = " ".join(filter(None, flags))
+    initialise()
