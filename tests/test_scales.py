@@ -1,4 +1,4 @@
-"""The sizes of loss terms between different images, beside numpy's."""
+"""The sizes of loss terms between different images, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from vae_jax.scales import _partners, scales
 
 
 def test_means_over_different_images(smoke):
-    """With as many images as partners + 1 every ordered pair is met once: the mean of all pairs, by numpy."""
+    """With one image more than partners, every ordered pair occurs once: the mean of all pairs, by NumPy."""
     config = smoke("sharp_vae_mnist")
     config.terms.l1 = {"weight": 2.0, "start": 0, "warmup": 0}
     config.terms.l2 = {"weight": 0.5, "start": 0, "warmup": 0}

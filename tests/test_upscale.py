@@ -1,4 +1,4 @@
-"""Folders of images made larger: tiles without seams, every kind of image, nothing overwritten."""
+"""Upscaling of folders: tiles without seams, every kind of image, nothing overwritten."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from vae_jax.upscale import upscale_folder, upscale_tiled
 
 @pytest.fixture(scope="module")
 def model():
-    """Spatial."""
+    """A model with spatial latents."""
     return Model(drawn(config_of("x2,pixel")))
 
 
 def test_tiles_have_no_seams(model):
-    """All tiles are of one size; with less than the model's reach around a cut there would be seams."""
+    """All tiles have the same size; with too small a margin around a cut there would be seams."""
     image = photographs(70, 87)[0]
     whole = np.asarray(model.upscale(image[None])[0])
     seen = []
@@ -47,7 +47,7 @@ def test_tiles_cover_a_side_once():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Colour, grey, transparent, 16 bits, lying on its side, broken, and what is no image."""
+    """Colour, grey, transparent, 16-bit, rotated and broken images, and a file that is not an image."""
     images = tmp_path / "images"
     (images / "deep").mkdir(parents=True)
     colours = photographs(20, 30)[0]
@@ -56,7 +56,7 @@ def folder(tmp_path):
     Image.fromarray(np.dstack([colours, np.zeros((20, 30), np.uint8)])).save(images / "transparent.png")
     Image.fromarray(np.full((6, 7), 65535, np.uint16)).save(images / "deep" / "sixteen.tif")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # to be rotated by 90 degrees
     Image.fromarray(colours).save(images / "side.jpg", exif=exif, quality=95)
     (images / "broken.jpg").write_bytes(b"no image")
     (images / "notes.txt").write_text("none")
@@ -105,7 +105,7 @@ def test_mistakes(model, folder, tmp_path, monkeypatch):
 
 
 def test_a_vector_takes_one_size(folder, tmp_path, monkeypatch):
-    """An image of that size is upscaled, and the others are named with theirs."""
+    """An image of that size is upscaled; the others are listed with their sizes."""
     vector = Model(drawn(config_of("x2,document,pixel")))
     monkeypatch.setattr(upscale, "load_model", lambda workdir: vector)
     Image.fromarray(photographs(16, 16)[0]).save(folder / "fits.png")

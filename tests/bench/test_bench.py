@@ -1,4 +1,4 @@
-"""The benchmark's one line, the pairs of its comparisons, and what it says of mistakes."""
+"""The benchmark's record, its comparisons with peers, and its error messages."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def the_line(*arguments: str) -> dict:
 
 
 def test_the_line_of_a_config(monkeypatch):
-    """On the four devices of the tests, two steps in a call, by oneDNN where there is; GFLOP by hand count, see
+    """On the four devices of the tests, two steps per call, by oneDNN if available; GFLOP counted by hand, see
     test_efficiency.py."""
     library = devices.ONEDNN if jax.__version_info__ >= devices.THREADS_WELL else ""
     monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {library}")
@@ -66,8 +66,8 @@ def test_the_line_of_a_config(monkeypatch):
 
 @pytest.mark.slow
 def test_no_step_waits_for_the_host_or_for_data(monkeypatch):
-    """Of a call of five steps of the article's training Python takes under 1 %, and 2 % go by until the next batch is
-    there, of digits in device memory. A busy machine has three tries."""
+    """In a call of five steps of the article's training Python takes under 1 % of the time, and waiting for the next
+    batch of digits in device memory under 2 %. A busy machine gets three tries."""
     monkeypatch.delenv("XLA_FLAGS")
     for _ in range(3):
         record = the_line("--config=configs/dfc_mnist.py:quick", "--data=real")
@@ -83,7 +83,7 @@ def test_the_batches_of_a_data_set_alone():
 
 
 def test_ratios_by_hand():
-    """Three rounds against two layouts, of which the faster one by its median counts."""
+    """Three rounds against two layouts; the one with the faster median counts."""
     found = compare([100.0, 90.0, 120.0], {"contiguous": [50.0, 100.0, 60.0], "channels_last": [80.0, 45.0, 75.0]})
     assert found == {
         "ratio_medians": {"contiguous": 2.0, "channels_last": 1.6},
@@ -95,7 +95,7 @@ def test_ratios_by_hand():
 
 
 def program(path, body: str) -> str:
-    """An executable that stands in for a Python; `arguments` are those it was called with."""
+    """An executable in place of a Python; in `body`, `arguments` are its command-line arguments."""
     path.write_text(f"#!{sys.executable}\nimport json, sys\narguments = sys.argv[1:]\n{body}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
@@ -111,7 +111,7 @@ for line in sys.stdin:
 
 
 def test_ours_and_the_peer_in_turn(tmp_path, capsys):
-    """All are stand-ins that write down when they were asked. Of ours every second call takes twice as long."""
+    """All are stand-ins that record their calls. Every second call of ours takes twice as long."""
     asked, config = tmp_path / "asked", load_config(f"{ROOT}/configs/dfc_mnist.py")
     config.batch_size, config.steps_per_call = 128, 5
     note = f"def asked(*words): open({str(asked)!r}, 'a').write(' '.join(words).strip() + '\\n')\n"
@@ -142,7 +142,7 @@ def test_ours_and_the_peer_in_turn(tmp_path, capsys):
 
 
 def test_a_peer_that_fails(tmp_path):
-    """At its start, without a word, with a wrong one, or when it is asked: what it said last, and what to do."""
+    """At its start, silently, with a wrong answer, or when measured: the error shows its last line and what to do."""
     config = load_config(f"{ROOT}/configs/dfc_mnist.py")
     install = r"(?s)keras peer failed: .*keras_peer --system=dfc_mnist.*{}.*pip install -r tests/peers/requirements.txt"
     late = "print('{\"version\": \"3\"}', flush=True); input(); sys.exit('out of memory')"

@@ -45,7 +45,7 @@ def test_kerass_step_is_ours(keras_steps):
 
 
 def test_kerass_optimizer_is_ours(keras_steps):
-    """Three steps with gradients far above eps, which Keras 3 has in another place: parameters equal to 1e-6."""
+    """Three steps with gradients far above eps, which Keras 3 adds elsewhere: parameters equal to 1e-6."""
     import keras
 
     config, rng = config_of("dfc_mnist"), np.random.default_rng(1)

@@ -67,7 +67,7 @@ def in_torch(name: str, state: State, frozen, channels_last: bool) -> dict[str, 
 
 
 def watch(torch, networks) -> dict:
-    """What each convolution and BatchNorm says when it is run next, by name."""
+    """The next outputs of each convolution and BatchNorm, by name."""
     said = {}
     kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
     for name, module in networks.named_modules():
@@ -92,7 +92,7 @@ def test_the_step_is_ours(torch, name, channels_last):
     for key, value in before.items():
         theirs[key].copy_(torch.tensor(value))
     images.copy_(torch.tensor(ours.images).permute(0, 3, 1, 2))
-    if name == "dfc_mnist":  # all of its networks are the mirror images of ours, see torch_networks.py
+    if name == "dfc_mnist":  # its networks mirror ours, see torch_networks.py
         images.copy_(images.flip(2, 3))
     if name == "vae_gan":
         system.networks["decoder"].register_forward_hook(lambda module, z, image: image.flip(2, 3))
@@ -148,7 +148,7 @@ def test_the_optimizers_are_ours(torch, name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_step_does_nothing_twice(torch, name):
-    """The products of a step against those of the forward passes: every gradient that is needed once, no other.
+    """The products of a step compared with those of the forward passes: every needed gradient once, and no other.
 
     None to the backbone's weights, none through its features of the target, none to the images or to the prior's z.
     """

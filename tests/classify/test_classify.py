@@ -1,4 +1,4 @@
-"""Folds, the SVM on codes, and the command that judges codes by it, from untrained workdirs."""
+"""Folds, SVMs on codes, and the command, on untrained workdirs."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def workdir(tmp_path_factory):
 
 
 def codes_of(labels, rng):
-    """Codes that a linear SVM tells apart only once they are standardised, one of them dead."""
+    """Codes that a linear SVM separates only after standardisation; one of them is constant."""
     z = rng.normal(size=(len(labels), 4)) * [1e-5, 0.3, 40, 0] + [7, 0, -300, 0.1]
     z[:, 0] += 1e-3 * (labels == 0)
     z[:, 2] += 4000 * (labels == 1)
@@ -91,12 +91,12 @@ def test_mistakes_in_a_fold_file(text, words, tmp_path):
         (Folds(size=9), 0 * LABELS, 0 * LABELS, "All images belong to class 0; expected two or more classes"),
     ],
 )
-def test_folds_that_cannot_be(folds, train, test, words):
+def test_impossible_folds(folds, train, test, words):
     with pytest.raises(UserError, match=words):
         make_folds(folds, train, test)
 
 
-def test_separable_codes_are_all_told():
+def test_separable_codes_are_all_classified():
     rng = np.random.default_rng(0)
     z_train, z_test = codes_of(LABELS, rng), codes_of(LABELS[:50], rng)
     folds = random_folds(LABELS, 3, 30)
@@ -108,7 +108,7 @@ def test_separable_codes_are_all_told():
 
 
 def test_an_accuracy_by_hand():
-    """Two classes on a line, learnt without exception; two of five test codes lie on the other side."""
+    """Two separable classes on a line; two of five test codes lie on the wrong side."""
     z = np.array([[-3], [-2], [-1], [1], [2], [3]], np.float32)
     labels = np.array([4, 4, 4, 8, 8, 8])
     assert svm_accuracy(0.1, z, labels, np.array([[-5], [-0.5], [0.5], [4], [9]]), np.array([4, 8, 4, 8, 8])) == 0.6
@@ -117,7 +117,7 @@ def test_an_accuracy_by_hand():
 @pytest.mark.parametrize("c", module.CS)
 @pytest.mark.parametrize("width", [3, 130])
 def test_an_accuracy_is_that_of_scikit_learns_pipeline(width, c):
-    """Codes fewer and more than the 90 examples, which two solvers are for."""
+    """Codes narrower and wider than the 90 examples, for which there are two solvers."""
     rng = np.random.default_rng(width)
     z = (rng.normal(size=(150, width)) + 0.3 * (np.arange(150) % 3)[:, None]) * rng.uniform(0.1, 9, width) + 5
     labels = np.arange(150) % 3
@@ -128,7 +128,7 @@ def test_an_accuracy_is_that_of_scikit_learns_pipeline(width, c):
 
 
 def test_mean_and_deviation_are_over_the_folds():
-    """Half of the test codes say nothing, and what each fold makes of them differs."""
+    """Half of the test codes are uninformative, so that the folds disagree about them."""
     rng = np.random.default_rng(1)
     z_train, z_test = codes_of(LABELS, rng), codes_of(LABELS, rng)
     z_train[::2], z_test[::2] = codes_of(rng.permutation(LABELS[::2]), rng), codes_of(rng.permutation(LABELS[::2]), rng)
@@ -140,7 +140,7 @@ def test_mean_and_deviation_are_over_the_folds():
 
 
 def test_c_is_chosen_on_the_first_fold_alone(monkeypatch):
-    """Learnt from four fifths of each class, judged on the rest; of equally good ones the most regularised."""
+    """Trained on four fifths of each class, evaluated on the rest; ties go to the most regularised."""
     calls = []
 
     def accuracy(c, z_train, train, z_test, test):
@@ -178,7 +178,7 @@ def test_the_command(workdir, tmp_path):
 
 
 def test_codes_may_be_maps(workdir, tmp_path, monkeypatch):
-    """Codes [N, 2, 5, 1] with a one where the class is; folds of unequal lengths."""
+    """One-hot codes [N, 2, 5, 1] of the class; folds of different lengths."""
 
     def encode(model, dataset):
         return np.eye(10, dtype=np.float32)[dataset.arrays["label"]].reshape(-1, 2, 5, 1)
@@ -204,8 +204,8 @@ def write_folder(folder, classes, size=(30, 20)):
     return str(folder)
 
 
-def test_other_data_come_to_the_size_and_colours_of_the_run(tmp_path):
-    """A run on grey squares cut out of larger pictures, of few examples per class, judges colour pictures."""
+def test_other_data_get_the_size_and_colours_of_the_run(tmp_path):
+    """A run trained on grey crops of few examples per class classifies colour pictures."""
     data = {"crop": "40,40,100,100", "per_class": 3, "eval": "test[:50]"}
     folder = write_folder(tmp_path / "images", ("left", "right"))
     run_ = load_workdir(make_workdir(tmp_path / "run", data=data))

@@ -68,7 +68,7 @@ def test_the_article_in_one_page(runs, tmp_path):
 
 
 def test_only_seeds_share_a_row(runs, tmp_path):
-    """Another weight, another length, the same seed twice: rows of their own, with names of their own."""
+    """Another batch size, another length, or the same seed again: separate rows with separate names."""
     config = json.loads((runs / "vae_mnist_0" / "config.json").read_text())
     for folder, changes in (("a", {"batch_size": 16}), ("b", {"steps": 8}), ("c", {})):
         shutil.copytree(runs / "vae_mnist_0", tmp_path / folder / "run")
@@ -90,7 +90,7 @@ def test_other_data_cannot_be_compared(runs, tmp_path):
 
 
 def test_pictures_of_many_rows_are_small():
-    """Twelve models of photographs at 64x64, each a little blurred, as reconstructions are; long names."""
+    """Photographs at 64x64 from up to twenty models with long names, slightly blurred like reconstructions."""
     photograph = pytest.importorskip("skimage.data").astronaut().astype(np.float32) / 255
     crops = photograph.reshape(8, 64, 8, 64, 3).swapaxes(1, 2).reshape(64, 64, 64, 3)
     blurred = gaussian_filter(crops, (0, 0.7, 0.7, 0))
@@ -107,11 +107,11 @@ def test_pictures_of_many_rows_are_small():
     everything = {"all": np.ones(60, bool)}
     for png in (figures.box_plot(variances, labels, "x"), figures.histograms(variances, everything, "x")):
         with Image.open(io.BytesIO(png)) as picture:
-            assert 300 < picture.width < 950  # which a legend in one line would make 2,000
+            assert 300 < picture.width < 950  # a legend in one line would make it 2,000
 
 
 def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
-    """One after another, each where it was stopped; --config.KEY=VALUE holds for all."""
+    """Each run resumes where it was stopped; --config.KEY=VALUE applies to all of them."""
     from conftest import ROOT
 
     names = [f"{ROOT}/configs/deepsim_invert_alexnet.py:conv5", "96", "smoke", f"{ROOT}/configs/vae_mnist.py:smoke"]
@@ -133,7 +133,7 @@ def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
     workdirs = train_all(configs, tmp_path)
     told = capsys.readouterr().out
     assert "training dfc_mnist (2 of 2)" in told and "resuming from step 2" in told
-    assert told.count("compiling the train step") == 2  # what was finished is judged again, not trained
+    assert told.count("compiling the train step") == 2  # a finished run is evaluated again, not trained
     ratios = re.findall(r"\d s in all, ([\d.]+) times the train steps", told)
     assert len(ratios) == 2 and all(float(ratio) > 1 for ratio in ratios)
     assert [row["name"] for row in compare(workdirs, tmp_path)["rows"]] == ["vae_mnist", "dfc_mnist"]

@@ -1,4 +1,4 @@
-"""The columns of a comparison: Fréchet distances, metrics that are asked for, the speed of training."""
+"""The columns of a comparison: Fréchet distances, requested metrics, training speed."""
 
 import json
 
@@ -23,7 +23,7 @@ from vae_jax.weights.files import save_weights
 
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
-    """An untrained VAE twice, which differ in their seed, with a log of what their training would have been."""
+    """Two untrained VAEs with different seeds, the first with a log of an invented training."""
     folder = tmp_path_factory.mktemp("frechet")
     paths = [make_workdir(folder / f"run_{seed}", seed=seed) for seed in (0, 1)]
     rates = [{"step": step, "images_per_second": rate} for step, rate in enumerate((90.0, 1200.0, 1e6))]
@@ -33,8 +33,8 @@ def workdirs(tmp_path_factory):
 
 
 def test_columns_of_a_comparison(workdirs, tmp_path):
-    """Reconstructions and samples against the originals, by numpy alone; means over two seeds; a metric asked for; the
-    speed of the one that has a log."""
+    """Distances of reconstructions and samples to the originals, by NumPy alone; means over two seeds; a requested
+    metric; the speed of the run that has a log."""
     metrics = ("psnr", "target_digit_accuracy", "laplacian_variance")
     record = compare(list(map(str, workdirs)), tmp_path / "out", metrics=metrics, features=SMALL)
 
@@ -68,8 +68,8 @@ def test_columns_of_a_comparison(workdirs, tmp_path):
         assert f"{title}: the Fréchet distance between all 100 images" in text and "machine that trained" in text
 
 
-def test_columns_that_are_not_there(workdirs, tmp_path):
-    """Without AlexNet's weights a sentence is there in their place; older numbers without a speed have no column."""
+def test_missing_columns(workdirs, tmp_path):
+    """Without AlexNet's weights a note replaces the distances; older records without a speed have no column for it."""
     record = compare([str(workdirs[1]), str(workdirs[1])], tmp_path)
     text = (tmp_path / "compare.md").read_text()
     assert "The Fréchet distance is omitted. No weights for alexnet." in text
@@ -82,7 +82,7 @@ def test_columns_that_are_not_there(workdirs, tmp_path):
 
 
 def test_baselines_have_distances_too(tmp_path, monkeypatch):
-    """What super-resolution is judged beside, by the colours that an untrained AlexNet sees first."""
+    """The baselines of super-resolution, by the first features of an untrained AlexNet."""
     tree = jax.device_get(backbones.BACKBONES["alexnet"].init(jax.random.key(0), ("relu1",)))
     save_weights(tmp_path / "alexnet.safetensors", tree, {})
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path))
@@ -101,7 +101,7 @@ def test_baselines_have_distances_too(tmp_path, monkeypatch):
 
 
 def test_photographs_without_a_prior(tmp_path):
-    """There are no samples to show; the other pictures are there."""
+    """All pictures are written except prior samples."""
     compare([str(make_workdir(tmp_path / "run", "sr_vae_pets"))], tmp_path / "out")
     pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
     assert {"compare", "reconstructions", "laplacian_variance"} <= pictures and "prior_samples" not in pictures

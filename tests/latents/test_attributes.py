@@ -1,4 +1,4 @@
-"""What is true of each image, from any data set: never in a batch, cut as its split is, in memory and streamed."""
+"""Attributes of images, from any data set: never in a batch, sliced like their split, in memory and streamed."""
 
 import functools
 
@@ -9,7 +9,7 @@ from PIL import Image
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import in_memory, take
 
-FACES = ("Young", "5_o_Clock_Shadow", "Smiling")  # not sorted: CelebA's order is its own
+FACES = ("Young", "5_o_Clock_Shadow", "Smiling")  # not sorted, as in CelebA
 
 
 def true_of(i: int) -> list[bool]:
@@ -18,7 +18,7 @@ def true_of(i: int) -> list[bool]:
 
 @functools.cache  # a name can be registered once
 def tiny_faces():
-    """CelebA in small: attributes and landmarks, no label."""
+    """A small CelebA: attributes and landmarks, no label."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class TinyFaces(tfds.core.GeneratorBasedBuilder):
@@ -117,7 +117,7 @@ def test_class_folders(tmp_path, smoke, limit):
     np.testing.assert_array_equal(values, [[True, False], [True, False], [False, True]])
     names, values = load_dataset(config, "test").attributes()
     assert names == ("cat", "dog") and values.shape == (4, 2)
-    np.testing.assert_array_equal(values.all(axis=0), [False, True])  # dogs, also where there are no cats
+    np.testing.assert_array_equal(values.all(axis=0), [False, True])  # dogs, even without cats
 
 
 def test_classes_without_names_are_numbered():

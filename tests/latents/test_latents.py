@@ -44,7 +44,7 @@ def test_no_vector_without_examples_of_both_kinds(value, words):
 
 def test_predictions_of_separable_and_of_random_attributes():
     rng = np.random.default_rng(0)
-    z = rng.normal(size=(1200, 3)) * [0.01, 1, 50] + [5, 0, -300]  # told apart only once they are standardised
+    z = rng.normal(size=(1200, 3)) * [0.01, 1, 50] + [5, 0, -300]  # separable only after standardisation
     z[:, 2] = 7  # a dead latent
     attributes = np.stack([z[:, 0] > 5, rng.random(1200) < 0.3, np.zeros(1200, bool)], axis=1)
     z[:, 0] += np.where(attributes[:, 0], 0.002, -0.002)
@@ -61,7 +61,7 @@ def test_predictions_of_separable_and_of_random_attributes():
     assert never.accuracy is None and never.auc is None and never.base_rate == 1
 
 
-def test_a_class_that_the_eval_split_has_not_is_nowhere():
+def test_a_class_missing_from_the_eval_split_has_no_examples():
     attributes = Attributes(("0", "1"), np.eye(2, dtype=bool))
     np.testing.assert_array_equal(vectors.where(attributes, "1"), [False, True])
     np.testing.assert_array_equal(vectors.where(attributes, "2"), [False, False])
@@ -84,7 +84,7 @@ def test_interpolation_ends_at_the_reconstructions(model):
     np.testing.assert_allclose(images[[0, -1]], model.reconstruct(np.stack([first, last])), atol=1e-5)
 
 
-def test_encoding_keeps_the_order_and_says_how_far_it_is(model, monkeypatch, capsys):
+def test_encoding_keeps_the_order_and_prints_progress(model, monkeypatch, capsys):
     images = np.random.default_rng(0).integers(0, 256, (150, 28, 28, 1)).astype(np.uint8)
     dataset = in_memory(images)
     expected = model.encode(images)[0]
@@ -141,7 +141,7 @@ def test_the_papers_average_stands_beside_celeba(tmp_path):
 
 
 def test_two_workdirs_side_by_side(tmp_path):
-    """The other's accuracies are a column; what it has not, or has of other images, is told."""
+    """The other run adds columns; missing results, or results on other images, are errors."""
     data = {"train": "train[:40]", "eval": "test[:20]"}
     first, second = (make_workdir(tmp_path / name, data=data, name=name) for name in ("vae_mnist", "dfc_mnist"))
     with pytest.raises(UserError, match=r"There is no .*dfc_mnist/latents/latents.json. Run python -m vae_jax.latents"):

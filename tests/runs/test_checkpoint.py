@@ -1,4 +1,4 @@
-"""Checkpoints are verified, and a damaged one falls back to the one before."""
+"""Checkpoints are verified; a damaged one is replaced by the previous one."""
 
 import asyncio
 import errno
@@ -59,7 +59,7 @@ def test_only_the_last_ones_are_kept(saved):
     assert saved.save(state_at(30)) == 30  # an existing step is left as it is
 
 
-def test_nothing_there(tmp_path):
+def test_no_checkpoint(tmp_path):
     assert Checkpoints(tmp_path).restore(target(state_at(0))) is None
 
 
@@ -85,8 +85,8 @@ def files_of(saved, step: int):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_to_any_file_is_noticed_and_named(saved, damage, capsys):
-    """One file after another: the step before is restored. Then one of each step: an error, and not from scratch."""
+def test_damage_to_any_file_is_detected_and_named(saved, damage, capsys):
+    """Damage to any single file: the previous step is restored. Damage to all steps: an error, not a fresh start."""
     for file in files_of(saved, 30):
         data = file.read_bytes()
         if not data and damage != "missing":
@@ -95,7 +95,7 @@ def test_damage_to_any_file_is_noticed_and_named(saved, damage, capsys):
         assert digest(saved.restore(target(state_at(0)))) == digest(state_at(20))
         told = capsys.readouterr().out
         assert f"checkpoint 30 in {saved.folder} is damaged" in told
-        a_sum = damage == "a bit flipped" and file.suffix == ".json"  # which then looks as if its file had changed
+        a_sum = damage == "a bit flipped" and file.suffix == ".json"  # its file then seems to have changed
         assert a_sum or file.name in told
         file.write_bytes(data)
     assert digest(saved.restore(target(state_at(0)))) == digest(state_at(30))
@@ -116,7 +116,7 @@ def test_lost_folders_are_damage_too(saved, capsys):
 
 
 def test_any_bit_of_a_manifest(saved):
-    """Noticed, or of no consequence as in a space: never other numbers."""
+    """Detected, or harmless as in a space: never different numbers."""
     manifest = saved.folder / "manifests" / "30.json"
     whole, found = manifest.read_bytes(), set()
     for position in range(0, len(whole), 13):
@@ -132,19 +132,19 @@ def test_a_damaged_step_is_written_again(saved):
     assert digest(saved.restore(target(state_at(0)))) == digest(state_at(30))
 
 
-def test_a_damaged_future_is_forgotten(saved):
-    """Another step is saved after falling back: what is older stays, and the damaged newest one is not in its way."""
+def test_a_damaged_later_step_is_dropped(saved):
+    """After falling back, another step is saved: older ones stay, and the damaged newest one is removed."""
     flip_a_bit(files_of(saved, 30)[0])
     saved.save(state_at(25))
     assert saved.steps() == [20, 25]
 
 
-def test_a_save_that_was_cut_short_does_not_count(tmp_path):
-    """Killed before it was renamed, or in the midst of Orbax's writing: the next save removes what is left."""
+def test_an_interrupted_save_does_not_count(tmp_path):
+    """Killed before it was renamed, or while Orbax was writing: the next save removes the leftovers."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state_at(10))
     (checkpoints.folder / "10").rename(checkpoints.folder / "10.unfinished")
-    assert checkpoints.restore(target(state_at(0))) is None  # from scratch, as nothing was ever finished
+    assert checkpoints.restore(target(state_at(0))) is None  # nothing was ever finished
     for name in ("20.unfinished", "20.unfinished.orbax-checkpoint-tmp", "30.orbax-checkpoint-tmp-7"):
         (checkpoints.folder / name).mkdir()
     (checkpoints.folder / "manifests" / "20.json.tmp").touch()
@@ -155,7 +155,7 @@ def test_a_save_that_was_cut_short_does_not_count(tmp_path):
 
 
 def test_a_disk_that_is_full(saved, monkeypatch, capsys):
-    """A warning for each save that fails, the older steps as they were; a save that succeeds begins a new count."""
+    """A warning for each failed save; older steps are unchanged; a successful save resets the count."""
     save, full = saved._checkpointer.save, OSError(errno.ENOSPC, "No space left on device")
 
     def fail(path, *args, **kwargs):
@@ -179,8 +179,8 @@ def test_a_disk_that_is_full(saved, monkeypatch, capsys):
     assert digest(saved.restore(target(state_at(0)))) == digest(state_at(60))
 
 
-def test_writes_that_were_given_up_are_silent(saved, monkeypatch, caplog):
-    """Orbax writes arrays side by side and raises the failure of one; asyncio logs the others as it collects them."""
+def test_abandoned_writes_are_silent(saved, monkeypatch, caplog):
+    """Orbax writes arrays concurrently and raises the failure of one; asyncio logs the others when it collects them."""
     code = compile("async def write():\n    raise OSError('No space left on device')", "orbax/writes.py", "exec")
     exec(code, orbax := {})
 
@@ -207,7 +207,7 @@ def test_a_checkpoint_never_holds_a_nan(saved, value):
 
 
 def test_checkpoints_of_earlier_versions(saved):
-    """They have no count of skipped steps."""
+    """These lack the count of skipped steps."""
     earlier = Checkpoints(saved.folder.parent / "earlier")
     leaves = flatten(state_at(30))
     leaves.pop("skipped")
@@ -219,7 +219,7 @@ def test_checkpoints_of_earlier_versions(saved):
 
 
 def test_checkpoints_of_devices_and_in_memory(tmp_path):
-    """Earlier versions wrote arrays that lay on devices; the first of many processes reads into its own memory."""
+    """Earlier versions wrote arrays from devices; process 0 of several reads into its own memory."""
     checkpoints, state = Checkpoints(tmp_path), state_at(7)
     leaves = jax.device_put(flatten(state), replicated(make_mesh(4)))
     leaves.pop("skipped")

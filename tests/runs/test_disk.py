@@ -1,4 +1,4 @@
-"""Real processes on disks that become full, and on one that cannot be written."""
+"""Real processes on disks that fill up, and on a read-only disk."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ OFTEN = ("--config.checkpoint_every=2", "--config.eval_every=5")
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small disk of its own, where that is permitted: a tmpfs of 16 MB."""
+    """A small separate disk, if mounting is permitted: a tmpfs of 16 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     try:
@@ -44,8 +44,8 @@ def whole(tmp_path_factory):
     return workdir
 
 
-def assert_gave_up(process, run) -> str:
-    """It went on without what it could not write, said so once for each save, and its older steps are whole."""
+def assert_ended(process, run) -> str:
+    """The run continued after failed writes, warned once per save, and its older steps are intact."""
     output = rest_of(process, 2)
     saves = [line for line in output.splitlines() if "could not be written to" in line]
     assert len(saves) == FAILED_SAVES, output
@@ -55,38 +55,38 @@ def assert_gave_up(process, run) -> str:
     newest = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
     assert f"The newest good one is step {newest}." in output
     scalars = run / "scalars.jsonl"
-    assert len(read_lines(scalars)) == len(scalars.read_text().splitlines())  # none was cut short
+    assert len(read_lines(scalars)) == len(scalars.read_text().splitlines())  # none is truncated
     return output
 
 
-def assert_goes_on(run, whole) -> None:
-    """From its newest step, to the same end; what failed saves have left is gone."""
+def assert_resumes(run, whole) -> None:
+    """The run resumes from its newest step and ends the same; leftovers of failed saves are gone."""
     assert "resuming from step" in finish(run, *OFTEN, "--config.steps=40")
     assert_same_state(run, whole)
     assert_tidy(run)
 
 
 @pytest.mark.slow
-def test_a_disk_that_becomes_full(disk, whole):
+def test_a_disk_that_fills_up(disk, whole):
     run, ballast = disk / "run", disk / "ballast"
     process = start(run, *OFTEN, "--config.steps=100000")
     wait_for(process, "step       3")
     fill(ballast)
-    assert_gave_up(process, run)
+    assert_ended(process, run)
     ballast.unlink()
-    assert_goes_on(run, whole)
+    assert_resumes(run, whole)
 
 
 @pytest.mark.slow
-def test_files_that_may_not_grow(whole, tmp_path):
-    """The same without a disk to fill: a limit on the size of files, which any user may set."""
+def test_files_of_limited_size(whole, tmp_path):
+    """The same without a separate disk: a limit on the size of files, which any user may set."""
     run = tmp_path / "run"
     process = start(run, *OFTEN, "--config.steps=100000")
     wait_for(process, "step       3")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    output = assert_gave_up(process, run)
+    output = assert_ended(process, run)
     assert "warning: The scalars of step" in output and "warning: the evaluation of step 5 could not be" in output
-    assert_goes_on(run, whole)
+    assert_resumes(run, whole)
 
 
 def test_a_workdir_that_cannot_be_written(disk, smoke):

@@ -1,4 +1,4 @@
-"""Real processes that are killed at random times: exact from the last complete step, and nothing is left behind."""
+"""Real processes, killed at random times: exact from the last complete step, without leftovers."""
 
 import random
 import time
@@ -6,11 +6,11 @@ import time
 import pytest
 from helpers.processes import assert_same_state, assert_tidy, finish, start, wait_for
 
-OFTEN = ("--config.checkpoint_every=1", "--config.eval_every=4")  # nearly always in the midst of writing something
+OFTEN = ("--config.checkpoint_every=1", "--config.eval_every=4")  # nearly always writing something
 
 
 def newest(run) -> int:
-    """The newest step that was finished: 0 if there is none."""
+    """The newest finished step, or 0."""
     return max((int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdigit()), default=0)
 
 
@@ -24,7 +24,7 @@ def test_killed_at_ten_random_times(tmp_path):
         process.kill()
         with process:
             process.stdout.read()
-        assert newest(run) >= reached  # what was saved stays saved
+        assert newest(run) >= reached  # nothing saved is lost
         reached = newest(run)
     assert reached > 0
     steps = f"--config.steps={reached + 1}"

@@ -1,4 +1,4 @@
-"""Steps with a NaN or an infinity: they move nothing, and stop the run or are counted, as the config says."""
+"""Steps with a NaN or infinity: they change no parameter, and stop the run or are counted, as the config says."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ PLAYERS = ("generator", "discriminator")
 
 
 def one_number_each(values) -> System:
-    """Two players of one number each, and a running mean; `values` (params, stats, image) -> terms, new stats."""
+    """Two players with one number each, and a running mean; `values` (params, stats, image) -> terms, new stats."""
     return System(
         rules={player: {player: 1.0} for player in PLAYERS},
         frozen=dict,
@@ -43,7 +43,7 @@ def infinite_statistics(params, stats, image):
 
 
 def root_at_zero(params, stats, image):
-    """A term of the discriminator alone, finite where its gradient is not."""
+    """A term of the discriminator only, which is finite although its gradient is not."""
     terms, stats = squares(params, stats, image)
     w = params["discriminator"]["w"]
     return terms | {"discriminator": jnp.sqrt(jnp.abs(w - 0.5))}, stats
@@ -56,7 +56,7 @@ def root_at_zero(params, stats, image):
     (root_at_zero, 0.3, "gradient_norm/discriminator"),  # in one player's gradient
     (infinite_statistics, 0.3, "statistics_norm"),
 ])  # fmt: skip
-def test_nobody_moves(values, image, where):
+def test_no_player_is_updated(values, image, where):
     system, optimizers = one_number_each(values), {player: optax.adam(0.1) for player in PLAYERS}
     batch = {"image": np.full((4, 2, 3, 1), 0.3, np.float32)}
     batch["image"][1, 1, 2, 0] = image
@@ -103,15 +103,15 @@ def assert_finite(workdir, step: int) -> None:
 
 
 def test_stopped_with_step_and_term(run, tmp_path):
-    """The kl term turns bad at the fourth step; the checkpoint of the second stays as it was."""
+    """The kl term is NaN at the fourth step; the checkpoint of the second step does not change."""
     with pytest.raises(UserError, match=r"NaN or infinity in kl, loss/vae.* at step 4\.(?s:.*)not_finite=skip"):
         run("run", {3}, steps=8, checkpoint_every=2, log_every=8, eval_every=8)
     assert_finite(tmp_path / "run", 2)
-    assert run("run", {3}, steps=8, not_finite="skip")["skipped_steps"] == 1  # as the message says
+    assert run("run", {3}, steps=8, not_finite="skip")["skipped_steps"] == 1  # as the message suggests
 
 
 def test_skipped_and_counted(run, tmp_path, capsys):
-    """In the progress line, scalars.jsonl, metrics.json and the state; exact on resume, whatever was skipped."""
+    """In the progress line, scalars.jsonl, metrics.json and the state; resuming is exact despite skipped steps."""
     changes = {"steps": 8, "checkpoint_every": 2, "log_every": 4, "eval_every": 8, "not_finite": "skip"}
     metrics = run("whole", {2, 3, 6}, **changes)
     told = capsys.readouterr().out
@@ -128,7 +128,7 @@ def test_skipped_and_counted(run, tmp_path, capsys):
 
 
 def test_too_many_in_a_row(run, tmp_path):
-    """Skipping ends where nothing is learnt any more."""
+    """Skipping ends when the run learns nothing any more."""
     assert NOT_FINITE["skip"] == 10
     with pytest.raises(UserError, match="NaN or infinity in kl.* at step 16, the last of 10 such steps in a row"):
         run("run", set(range(2, 5)) | set(range(6, 40)), steps=40, checkpoint_every=2, eval_every=40, not_finite="skip")

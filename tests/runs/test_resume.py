@@ -1,4 +1,4 @@
-"""Every system, stopped and resumed: each leaf of the state ends bit-equal to an undisturbed run's."""
+"""Every system, stopped and resumed: the final state is bit-equal to that of an undisturbed run."""
 
 import importlib
 import os
@@ -20,7 +20,7 @@ from vae_jax.systems import SYSTEMS
 from vae_jax.train import train
 
 NARROW = {"encoder": {"scale": 1 / 32}, "decoder": {"scale": 1 / 32}, "discriminator": {"scale": 1 / 32}}
-RUNS = {  # by the variant of a config: its system, how many players it has, and what makes it small
+RUNS = {  # config:variant -> its system, its number of players, and changes that make it small
     "dfc_mnist_best:smoke": ("vae", 1, {  # with a moving average
         part: {"width": 4, "blocks": 1, "hidden": 8} for part in ("encoder", "decoder")
     }),
@@ -30,13 +30,13 @@ RUNS = {  # by the variant of a config: its system, how many players it has, and
         **{part: {"width": 4, "blocks": 1} for part in ("encoder", "decoder")},
     }),
     "deepsim_invert_alexnet:conv5,se,smoke": ("inversion", 1, {}),
-    "deepsim_ae_stl10:smoke": ("deepsim", 2, NARROW),  # with a gate that remembers
+    "deepsim_ae_stl10:smoke": ("deepsim", 2, NARROW),  # with a stateful gate
     "blur_vae_mnist:smoke": ("blur_vae", 2, {"kernel": {"hidden": 8}}),
     "kl_autoencoder:smoke": ("kl_autoencoder", 2, {}),
     "vaegan_mnist:smoke": ("vae_gan", 3, NARROW),  # with running statistics
 }  # fmt: skip
 SLOW = ("deepsim_invert_alexnet", "deepsim_ae_stl10", "kl_autoencoder", "sr_vae_pets")
-STOPS = {  # by the method of Progress that is called at this point, with its argument: epochs are of three steps
+STOPS = {  # step -> the method of Progress called at this point, and its argument; an epoch has three steps
     1: ("add", 0),  # the first step, in the middle of an epoch
     3: ("add", 2),  # the last step of an epoch
     4: ("evaluation", None),  # right after an evaluation
@@ -48,7 +48,7 @@ def test_every_system_is_here():
 
 
 def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Asks for a stop, as Ctrl-C does, when so many steps are done."""
+    """Requests a stop, as Ctrl-C does, when this many steps are done."""
     name, expected = STOPS[step]
     method = getattr(Progress, name)
 
@@ -62,7 +62,7 @@ def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def compiled_once(monkeypatch):
-    """All runs of a test share their compiled functions: what is tested is what they take up and leave behind."""
+    """All runs of a test share their compiled functions: only what they restore and save is tested."""
     for module, name in ((training, "make_train_call"), (evaluate, "make_evaluate"), (evaluate, "make_pictures")):
         monkeypatch.setattr(module, name, shared(getattr(module, name)))
     monkeypatch.setattr(training, "check_shapes", lambda *arguments: None)
@@ -110,8 +110,8 @@ def test_stopped_and_resumed_is_bit_equal(name, compiled_once, tmp_path, monkeyp
     assert starts == [0, 1, 3, 4]
 
 
-def test_a_stop_while_data_are_read(smoke, tmp_path, monkeypatch, capsys):
-    """There is nothing to save, and the other files are not read first."""
+def test_a_stop_while_reading_data(smoke, tmp_path, monkeypatch, capsys):
+    """There is nothing to save, and the remaining files are not read."""
     for split in ("train", "test"):
         (tmp_path / "photos" / split).mkdir(parents=True)
         for i in range(200):

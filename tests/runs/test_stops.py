@@ -1,4 +1,4 @@
-"""Real processes that are stopped by a signal in every phase: exit code 0 within the grace time, exact on resume."""
+"""Real processes, stopped by a signal in every phase: exit code 0 within the grace time, and exact resumption."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def whole(tmp_path_factory):
 
 
 def stop_in(phase: str, number: int, workdir) -> str:
-    """Stops a process in a phase; returns what it said after that."""
+    """Stops a process in a phase; returns its output after that."""
     process = start(workdir, program=(PAUSED, phase))
     wait_for(process, f"paused in {phase}")
     process.send_signal(number)
@@ -33,16 +33,16 @@ def stop_in(phase: str, number: int, workdir) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_every_phase(number, whole, tmp_path):
-    """One run, stopped five times: each time the last finished step is what is saved, and the end is bit-equal."""
+    """One run, stopped five times: each time its last finished step is saved, and the end is bit-equal."""
     run = tmp_path / "run"
     output = stop_in("compiling", number, run)
-    assert "compiled in" not in output  # it did not wait for the minutes that this takes
+    assert "compiled in" not in output  # it did not wait for the compilation, which takes minutes
     assert not (run / "checkpoints").exists()  # there is nothing to save
     assert "stopped at step 1 and saved" in stop_in("stepping", number, run)
     assert "stopped at step 3 and saved" in stop_in("saving", number, run)
-    output = stop_in("judging", number, run)  # which is due after step 5
+    output = stop_in("judging", number, run)  # due after step 5
     assert "stopped at step 5 and saved" in output and "evaluation:" not in output
-    output = stop_in("drawing", number, run)  # of the same evaluation, made again
+    output = stop_in("drawing", number, run)  # of the same evaluation, repeated
     assert "stopped at step 5 and saved" in output and "evaluation:" in output
     assert "resuming from step 5" in finish(run)
     assert_same_state(run, whole)
@@ -54,12 +54,12 @@ def test_stopped_in_every_phase(number, whole, tmp_path):
 
 
 @pytest.mark.parametrize("phase, number", [
-    ("computing", signal.SIGTERM),  # the main thread is outside of Python and hears of nothing
+    ("computing", signal.SIGTERM),  # the main thread is outside Python and handles no signals
     ("sleeping", signal.SIGTERM),
     ("sleeping", signal.SIGINT),
 ])  # fmt: skip
-def test_a_second_signal_leaves_at_once(phase, number, tmp_path):
-    """By that signal, or by its exit code where the main thread does not come to it."""
+def test_a_second_signal_quits_at_once(phase, number, tmp_path):
+    """Ends by that signal, or with its exit code if the main thread cannot handle it."""
     process = start(tmp_path / "run", program=(PAUSED, phase))
     wait_for(process, f"paused in {phase}")
     process.send_signal(number)
@@ -69,12 +69,12 @@ def test_a_second_signal_leaves_at_once(phase, number, tmp_path):
 
 
 def test_a_stop_in_the_last_evaluation(whole, tmp_path):
-    """All steps are done and saved: nothing is left but to judge, which the same command does."""
+    """All steps are done and saved; the same command repeats the evaluation."""
     run = tmp_path / "run"
     options = ("--config.eval_every=8",)
     process = start(run, *options, program=(PAUSED, "judging"))
     wait_for(process, "paused in judging")
-    refused = finish(run, *options, code=2)  # meanwhile nobody else has the workdir
+    refused = finish(run, *options, code=2)  # no other process can use the workdir meanwhile
     assert f"in use by another run: process {process.pid} on " in refused
     process.send_signal(signal.SIGTERM)
     output = rest_of(process, seconds=GRACE)

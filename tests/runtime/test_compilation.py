@@ -1,4 +1,4 @@
-"""The folder of compiled programs: a second process compiles nothing, and ends with the same numbers."""
+"""The cache of compiled programs: a second process compiles nothing and gets the same numbers."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_
 
 @pytest.fixture
 def restored():
-    """Puts jax's cache back where it was; yields its settings."""
+    """Yields the settings of jax's cache, and restores them afterwards."""
     before = {name: getattr(jax.config, name) for name in SETTINGS}
     yield before
     for name, value in before.items():
@@ -69,7 +69,7 @@ def test_a_second_process_compiles_nothing(what, count, tmp_path):
 
 
 def test_every_program_is_kept_in_the_folder(restored, tmp_path, monkeypatch):
-    """Of a folder that is not there yet, relative to where the process is; also programs that compile in no time."""
+    """In a folder that does not exist yet, relative to the current one; quickly compiled programs too."""
     monkeypatch.chdir(tmp_path)
     use_compilation_cache("of/programs")
     jax.jit(lambda x: x + 1)(1.0).block_until_ready()
@@ -81,7 +81,7 @@ def test_no_folder_changes_nothing(restored):
     assert {name: getattr(jax.config, name) for name in SETTINGS} == restored
 
 
-def test_a_folder_that_cannot_be_made(restored, tmp_path):
+def test_a_folder_that_cannot_be_created(restored, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         UserError, match=r"compilation_cache: .*file/programs cannot be created: .*Choose another folder"

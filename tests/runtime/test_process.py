@@ -1,4 +1,4 @@
-"""Several real processes that work together."""
+"""Several real processes as one run."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from vae_jax.data.pipeline import batch_indices
 
 @pytest.mark.slow
 def test_two_processes_see_the_batches_of_one_and_agree():
-    """Two real processes with two devices each, over gloo: each holds half of the same global batch; when one wishes to
-    stop both do two calls later; what only process 0 has read, process 1 has bit by bit, and its mistakes too."""
+    """Two real processes with two devices each, over gloo: each holds half of the same global batch; when one wants to
+    stop, both do two calls later; process 1 gets bit by bit what only process 0 reads, and its errors too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

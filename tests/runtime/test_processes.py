@@ -1,4 +1,4 @@
-"""Two real processes as one run, on a CPU over gloo: the same numbers, and the same end whatever happens to one."""
+"""Two real processes as one run, on a CPU over gloo: the same numbers, and the same end whatever happens to either."""
 
 import os
 import re
@@ -27,7 +27,7 @@ MAIN = ("-m", "vae_jax.main")
 
 
 def pair(workdir, *flags: str, other=(), programs=(MAIN, MAIN)) -> list[subprocess.Popen]:
-    """Two processes that are one run. Process 1 is given a workdir of its own, which it must not touch."""
+    """Two processes as one run. Process 1 has a workdir of its own, which it must not touch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = (f"--coordinator=127.0.0.1:{free.getsockname()[1]}", "--num_processes=2", "--heartbeat=20")
@@ -38,13 +38,13 @@ def pair(workdir, *flags: str, other=(), programs=(MAIN, MAIN)) -> list[subproce
 
 
 def finish_pair(workdir, *flags: str, codes=(0, 0), **options) -> list[str]:
-    """Runs two processes to their end; their outputs."""
+    """Runs two processes to their end; returns their outputs."""
     processes = pair(workdir, *flags, **options)
     return [rest_of(process, code) for process, code in zip(processes, codes, strict=True)]
 
 
 def curve(workdir) -> dict[int, dict[str, float]]:
-    """Every scalar of the training but its speed, by step."""
+    """Every scalar of the training except its speed, by step."""
     lines = [line for line in read_lines(workdir / "scalars.jsonl") if "bce" in line]
     return {line["step"]: {k: v for k, v in line.items() if k not in ("step", "images_per_second")} for line in lines}
 
@@ -55,9 +55,9 @@ def judged(workdir) -> list[dict[str, float]]:
 
 
 def assert_same_curve(found, expected) -> None:
-    """Losses to 1e-5, of 1 nat where there is less; norms of gradients and updates to 1e-4."""
+    """Losses to 1e-5 (of 1 nat if they are smaller); norms of gradients and updates to 1e-4."""
     assert abs(expected[1]["bce"] - expected[STEPS]["bce"]) > 0.1
-    assert list(found) == list(range(1, STEPS + 1))  # each line once
+    assert list(found) == list(range(1, STEPS + 1))  # each line appears once
     for step, scalars in found.items():
         for name, value in scalars.items():
             rtol = 1e-4 if "norm" in name else 1e-5
@@ -67,7 +67,7 @@ def assert_same_curve(found, expected) -> None:
 # ---- what one process can show -------------------------------------------------------------------------------------
 
 
-def test_one_process_needs_nobody():
+def test_one_process_needs_no_others():
     mesh = make_mesh(4)
 
     def wish() -> bool:
@@ -84,7 +84,7 @@ def test_one_process_needs_nobody():
 
 
 def test_no_import_touches_a_device():
-    """Processes have to find each other before that; and TensorFlow's GPUs are hidden before it is imported."""
+    """Processes must find each other first, and TensorFlow's GPUs must be hidden before it is imported."""
     code = """
 import importlib, pkgutil, sys
 import vae_jax
@@ -132,8 +132,8 @@ def test_two_processes_train_as_one(one, two):
 
 @pytest.mark.slow
 def test_a_stop_of_one_is_a_stop_of_both(two, tmp_path):
-    """A signal to process 1 between two steps, later in an evaluation: both processes end with 0 after the same step,
-    LATE calls on, and the run ends bit-equal when both are started again."""
+    """A signal to process 1 between two steps, later during an evaluation: both processes exit with 0 after the same
+    step, LATE calls later, and the run ends bit-equal when both are started again."""
     run = tmp_path / "run"
     for phase, number, step in (("stepping", signal.SIGINT, 1 + LATE), ("judging", signal.SIGTERM, 9)):
         processes = pair(run, programs=(MAIN, (PAUSED, phase)))
@@ -149,8 +149,8 @@ def test_a_stop_of_one_is_a_stop_of_both(two, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_signal_leaves_at_once_and_the_other_process_ends(tmp_path):
-    """While process 1 compiles for minutes, which nobody waits for: process 0 ends by itself, with an error."""
+def test_a_second_signal_quits_at_once_and_the_other_process_ends(tmp_path):
+    """While process 1 compiles for minutes, without waiting for that; process 0 ends by itself, with an error."""
     processes = pair(tmp_path / "run", programs=(MAIN, (PAUSED, "compiling")))
     wait_for(processes[1], "paused in compiling")
     processes[1].terminate()
@@ -161,8 +161,8 @@ def test_a_second_signal_leaves_at_once_and_the_other_process_ends(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_of_which_nothing_is_heard(tmp_path):
-    """As when its machine is lost: the other one ends by itself within --heartbeat=20 and as many seconds more."""
+def test_a_silent_process(tmp_path):
+    """As if its machine were lost: the other one ends by itself within twice --heartbeat=20 seconds."""
     processes = pair(tmp_path / "run", "--config.steps=100000")
     wait_for(processes[0], "step      12")
     processes[1].send_signal(signal.SIGSTOP)
@@ -175,7 +175,7 @@ def test_a_process_of_which_nothing_is_heard(tmp_path):
 
 @pytest.mark.slow
 def test_one_killed_the_other_ends_and_both_are_started_again(two, tmp_path):
-    """kill -9 to process 1, later to process 0: the other one ends by itself within a minute; the end is bit-equal."""
+    """kill -9 of process 1, later of process 0: the other one ends by itself within a minute; the end is bit-equal."""
     run, output = tmp_path / "run", ""
     supervise = (str(ROOT / "launch" / "supervise.py"), "--processes=2", "--backoff=0.2", "--settle=60", "--")
     process = start(run, *RUN, "--heartbeat=20", program=(*supervise, sys.executable, "-u", *MAIN))
@@ -194,8 +194,8 @@ def test_one_killed_the_other_ends_and_both_are_started_again(two, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_is_known_to_all(tmp_path):
-    """Both go on, and both give up with the same error after the third failed save in a row."""
+def test_all_processes_know_of_a_full_disk(tmp_path):
+    """Both continue, and both end with the same error after three consecutive failed saves."""
     processes = pair(tmp_path / "run", "--config.steps=100000", "--config.checkpoint_every=2")
     wait_for(processes[0], "step       3")
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -208,10 +208,10 @@ def test_a_disk_that_is_full_is_known_to_all(tmp_path):
 
 
 @pytest.mark.slow
-def test_other_devices_go_on_with_the_same_batches(one, tmp_path):
-    """8 devices, then 4, then 1, then two processes: one curve, as if nothing had changed."""
+def test_other_devices_continue_with_the_same_batches(one, tmp_path):
+    """8 devices, then 4, then 1, then two processes: the curve of one device."""
     run = tmp_path / "run"
-    for devices in (8, 4, 1):  # a step on each
+    for devices in (8, 4, 1):  # one step on each
         process = start(run, *RUN, devices=devices, program=(PAUSED, "stepping"))
         wait_for(process, "paused in stepping")
         process.terminate()
@@ -225,8 +225,8 @@ def test_other_devices_go_on_with_the_same_batches(one, tmp_path):
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_by_all(one, tmp_path):
-    """Another config in process 1, and a workdir of another run: both exit with the code of a mistake, and say why."""
+def test_all_processes_report_user_errors(one, tmp_path):
+    """A different config in process 1, and a workdir of a different run: both exit with code 2 and say why."""
     outputs = finish_pair(tmp_path / "run", other=["--config.terms.kl.weight=2.5"], codes=(2, 2))
     assert "error: Process 1 was started differently from process 0; its own message says how." in outputs[0]
     assert "error: Process 1 was started differently from process 0:\n" in outputs[1]

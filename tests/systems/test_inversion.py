@@ -38,8 +38,8 @@ def test_total_variation_by_numpy(images):
     np.testing.assert_allclose(total_variation(images[0]), expected, rtol=1e-5)
 
 
-def test_descent_finds_what_the_features_say(monkeypatch):
-    """Means over 4x4 blocks: with hardly any prior the blocks are met; a strong prior leaves them flat."""
+def test_descent_matches_the_features(monkeypatch):
+    """Means over 4x4 blocks: with a very weak prior they are matched; a strong prior flattens the images."""
     blocks = lambda x: x.reshape(-1, 2, 4, 3, 4, 1).mean(axis=(2, 4))  # noqa: E731
     target = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (2, 2, 3, 1)).astype(np.float32))
     monkeypatch.setattr(inversion, "TV_WEIGHT", 1e-4)
@@ -65,7 +65,7 @@ def test_positions_and_colours():
 
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
-    """Inversions of conv5, with the full loss and with squares alone."""
+    """Inversions of conv5, with the full loss and with squared errors only."""
     folders = [str(tmp_path_factory.mktemp("runs") / loss) for loss in ("full", "se")]
     for workdir, variant in zip(folders, ("conv5", "conv5,se"), strict=True):
         config = load_config(f"{ROOT}/configs/deepsim_invert_alexnet.py:{variant},smoke")
@@ -75,7 +75,7 @@ def workdirs(tmp_path_factory):
 
 
 def test_a_trained_inversion(workdirs):
-    """It encodes as AlexNet does, without anything random, and has no prior."""
+    """It encodes like AlexNet, deterministically, and has no prior."""
     model = load_model(workdirs[1])
     x = np.random.default_rng(1).uniform(size=(2, 64, 64, 3)).astype(np.float32)
     mean, logvar = model.encode(x)
