@@ -20,22 +20,22 @@ SMOKE = "--config=configs/dfc_mnist.py:smoke"
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["--config=configs/NAME.py"]),
+        ([], ["--config=NAME or --config=FILE.py"]),
         (["--config=configs/dfc_mnst.py"], ["no config configs/dfc_mnst.py", "'configs/dfc_mnist.py'"]),
         (["--config=configs/dfc_mnist.py:quik"], ["Unknown variant 'quik'", "'quick'"]),
         ([SMOKE, "--config.batchsize=3"], ["'batchsize'", "'batch_size'"]),
         ([SMOKE, "--config.data.nam=x"], ["'data.nam'", "'data.name'"]),
         ([SMOKE, "--config.steps=many"], ["--config.steps=many"]),
         ([SMOKE, "--wrkdir=x"], ["'wrkdir'", "workdir"]),
-        ([SMOKE, "config.steps=40"], ["'config.steps=40' is no flag"]),
+        ([SMOKE, "config.steps=40"], ["'config.steps=40' is not a flag"]),
         (["--config=README.md"], ["no config README.md"]),
         (["--config.seed=3"], ["--config.seed needs --config="]),
-        ([SMOKE, "--coordinator=host:1"], ["--num_processes=N and --process_id=I go together"]),
-        ([SMOKE, "--num_processes=2", "--process_id=0"], ["go together"]),
+        ([SMOKE, "--coordinator=host:1"], ["--num_processes=N and --process_id=I are only valid together"]),
+        ([SMOKE, "--num_processes=2", "--process_id=0"], ["only valid together"]),
         ([SMOKE, "--coordinator=host", "--num_processes=2", "--process_id=0"], ["--coordinator=host has no port"]),
         ([SMOKE, "--coordinator=host:1", "--num_processes=2", "--process_id=2"], ["process_id < num_processes"]),
-        ([SMOKE, "--distributed=auto", "--process_id=1"], ["--distributed=auto finds out"]),
-        ([SMOKE, "--distributed=auto"], ["jax cannot tell which processes belong", "Name them: --coordinator"]),
+        ([SMOKE, "--distributed=auto", "--process_id=1"], ["--distributed=auto finds them"]),
+        ([SMOKE, "--distributed=auto"], ["jax cannot determine the processes of this run", "Pass --coordinator=HOST:PORT"]),
         ([SMOKE, "--distributed=yes"], ["auto"]),
     ],
 )
@@ -79,7 +79,7 @@ def test_evaluate_and_convert(tmp_path):
     assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path}"), "has no config.json")
     assert_mistake(run("vae_jax.compare", f"--workdirs={tmp_path}", "--workdir=x"), "two or more runs")
     assert_mistake(run("pretrained_converters.convert", "vgg", "--source=x"), "Unknown converter 'vgg'")
-    assert_mistake(run("pretrained_converters.convert", "vae_mnist", "--source=x"), "There is no x")
+    assert_mistake(run("pretrained_converters.convert", "vae_mnist", "--source=x"), "x (--source) does not exist")
 
 
 def test_folders_that_cannot_be_written(tmp_path):

@@ -25,7 +25,7 @@ def run(main: Callable) -> None:
 
     def checked(argv: list[str]) -> None:
         if len(argv) > 1:
-            raise UserError(f"{argv[1]!r} is no flag: flags begin with --.")
+            raise UserError(f"{argv[1]!r} is not a flag: flags begin with --.")
         initialise()
         keep_freed_memory()
         main()
@@ -75,7 +75,7 @@ def load_configs(names: Sequence[str]) -> list[ConfigDict]:
 
 
 def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments without those that begin with --config., and those."""
+    """The arguments that do not begin with --config., and those that do."""
     ours = [a.lstrip("-").startswith("config.") for a in argv]
     return [a for a, o in zip(argv, ours, strict=True) if not o], [a for a, o in zip(argv, ours, strict=True) if o]
 
@@ -95,6 +95,7 @@ def load_config(name: str) -> ConfigDict:
     if not file.is_file() or file.suffix != ".py":
         raise UserError(f"There is no config {given}. {_nearest_config(Path(given))}")
     spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    assert spec is not None and spec.loader is not None  # it is a file of Python
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
@@ -123,7 +124,7 @@ def _define_config(argv: list[str]) -> list[str]:
     overrides = _take_overrides(rest)[1]
     if name is None:
         if overrides:
-            raise UserError(f"{overrides[0].partition('=')[0]} needs --config=configs/NAME.py before it.")
+            raise UserError(f"{overrides[0].partition('=')[0]} needs --config=NAME.")
         return rest
     config = load_config(name)
     _check_keys(overrides, config, name)

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -28,9 +29,13 @@ def mistakes_told() -> Iterator[None]:
     """The context of a command: a user error becomes one message and exit code 2, never a traceback."""
     try:
         yield
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(MISTAKE)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes the rest to
+        sys.exit(1)
     except OSError as error:
         if error.errno not in HINTS:
             raise

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.cli import load_config
 from vae_jax.compare.comparison import compare
+from vae_jax.config import image_shape
 from vae_jax.errors import UserError
 from vae_jax.models.larsen import LarsenDecoder, LarsenDiscriminator, LarsenEncoder
 from vae_jax.state import State, init_state
@@ -236,3 +237,19 @@ def test_from_training_to_a_comparison(tmp_path, smoke):
     assert record["originals"]["digit_accuracy"] == pytest.approx(metrics["target_digit_accuracy"])
     assert record["rows"][0]["mean"]["digit_accuracy"] == pytest.approx(metrics["digit_accuracy"])
     assert (tmp_path / "compare" / "training_of_vaegan_sharp_mnist.png").stat().st_size > 1_000
+
+
+def test_images_of_a_linear_decoder_lie_in_the_range():
+    """What is judged, shown and decoded is cut to [0, 1]; training compares the decoder's output as it is."""
+    config = load_config(f"{ROOT}/configs/losses_celeba.py:vae_gan,smoke")
+    assert config.decoder.name == "celeba"  # no output activation
+    system = make_system(config, image_shape(config))
+    images = jax.random.uniform(jax.random.key(0), (4, *image_shape(config)))
+    params, stats = jax.jit(system.init)(jax.random.key(1), {"image": images})
+    params["decoder"]["image"]["bias"] = jnp.array([-3.0, 0.5, 3.0])
+    decoded = system.decode(params, stats, jnp.zeros((4, config.latents)))
+    recon, _ = system.evaluate(params, stats, {}, {"image": images})
+    for made in (decoded, recon):
+        assert made.min() == 0 and made.max() == 1
+    np.testing.assert_array_equal(recon[..., 0], 0)
+    np.testing.assert_array_equal(recon[..., 2], 1)

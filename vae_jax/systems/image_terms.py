@@ -40,7 +40,7 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
     """
     options = {name: loss_options(term, rule_keys) for name, term in config.terms.items() if name not in own}
     for name in options:
-        look_up(dict.fromkeys((*own, *TERMS)), name, "term")
+        look_up(dict.fromkeys((*own, *TERMS, *PERCEPTUAL_TERMS)), name, "term")
         if name not in PERCEPTUAL_TERMS and name not in IMAGE_TERMS:
             places = ", ".join((*own, *PERCEPTUAL_TERMS, *IMAGE_TERMS))
             raise UserError(f"The term {name!r} has no place in a {config.system}: it takes {places}.")
