@@ -1,6 +1,6 @@
 """What config files are made of: each starts from `get_config(system)` and changes what its paper says."""
 
-from collections.abc import Container
+from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
@@ -43,7 +43,7 @@ SIZES = ("quick", "smoke")
 PIXELS = "a number of pixels"
 
 
-def read_variants(arg: str, *choices: Container[str]) -> list[str]:
+def read_variants(arg: str, *choices: Collection[str]) -> list[str]:
     """What 'a,b,quick' names of each of `choices` ('' where nothing), and last 'quick', 'smoke' or ''.
 
     A choice is a table or tuple of names that exclude each other, or PIXELS.

@@ -36,5 +36,5 @@ def get_config(arg: str = ""):
         deepsim.without(config, *LOSSES[loss])
     if size == "smoke":
         config.backbone.weights = config.inverted.weights = "random"
-        config.decoder.scale = 1 / 16
+        config.decoder.update(scale=1 / 16)
     return common.shrink(config, size, deepsim.QUICK)

@@ -41,6 +41,6 @@ def get_config(arg: str = ""):
         deepsim.full_loss(config, *COMPARATORS[loss])
     if size == "smoke":
         config.backbone.weights = config.pretrained = "random"
-        config.encoder.update(widths=(4, 12, 24, 16, 16), dense=64)
-        config.decoder.scale = 1 / 16
+        config.encoder = {"name": "alexnet", "widths": (4, 12, 24, 16, 16), "dense": 64}
+        config.decoder.update(scale=1 / 16)
     return common.shrink(config, size, deepsim.QUICK)

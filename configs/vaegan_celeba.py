@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
     if arg == "smoke":
         config.image_size = 32
         for network in (config.encoder, config.decoder, config.discriminator):
-            network.scale = 0.25
+            network.update(scale=0.25)
     return common.shrink(config, arg, QUICK)
 
 

@@ -156,7 +156,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json.")
     try:
-        tree = _tuples(json.loads(path.read_text()))
+        tree: dict[str, Any] = _tuples(json.loads(path.read_text()))
         config = ConfigDict({RENAMED.get(name, name): value for name, value in tree.items()})
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a config: {error}.") from None
@@ -223,7 +223,7 @@ def flat(tree: dict, prefix: str = "") -> dict:
     return leaves
 
 
-def _tuples(tree):
+def _tuples(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _tuples(value) for key, value in tree.items()}
     return tuple(tree) if isinstance(tree, list) else tree

@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -36,6 +36,7 @@ from vae_jax.train_step import to_float
 
 IN_FLIGHT = 2  # batches that may run ahead of the last one known to be finished
 
+Value = TypeVar("Value")
 PerImage = dict[str, np.ndarray]  # metric or baseline/metric -> [N] float32, 'label' -> [N] int32 if there are any
 
 
@@ -75,7 +76,7 @@ def make_evaluate(
     reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
     judge = jax.jit(judge, out_shardings=replicated(mesh))  # separate, so that it is compiled once for all of them
 
-    def step(state: State, frozen, index: np.ndarray) -> PerImage:
+    def step(state: State, frozen, index: np.ndarray) -> dict[str, jax.Array]:
         batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]))
         for prefix, recon in recons.items():
             measured = judge(weights, batch, recon)
@@ -122,9 +123,9 @@ def summarise(per_image: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return summary
 
 
-def baseline_metrics(per_image: Mapping[str, np.ndarray]) -> dict[str, PerImage]:
+def baseline_metrics(per_image: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
     """Metrics grouped by baseline."""
-    baselines: dict[str, PerImage] = {}
+    baselines: dict[str, dict[str, Value]] = {}
     for name, values in per_image.items():
         baseline, slash, metric = name.partition("/")
         if slash:
@@ -157,7 +158,7 @@ def make_judge(
         pictures = draw(state, frozen)
         if jax.process_index() == 0:
             write_text(workdir / "eval" / "metrics.json", json.dumps(result, indent=2) + "\n")
-            np.savez_compressed(arrays := io.BytesIO(), **per_image)
+            np.savez_compressed(arrays := io.BytesIO(), **dict[str, Any](per_image))  # any names
             write_bytes(workdir / "eval" / "per_image.npz", arrays.getvalue())
             for name, picture in pictures.items():
                 save_png(workdir / "pictures" / f"{name}_{step:07d}.png", picture)

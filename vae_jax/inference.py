@@ -45,7 +45,7 @@ class Model:
 
     def __init__(self, run: Run):
         system, state = run.experiment.system, run.state
-        if system.encode is None:
+        if system.encode is None or system.decode is None:
             raise UserError(f"A {run.config.system} does not encode and decode images.")
         self.config = run.config
         self._shape = image_shape(run.config)

@@ -11,7 +11,7 @@ omits gradient descent on the image, the slowest part.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def descend(
     @jax.jit
     def step(x, state):
         update, state = optimizer.update(jax.grad(loss)(x), state)
-        return jnp.clip(optax.apply_updates(x, update), 0, 1), state
+        return jnp.clip(cast(jax.Array, optax.apply_updates(x, update)), 0, 1), state
 
     x = jnp.clip(0.5 + 0.1 * jax.random.normal(key, (len(target), *shape)), 0, 1)
     state = optimizer.init(x)
@@ -84,8 +84,8 @@ def positions_and_colours(image: np.ndarray) -> np.ndarray:
     small = small.reshape(height // 2, width // 2, channels)
     placed = np.full((3, *image.shape), 0.5, np.float32)
     top = height // 4
-    for canvas, left in zip(placed, (0, width // 4, width - width // 2), strict=True):
-        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    for i, left in enumerate((0, width // 4, width - width // 2)):
+        placed[i, top : top + small.shape[0], left : left + small.shape[1]] = small
     return np.concatenate([placed, np.stack([np.roll(image, shift, axis=-1) for shift in range(3)])])
 
 
@@ -158,10 +158,11 @@ def _in_batches(function: Callable) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _descend_all(run: Run, features: np.ndarray, shape: Sequence[int], steps: int) -> np.ndarray:
-    system, frozen, done, made = run.experiment.system, run.experiment.system.encoder_frozen(), 0, []
+    encoder, frozen, done, made = run.experiment.system.encode, run.experiment.system.encoder_frozen(), 0, []
+    assert encoder is not None
     for batch in np.array_split(features, -(-len(features) // BATCH)):
         key = jax.random.fold_in(root_key(run.config.seed, "sample"), done)
-        encode = lambda x: system.encode(run.state.params, run.state.stats, frozen, x)[0]  # noqa: E731
+        encode = lambda x: encoder(run.state.params, run.state.stats, frozen, x)[0]  # noqa: E731
         made.append(descend(encode, jnp.asarray(batch), shape, key, steps))
         done += len(batch)
         print(f"gradient descent: {done:,} of {len(features):,} images", flush=True)

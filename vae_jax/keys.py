@@ -40,8 +40,8 @@ class Key(NamedTuple):
 
 
 NOT_FINITE = {"stop": 1, "skip": 10}  # how many steps in a row that are not finite end the run
-COUNT = {"least": 1}
-STEPS = {"least": 1, "free": True}
+COUNT: dict[str, Any] = {"least": 1}
+STEPS: dict[str, Any] = {"least": 1, "free": True}
 
 COMMON: dict[str, Key] = {
     "name": Key("", "what tables and plots call the experiment"),

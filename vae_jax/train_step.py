@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vae_jax.losses.reduction import total
 from vae_jax.runtime.compilation import target_platform
 from vae_jax.state import State
 from vae_jax.systems.contract import System, weight_at
@@ -60,7 +61,7 @@ def make_train_step(
             if in_turn:
                 cotangent, gradients = jax.lax.optimization_barrier((cotangent, gradients))
             gradients[player] = pull_back(cotangent)[0][player]
-            scalars[f"loss/{player}"] = sum(weights[term] * terms[term] for term in rule)
+            scalars[f"loss/{player}"] = total(weights[term] * terms[term] for term in rule)
             scalars[f"gradient_norm/{player}"] = optax.tree.norm(gradients[player])
 
         updates, new_opt = {}, {}
@@ -98,7 +99,7 @@ def make_train_step(
     return train_step
 
 
-def make_train_call(train_step, unroll: int) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
     The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes

@@ -82,7 +82,7 @@ def upscale_folder(workdir: str, folder: str, output: str) -> dict[str, str]:
             skipped[name] = large
             continue
         save_png(target, large)
-        sizes = " -> ".join(f"{array.shape[1]}x{array.shape[0]}" for array in (image, large))
+        sizes = " -> ".join(f"{large.shape[1] // by}x{large.shape[0] // by}" for by in (model.factor, 1))
         print(f"{number} of {len(targets)}: {name}, {sizes}", flush=True)
     for name, reason in skipped.items():
         print(f"skipped {name}: {reason}", flush=True)

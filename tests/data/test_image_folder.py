@@ -11,6 +11,7 @@ from PIL import Image
 
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import LISTING, fingerprint
+from vae_jax.data.image_folder import read_image
 from vae_jax.errors import UserError
 
 
@@ -49,6 +50,12 @@ def picture_folder(tmp_path, config):
     (cats / "page.jpg").write_text("<html>")
     (cats / "notes.txt").write_text("no image")
     return tmp_path
+
+
+def test_pillow_without_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    Image.new("L", (3, 2)).save(tmp_path / "image.png")
+    assert np.shape(read_image(tmp_path / "image.png", np.asarray)) == (2, 3)
 
 
 def test_image_folder(picture_folder, config, capsys):

@@ -48,7 +48,7 @@ def flax_backbone(
 
     def apply(tree, images: jax.Array, chosen: tuple[str, ...]) -> dict[str, jax.Array]:
         dtype = jax.tree.leaves(tree)[0].dtype
-        features = module.apply({"params": tree}, preprocess(images).astype(dtype), taps=chosen)
+        features: Any = module.apply({"params": tree}, preprocess(images).astype(dtype), taps=chosen)
         return {tap: features[tap].astype(jnp.float32) for tap in chosen}
 
     return Backbone(taps, init, apply, largest)

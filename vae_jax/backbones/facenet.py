@@ -71,10 +71,10 @@ def inception(x: jax.Array, branches: Branches, width: int, reduce: bool = False
     outputs = []
     for i, branch in enumerate(branches):
         y = x
-        for j, (channels, *kernel) in enumerate(branch):
+        for j, (channels, h, w) in enumerate(branch):
             last = reduce and j == len(branch) - 1
-            stride, padding = (2, (0, 0)) if last else (1, (kernel[0] // 2, kernel[1] // 2))
-            y = ConvNorm(channels * width // 32, tuple(kernel), stride, padding, name=f"branch{i}_{j}")(y)
+            stride, padding = (2, (0, 0)) if last else (1, (h // 2, w // 2))
+            y = ConvNorm(channels * width // 32, (h, w), stride, padding, name=f"branch{i}_{j}")(y)
         outputs.append(y)
     return outputs
 

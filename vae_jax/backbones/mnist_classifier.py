@@ -1,6 +1,7 @@
 """The DFC-VAE article's perceptual model: a small classifier of MNIST digits (`configs/classifier_mnist.py`)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ def apply(weights, images: jax.Array, taps: Sequence[str]) -> dict[str, jax.Arra
     if dense and images.shape[1:3] != (28, 28):
         raise ValueError(f"{' and '.join(sorted(dense))} of mnist_classifier need images of 28x28, not {images.shape}")
     images = images.astype(jax.tree.leaves(weights)[0].dtype)
-    features = MnistClassifier().apply({"params": weights}, images, convolutions_only=not dense)
+    features: Any = MnistClassifier().apply({"params": weights}, images, convolutions_only=not dense)
     return {tap: features[tap].astype(jnp.float32) for tap in taps}
 
 

@@ -88,7 +88,7 @@ class Measured(NamedTuple):
 
     training: Training
     lowered: jax.stages.Lowered
-    call: Callable
+    call: jax.stages.Compiled
     compile_seconds: float
     state: State
     frozen: Any
@@ -112,11 +112,13 @@ def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
 def gflop_per_image(config: ConfigDict, measured: Measured) -> float:
     """What XLA counts in a train call, compiled once more where oneDNN computes: of its calls XLA counts nothing."""
     counted = measured.lowered.compile(WITHOUT_ONEDNN) if has_onednn() else measured.call
-    flops = jax.device_count() * counted.cost_analysis()["flops"]  # of one device; what a loop repeats counts once
+    costs = counted.cost_analysis()  # of one device; what a loop repeats counts once
+    assert costs is not None
+    flops = jax.device_count() * costs["flops"]
     return flops / scan_unroll(config.steps_per_call) / config.batch_size / 1e9
 
 
-def compile_nothing(measured: Measured, scalars: dict[str, jax.Array]) -> Callable:
+def compile_nothing(measured: Measured, scalars: dict[str, jax.Array]) -> jax.stages.Compiled:
     """A call with the arguments and results of a train call, which gives its state back and computes nothing."""
     shapes = {name: (value.shape, value.dtype) for name, value in scalars.items()}
 

@@ -49,7 +49,7 @@ def against_peer(
     options = [f"--system={peer_system(config)}", f"--batch_size={config.batch_size}"]
     steps = config.steps_per_call
     with contextlib.ExitStack() as running:
-        turns = {}
+        turns, described = {}, {}
         for layout in PEERS[peer]:  # the peer first, to report at once what it lacks
             say(" ".join(filter(None, ["preparing", peer, layout])))
             command = [python, "-m", f"tests.peers.{peer}_peer", *options, *([f"--layout={layout}"] if layout else [])]
@@ -76,7 +76,7 @@ def compare(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dic
     """Ratios ours / theirs of images per second [rounds], for the layout with the smaller median ratio."""
     ratios = {layout: [a / b for a, b in zip(ours, rates, strict=True)] for layout, rates in theirs.items()}
     medians = {layout: statistics.median(ratio) for layout, ratio in ratios.items()}
-    layout = min(medians, key=medians.get)
+    layout = min(medians, key=lambda name: medians[name])
     lower, _, upper = statistics.quantiles(ratios[layout], n=4, method="inclusive")
     return {
         "ratio_medians": medians, "layout": layout, "ratios": ratios[layout], "ratio_median": medians[layout],
@@ -92,7 +92,7 @@ def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
             record = json.loads(Path(name).read_text())
             problem = "" if "ratio_quartiles" in record else "it is not a comparison"
         except (OSError, ValueError, TypeError) as error:
-            problem = str(error)
+            record, problem = {}, str(error)
         if problem:
             raise UserError(f"--table cannot read {name}: {problem}. Expected the line that --peer prints.")
         records.append(record)
@@ -150,6 +150,7 @@ def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dic
             raise fail(str(error)) from None
 
         def answer() -> Any:
+            assert program.stdout is not None  # a pipe
             line = program.stdout.readline()
             try:
                 return json.loads(line)

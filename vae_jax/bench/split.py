@@ -70,7 +70,7 @@ def _functions(experiment: Experiment, state: State, frozen: Any, mesh: Mesh) ->
         "gradients": (jax.jit(lambda *inputs: step(*inputs)[1]), (idle_state, frozen, batch, key)),  # their norms
         "optimiser": (_optimise(experiment.optimizers, params, state.opt_state), ()),
     }
-    if system.encode is None:
+    if system.encode is None or system.decode is None:
         return functions
     images = system.observe(batch["image"])
     z = jax.device_put(jax.random.normal(key, (len(images), *system.latent_shape)), over_devices)

@@ -1,7 +1,7 @@
 """Folds: subsets of a labelled split, each of which trains a classifier of its own."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,8 @@ from vae_jax.data.pipeline import batch_indices
 from vae_jax.errors import UserError
 
 
-class Folds(NamedTuple):
+@dataclass(frozen=True)
+class Folds:
     """The examples to train SVMs on: `count` random folds of `size`, or the folds of a file."""
 
     count: int = 10

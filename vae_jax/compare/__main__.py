@@ -30,10 +30,11 @@ def main() -> None:
         raise UserError("Choose the runs to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
     check_metrics(METRICS_FLAG.value)  # before hours of training
     features = read_features(FRECHET.value) if FRECHET.value else None
+    workdirs = WORKDIRS.value or []
     if CONFIGS.value:
         configs = cli.load_configs(CONFIGS.value)
         use_cores([config.batch_size for config in configs])
-    workdirs = WORKDIRS.value or train_all(configs, WORKDIR.value)
+        workdirs = train_all(configs, WORKDIR.value)
     if len(workdirs) < 2:
         raise UserError("A comparison needs two or more runs, separated by commas.")
     compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.compare.numbers import Entry, sharpness_of
@@ -32,15 +33,16 @@ def pictures_of(
     chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape[0]))
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
     rows = [(ORIGINALS, examples)]
-    rows += [(name, baseline({"image": examples})) for name, baseline in baselines.items()]
-    rows += [(name, model.reconstruct(examples)) for name, model in models.items()]
+    rows += [(name, np.asarray(baseline({"image": jnp.asarray(examples)}))) for name, baseline in baselines.items()]
+    rows += [(name, np.asarray(model.reconstruct(examples))) for name, model in models.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
     if labels is not None:
         pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS)
     pictures[SHARPNESS] = figures.histograms(variances, subsets, SHARPNESS)
-    for a, b in INTERPOLATIONS if labels is not None else ():
-        if {a, b} <= set(labels[chosen]):
-            ends = [examples[np.flatnonzero(labels[chosen] == c)[0]] for c in (a, b)]
+    classes = np.array([]) if labels is None else labels[chosen]
+    for a, b in INTERPOLATIONS:
+        if {a, b} <= set(classes):
+            ends = [examples[np.flatnonzero(classes == c)[0]] for c in (a, b)]
             rows = [(name, _some(interpolate(model, *ends), len(models))) for name, model in models.items()]
             pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
     priors = {name: model for name, model in models.items() if model.has_prior}

@@ -69,7 +69,8 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
     In memory, also that of all images and of all labels; else that of the names and sizes of its files, if any.
     """
     examples = dataset.read(np.linspace(0, dataset.size - 1, 16).astype(int))
-    found = {"images": dataset.size, "sha256": hashlib.sha256(examples["image"].tobytes()).hexdigest()}
+    sha256 = hashlib.sha256(examples["image"].tobytes()).hexdigest()
+    found: dict[str, object] = {"images": dataset.size, "sha256": sha256}
     if dataset.arrays is not None:
         arrays = {key: np.ascontiguousarray(array) for key, array in dataset.arrays.items()}
         return found | {f"sha256 of all {key}s": hashlib.sha256(array).hexdigest() for key, array in arrays.items()}
@@ -113,14 +114,14 @@ def central_window(dataset: Dataset, size: int) -> Dataset:
 
 def _subset(dataset: Dataset, chosen: slice | np.ndarray) -> Dataset:
     """The examples with these indices, in this order."""
-
-    def attributes() -> Attributes:
-        names, values = dataset.attributes()
-        return Attributes(names, values[chosen])
-
-    own = attributes if dataset.attributes else None
+    own = functools.partial(_subset_attributes, dataset.attributes, chosen) if dataset.attributes else None
     if dataset.arrays is not None:
         arrays = {key: array[chosen] for key, array in dataset.arrays.items()}
         return in_memory(arrays["image"], arrays.get("label"), dataset.notes, own)
     indices = np.arange(dataset.size)[chosen]
     return dataset._replace(size=len(indices), read=lambda i: dataset.read(indices[i]), attributes=own)
+
+
+def _subset_attributes(whole: Callable[[], Attributes], chosen: slice | np.ndarray) -> Attributes:
+    names, values = whole()
+    return Attributes(names, values[chosen])

@@ -59,5 +59,5 @@ def gaussian_matrix(length: int, sigma: float) -> np.ndarray:
 
 
 def _resample(images: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
-    rows, columns = (jnp.asarray(matrix, images.dtype) for matrix in (rows, columns))
-    return jnp.einsum("ih,bhwc,jw->bijc", rows, images, columns, precision="highest")
+    by_rows, by_columns = (jnp.asarray(matrix, images.dtype) for matrix in (rows, columns))
+    return jnp.einsum("ih,bhwc,jw->bijc", by_rows, images, by_columns, precision="highest")

@@ -12,6 +12,7 @@ factor, plus an offset; an offset of hue. Our choices, where the paper leaves it
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,7 @@ def exemplar_views(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
     return jax.vmap(view)(random.split(key, images.shape[0]), images)
 
 
-def view_positions(key: jax.Array, shape: tuple[int, int], size: int) -> tuple[jax.Array, jax.Array]:
+def view_positions(key: jax.Array, shape: Sequence[int], size: int) -> tuple[jax.Array, jax.Array]:
     """Rows and columns [size, size], in pixels of an image of this shape, of a randomly moved patch."""
     move_key, scale_key, turn_key = random.split(key, 3)
     move = TRANSLATION * size * random.uniform(move_key, (2,), minval=-1, maxval=1)

@@ -29,7 +29,7 @@ def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.n
         return "not a file"  # perhaps a pipe, which would block
     try:
         with Image.open(path) as image:
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 return f"{image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
             return convert(image)
     except UserError as error:

@@ -44,7 +44,7 @@ class Feed:
     def __init__(self, dataset: Dataset, mesh: Mesh):
         self._read = dataset.read
         self._sharding = split_batches(mesh)
-        self._arrays = None
+        self._arrays: dict[str, jax.Array] | None = None
         if dataset.arrays is not None:
             self._arrays = place(dict(dataset.arrays), replicated(mesh))
             self._gather = jax.jit(
@@ -58,18 +58,21 @@ class Feed:
         mine = self._sharding.addressable_devices_indices_map(indices.shape)
         needed = np.unique(np.concatenate([indices[index].ravel() for index in mine.values()]))
         rows = self._read(needed)
+
+        def shard(array, index):
+            return array[np.searchsorted(needed, indices[index[:2]])]
+
         return {
             key: jax.make_array_from_callback(
-                indices.shape + array.shape[1:],
-                self._sharding,
-                lambda index, array=array: array[np.searchsorted(needed, indices[index[:2]])],
+                indices.shape + array.shape[1:], self._sharding, functools.partial(shard, array)
             )
             for key, array in rows.items()
         }
 
     def hold(self, arrays: Mapping[str, jax.Array]) -> None:
         """Adds arrays [N, ...], which are on every device, to the batches of a set in memory."""
-        self._arrays |= arrays
+        assert self._arrays is not None
+        self._arrays.update(arrays)
 
     def _place(self, array: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(array.shape, self._sharding, lambda index: array[index])

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -30,7 +31,7 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
         raise UserError(f"There is no folder {config.data.dir} (data.dir).")
     name = config.data.name
     try:
-        builder = tfds.builder(name, data_dir=config.data.dir or None)
+        builder: Any = tfds.builder(name, data_dir=config.data.dir or None)
     except tfds.core.DatasetNotFoundError:
         hint = did_you_mean(name, {*known, *tfds.list_builders(with_community_datasets=False)})
         raise UserError(f"Unknown data set {name!r}, here and in tensorflow-datasets. {hint}") from None
@@ -83,19 +84,19 @@ def _stored(builder, split: str, tfds, decoders: dict | None = None) -> Iterable
 def _attributes(builder, split: str, tfds) -> Callable[[], Attributes] | None:
     """Reads the feature `attributes`, or else the labels, without decoding images; None if there is neither."""
     features = dict(builder.info.features.items())
-    own, label = features.get("attributes"), features.get("label")
+    own, label = features.get("attributes", {}), features.get("label")
     has_own = isinstance(own, tfds.features.FeaturesDict) and all(
         feature.np_dtype == np.bool_ and feature.shape == () for feature in own.values()
     )
     if not has_own and label is None:
         return None
+    classes = label.names if label is not None and getattr(label, "num_classes", None) else ()
 
     def read() -> Attributes:
         stored = _stored(builder, split, tfds, {"image": tfds.decode.SkipDecoding()})
         if has_own:
             values = [[example["attributes"][name] for name in own] for example in stored]
             return Attributes(tuple(own), np.array(values))
-        classes = label.names if getattr(label, "num_classes", None) else ()
         return one_hot(np.array([example["label"] for example in stored]), classes)
 
     return read

@@ -63,6 +63,6 @@ def prior_samples(model: Model, temperature: float) -> dict[str, bytes]:
     return {"Prior samples": figures.image_rows(list(zip(labels, rows, strict=True)))}
 
 
-def _read(dataset: Dataset, indices: Sequence[int]) -> np.ndarray:
+def _read(dataset: Dataset, indices: Sequence[int] | np.ndarray) -> np.ndarray:
     """Images [n, H, W, C] of a data set in [0, 1]."""
     return dataset.read(np.asarray(indices))["image"].astype(np.float32) / 255

@@ -35,7 +35,7 @@ def predict_attributes(
     for name, on in zip(train.names, train.values.T, strict=True):
         truth, accuracy, auc = where(evaluated, name), None, None
         if on.any() and not on.all():
-            svm = LinearSVC(dual=False).fit(z_train, on)
+            svm = LinearSVC().set_params(dual=False).fit(z_train, on)
             accuracy = float(svm.score(z_eval, truth))
             if truth.any() and not truth.all():
                 auc = float(roc_auc_score(truth, svm.decision_function(z_eval)))

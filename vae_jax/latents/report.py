@@ -21,7 +21,7 @@ CAPTIONS = {
 
 
 def write_latents(
-    output: Path, record: Mapping[str, Any], vectors: Mapping[str, np.ndarray], pictures: Mapping[str, bytes]
+    output: Path, record: dict[str, Any], vectors: Mapping[str, np.ndarray], pictures: Mapping[str, bytes]
 ) -> dict[str, Any]:
     """Writes all files into `output`; returns latents.json, which is `record` with the averages."""
     predicted = [row for row in record["attributes"] if row["accuracy"] is not None]

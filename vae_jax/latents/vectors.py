@@ -1,7 +1,5 @@
 """Latents of images: attribute vectors, walks along them, and interpolations between images."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from vae_jax.data.contract import Attributes, Dataset
@@ -47,7 +45,7 @@ def where(attributes: Attributes, name: str) -> np.ndarray:
     return attributes.values[:, attributes.names.index(name)]
 
 
-def walk(model: Model, z: np.ndarray, vector: np.ndarray, steps: Sequence[float] = STEPS) -> np.ndarray:
+def walk(model: Model, z: np.ndarray, vector: np.ndarray, steps: np.ndarray = STEPS) -> np.ndarray:
     """Images [N, T, H, W, C] decoded from z + t * vector, for z [N, *latent_shape], vector [*latent_shape], t [T]."""
     path = np.asarray(z)[:, None] + np.multiply.outer(np.asarray(steps), np.asarray(vector))
     images = np.asarray(model.decode(path.reshape(-1, *path.shape[2:])))

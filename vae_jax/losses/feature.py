@@ -10,6 +10,7 @@ from vae_jax.errors import UserError
 from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.perceptual import PerceptualTerm, cast, network_dtype
 from vae_jax.losses.pixel import l2
+from vae_jax.losses.reduction import total
 
 
 def feature(
@@ -34,7 +35,7 @@ def feature(
         raise ValueError(f"feature: {len(weights)} tap weights for the taps {list(target)}")
     for tap in target:
         equal_shapes(f"feature {tap}", target[tap], recon[tap])
-    return sum(w * l2(target[tap], recon[tap], reduction=reduction) for w, tap in zip(weights, target, strict=True))
+    return total(w * l2(target[tap], recon[tap], reduction=reduction) for w, tap in zip(weights, target, strict=True))
 
 
 def feature_term(

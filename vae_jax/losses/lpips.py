@@ -13,6 +13,7 @@ from vae_jax.backbones import BACKBONES, get_backbone, load_backbone
 from vae_jax.errors import look_up
 from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.perceptual import PerceptualTerm, cast, network_dtype
+from vae_jax.losses.reduction import total
 from vae_jax.weights.files import load_weights
 from vae_jax.weights.finding import LPIPS_FILES, LPIPS_NET, RANDOM, find_weights
 
@@ -47,17 +48,18 @@ def lpips(target: jax.Array, recon: jax.Array, *, net: str = LPIPS_NET, weights:
     chosen = look_up(LPIPS, net, "net of lpips")
     weights = load_lpips(net) if weights is None else weights
     backbone = BACKBONES[chosen.backbone]
-    features = (backbone.apply(weights["backbone"], images, chosen.taps) for images in (target, recon))
-    return distance(*features, weights["heads"])
+    of_target, of_recon = (backbone.apply(weights["backbone"], images, chosen.taps) for images in (target, recon))
+    return distance(of_target, of_recon, weights["heads"])
 
 
 def distance(target: dict[str, jax.Array], recon: dict[str, jax.Array], heads: dict[str, jax.Array]) -> jax.Array:
     """The same from features {tap: [B, h, w, c]} and linear heads {tap: [c]}, [B]."""
-    total = 0.0
-    for tap, head in heads.items():
+
+    def of_tap(tap: str, head: jax.Array) -> jax.Array:
         difference = unit_normalise(target[tap]) - unit_normalise(recon[tap])
-        total += jnp.mean(jnp.square(difference) @ head, axis=(1, 2))
-    return total
+        return jnp.mean(jnp.square(difference) @ head, axis=(1, 2))
+
+    return total(of_tap(tap, head) for tap, head in heads.items())
 
 
 def unit_normalise(features: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ SMALLEST_SCALE = 1e-5
 STEP, STEPS = 0.25, 64  # of the quadrature of Z: log Z is exact to 3e-6
 
 
-def rho(x: jax.Array, alpha: jax.Array | float, c: jax.Array | float) -> jax.Array:
+def rho(x: jax.Array | np.ndarray, alpha: jax.Array | float, c: jax.Array | float) -> jax.Array:
     """|alpha - 2| / alpha (((x / c)^2 / |alpha - 2| + 1)^(alpha / 2) - 1), and its limits at alpha = 2, 0, -inf.
 
     Args:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax.errors import look_up
 from vae_jax.losses.checks import equal_shapes
-from vae_jax.losses.reduction import per_example
+from vae_jax.losses.reduction import per_example, total
 
 
 def _neighbours(images: jax.Array) -> list[jax.Array]:
@@ -42,7 +42,7 @@ def mean_variation(images: jax.Array) -> jax.Array:
 def squared_variation(images: jax.Array) -> jax.Array:
     """The mean of the squares of the eight differences, [B, H - 2, W - 2, C]."""
     centre = images[:, 1:-1, 1:-1]
-    return sum(jnp.square(neighbour - centre) for neighbour in _neighbours(images)) / 8
+    return total(jnp.square(neighbour - centre) for neighbour in _neighbours(images)) / 8
 
 
 VARIATIONS = {"mean": mean_variation, "maximum": strongest_variation, "square": squared_variation}

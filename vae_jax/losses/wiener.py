@@ -46,15 +46,15 @@ def wiener_nll(
     equal_shapes("wiener_nll", target, recon)
     if isinstance(sigma, float | int) and not sigma > 0:
         raise UserError(f"sigma of the Wiener likelihood is {sigma}; expected a standard deviation above 0.")
-    gain = wiener_gain(kernel, target.shape[1:3], C=C, epsilon=epsilon)
     _, height, width, channels = target.shape
+    gain = wiener_gain(kernel, (height, width), C=C, epsilon=epsilon)
     squares, dimensions = quadratic_form(recon - target, gain), height * width * channels
     variance = jnp.maximum(squares / dimensions, SMALLEST_VARIANCE) if sigma is None else sigma**2
     log_det = channels * log_determinant(gain, width)
     return 0.5 * (squares / variance - log_det + dimensions * jnp.log(2 * jnp.pi * variance))
 
 
-def wiener_gain(kernel: jax.Array, size: tuple[int, int], *, C: float, epsilon: float) -> jax.Array:
+def wiener_gain(kernel: jax.Array | np.ndarray, size: tuple[int, int], *, C: float, epsilon: float) -> jax.Array:
     """g = |K|^2 / (|K|^2 + C)^2 + epsilon of kernels [B, k, k] for images of `size`: [B, H, W // 2 + 1], above 0.
 
     The columns are those of a real transform; the others are mirror images.
@@ -65,7 +65,7 @@ def wiener_gain(kernel: jax.Array, size: tuple[int, int], *, C: float, epsilon: 
     return power / jnp.square(power + C) + epsilon
 
 
-def centred(kernel: jax.Array, size: tuple[int, int]) -> jax.Array:
+def centred(kernel: jax.Array | np.ndarray, size: tuple[int, int]) -> jax.Array:
     """Zero-padded kernels [B, k, k], their centre at pixel (0, 0) and the rest wrapped around: [B, H, W]."""
     side = kernel.shape[-1]
     if kernel.ndim != 3 or kernel.shape[1] != side or side % 2 == 0 or side > min(size):

@@ -31,6 +31,7 @@ def blur_error(target: jax.Array, recon: jax.Array) -> jax.Array:
     Source: the blur error of Bredell et al. 2023, with one kernel for all images.
     """
     equal_shapes("blur_error", target, recon)
-    gain = wiener_gain(BLUR[None], target.shape[1:3], C=C, epsilon=EPSILON)
+    height, width = target.shape[1:3]
+    gain = wiener_gain(BLUR[None], (height, width), C=C, epsilon=EPSILON)
     residual = recon - target
     return quadratic_form(residual, jnp.broadcast_to(gain, (len(residual), *gain.shape[1:]))) / residual[0].size

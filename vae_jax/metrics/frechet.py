@@ -7,6 +7,7 @@ backbone gets (nothing is resized first) and their number, all of which change t
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,8 @@ FRECHET = "FD-"  # prefix of the network's name
 Embed = Callable[[jax.Array], np.ndarray]  # images [B, H, W, C] in [0, 1] -> features [B, d]
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True)
+class Moments:
     """The count, mean and scatter of a set of features [n, d], in float64."""
 
     count: int

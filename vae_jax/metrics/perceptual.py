@@ -27,7 +27,8 @@ class FrozenMetric(NamedTuple):
     labelled: bool = False
 
     def __call__(self, target: jax.Array, recon: jax.Array, *labels: jax.Array) -> jax.Array:
-        targets = Dataset(len(target), target.shape[1:], lambda indices: {"image": np.asarray(target)[indices]})
+        count, height, width, channels = target.shape
+        targets = Dataset(count, (height, width, channels), lambda indices: {"image": np.asarray(target)[indices]})
         return self.apply(target, recon, self.load(targets), *labels)
 
 

@@ -12,7 +12,7 @@ from vae_jax.models.cpu_forms import DIMENSIONS, Padding, plain
 from vae_jax.runtime.compilation import target_platform
 
 
-def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding) -> jax.Array:
     """A convolution, [B, H, W, in] by [h, w, in, out] -> [B, H', W', out]."""
     return (cpu_forms.conv if _for_cpu() else plain)(x, kernel, strides, padding)
 

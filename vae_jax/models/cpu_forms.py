@@ -17,11 +17,11 @@ import numpy as np
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 VECTOR = 16  # numbers that oneDNN computes at once (AVX-512): it is slow with fewer channels
 LARGEST_KERNEL, IMAGES = 2**23, 16  # bytes, and images a part, see `_parts`
-Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros before the first and after the last row, and column
+Padding = Sequence[tuple[int, int]]  # zeros before the first and after the last row, and column
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding) -> jax.Array:
     """A convolution, [B, H, W, in] by [h, w, in, out], by the fastest forms of it and of its gradients."""
     return _fastest(kernel.shape[-1])(x, kernel, strides, padding)
 
@@ -34,7 +34,7 @@ def _forward(
 
 
 def _conv_backward(
-    strides: tuple[int, int], padding: Padding, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
+    strides: tuple[int, ...], padding: Padding, inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = inputs
     gradient = materialize(gradient)
@@ -91,7 +91,7 @@ def has_onednn() -> bool:
         return False
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 1, 8, 8, 16), (1, 3, 3, 16, 16)))
     some = jax.jit(functools.partial(_deep, strides=(1, 1, 1), padding="SAME"))
-    return "__onednn" in some.lower(x, kernel).compile().as_text()
+    return "__onednn" in (some.lower(x, kernel).compile().as_text() or "")
 
 
 def plain(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -152,7 +152,7 @@ def materialize(x: jax.Array) -> jax.Array:
 
 
 def _gradient_of_kernel(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding, gradient: jax.Array
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding, gradient: jax.Array
 ) -> jax.Array:
     """The gradient of `kernel` in a convolution, from the `gradient` of its result: a sum over parts of the batch."""
     if 1 in kernel.shape[2:] and strides == (1, 1):

@@ -92,7 +92,8 @@ class AlexNetEncoder(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
         network = AlexNet(self.widths, self.dense, name="alexnet")
         x = network(preprocessing.torchvision(x), ("fc6",))["fc6"]
-        return tuple(nn.Dense(self.latents, kernel_init=he, name=name)(x) for name in ("mean", "logvar"))
+        mean, logvar = (nn.Dense(self.latents, kernel_init=he, name=name)(x) for name in ("mean", "logvar"))
+        return mean, logvar
 
 
 def _doublings(x: jax.Array, shape: tuple[int, int, int], scale: float) -> jax.Array:

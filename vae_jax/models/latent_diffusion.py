@@ -84,7 +84,8 @@ class LatentDiffusionEncoder(nn.Module):
             for i in range(self.blocks):
                 x = ResnetBlock(self.width * multiplier, name=f"level{level}_block{i + 1}")(x)
         x = _conv(2 * self.latents, "conv_out")(nn.swish(_norm(_middle(x), "norm_out")))
-        return tuple(jnp.split(_dense(2 * self.latents, "moments")(x), 2, axis=-1))
+        mean, logvar = jnp.split(_dense(2 * self.latents, "moments")(x), 2, axis=-1)
+        return mean, logvar
 
 
 class LatentDiffusionDecoder(nn.Module):

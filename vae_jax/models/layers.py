@@ -62,7 +62,7 @@ def _as_flax_calls_it(
         raise ValueError("Conv has neither dilation nor groups: flax.linen.Conv has")
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return conv(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+    return conv(x, kernel, tuple(strides), tuple((before, after) for before, after in padding))
 
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # flax's, by `conv`

@@ -2,9 +2,11 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 matplotlib.use("Agg")
@@ -16,7 +18,7 @@ COLOURS = (
 )  # fmt: skip
 FEW = 8  # filled histograms that can be told apart in one panel
 PHOTOGRAPH = 48  # images of at least this many pixels a side are shown as photographs
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -131,7 +133,7 @@ def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> byte
             points = [(record["step"], record[name]) for record in records if name in record]
             axis.plot(*zip(*points, strict=True), color=COLOURS[1 + i % (len(COLOURS) - 1)], marker=".", markersize=3)
             axis.set_title(name)
-            axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
         return _png(figure)
 
 

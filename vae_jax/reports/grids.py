@@ -66,7 +66,7 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
         recon, _ = system.evaluate(params, stats, frozen, batch)
         baselines = [baseline(batch) for baseline in system.baselines.values()]
         rows = [*baselines, recon, batch["image"]] if baselines else [batch["image"], recon]
-        if not system.prior:
+        if not system.prior or system.decode is None:
             return rows, None
         z = jax.random.normal(root_key(seed, "sample"), (SAMPLES * SAMPLES, *system.latent_shape))
         return rows, system.decode(params, stats, z)

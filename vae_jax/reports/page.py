@@ -46,8 +46,8 @@ def section(title: str, *parts: str) -> str:
 
 def figures(pictures: Mapping[str, bytes], captions: Mapping[str, str] | None = None) -> list[str]:
     """A titled block for each PNG of `pictures`; `captions` go above them, by title."""
-    captions = {title: [text(caption)] for title, caption in (captions or {}).items()}
-    return [section(title, *captions.get(title, ()), picture(png, title)) for title, png in pictures.items()]
+    above = {title: [text(caption)] for title, caption in (captions or {}).items()}
+    return [section(title, *above.get(title, ()), picture(png, title)) for title, png in pictures.items()]
 
 
 def text(words: str, kind: str = "") -> str:

@@ -156,7 +156,7 @@ class Checkpoints:
 
     def _read(self, step: int, target: State) -> State:
         wanted = flatten(target)
-        stored = self._checkpointer.metadata(self._path(step)).item_metadata
+        stored = self._checkpointer.metadata(self._path(step)).item_metadata or {}
         zero = {name: wanted.pop(name) for name in ADDED if name not in stored}
         have = {name: _described(stored[name]) for name in stored}
         want = {name: _described(leaf) for name, leaf in wanted.items()}

@@ -36,9 +36,9 @@ class Progress:
         if jax.process_index() == 0:
             hide_accelerators()
             from clu import metric_writers  # imports TensorFlow: 3 seconds
-            from tensorflow.errors import OpError
+            from tensorflow import errors
 
-            self._disk_errors = OSError, OpError
+            self._disk_errors = OSError, errors.OpError
             self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
 
     def start(self) -> None:
@@ -58,6 +58,7 @@ class Progress:
             return
         first = self._pending[0][0]
         columns = jax.device_get([scalars for _, scalars in self._pending])
+        assert self._started is not None
         taken = time.perf_counter() - self._started
         self._seconds, self.seconds = self._seconds + taken, self.seconds + taken
         self._started, self._pending = None, []
@@ -78,7 +79,7 @@ class Progress:
         self.check()
         if self._writer is None:
             self._unlogged = []
-        if not self._unlogged:
+        if self._writer is None or not self._unlogged:
             return
         values = {name: np.concatenate([part[name] for part in self._unlogged]) for name in self._unlogged[0]}
         finite, skipped = values["finite"] == 1, int(values["skipped"][-1])

@@ -11,6 +11,9 @@ Each descends with the other held. `config.kernel_loss` says on what the kernel 
 gaussian is fixed, and then there is one player. sigma, the noise of the likelihood, is a number or learnt by `vae`.
 """
 
+from collections.abc import Callable
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +23,7 @@ from vae_jax.errors import UserError, call_with_options
 from vae_jax.losses import kl
 from vae_jax.losses.wiener import blur, gaussian_kernel, wiener_nll
 from vae_jax.models import DECODERS, ENCODERS, KERNELS
-from vae_jax.systems.contract import System, always_open, term_weight
+from vae_jax.systems.contract import Params, System, always_open, term_weight
 from vae_jax.systems.image_terms import loss_options
 from vae_jax.systems.likelihoods import elbo
 from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, make_network
@@ -38,12 +41,8 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     decoder = make_network(DECODERS, "decoder", config, image_shape)
     codec = Codec(encoder, decoder, "vae")
-    fixed = config.kernel.name == FIXED
-    if fixed:
-        shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}
-        constant = call_with_options(gaussian_kernel, "The fixed kernel", **shape_of_blur)
-    else:
-        network = make_network(KERNELS, "kernel", config)
+    network, kernels = _kernels(config)
+    fixed = network is None
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], config.latents))
@@ -52,12 +51,6 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         players = {} if fixed else {"kernel": params.pop("kernel")}
         learnt = {} if sigma else {"log_sigma": jnp.full((), np.log(first_sigma))}
         return {"vae": params | learnt} | players, stats
-
-    def kernels(params, z):
-        """[B, k, k]; what a kernel says of the image does not come back to z."""
-        if fixed:
-            return jnp.broadcast_to(constant, (z.shape[0], *constant.shape))
-        return apply_network(network, "kernel", params["kernel"], {}, jax.lax.stop_gradient(z), train=False)[0]
 
     def nll(params, target, recon, kernel):
         noise = sigma or jnp.exp(params["vae"]["log_sigma"])
@@ -102,6 +95,21 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         gate=gate,
         init_gate=init_gate,
     )
+
+
+def _kernels(config: ConfigDict) -> tuple[nn.Module | None, Callable[[Params, jax.Array], jax.Array]]:
+    """The network of the kernels, None where one is fixed for all, and (params, z) -> kernels [B, k, k]."""
+    if config.kernel.name == FIXED:
+        shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}
+        constant = call_with_options(gaussian_kernel, "The fixed kernel", **shape_of_blur)
+        return None, lambda params, z: jnp.broadcast_to(constant, (z.shape[0], *constant.shape))
+    network = make_network(KERNELS, "kernel", config)
+
+    def kernels(params, z):
+        """What a kernel says of the image does not come back to z."""
+        return apply_network(network, "kernel", params["kernel"], {}, jax.lax.stop_gradient(z), train=False)[0]
+
+    return network, kernels
 
 
 def turns(steps: int):

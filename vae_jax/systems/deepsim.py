@@ -157,6 +157,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Sourc
         return {GENERATOR: params} | players, stats
 
     def judge(params, stats, seen, z, key):
+        assert discriminator is not None
         inputs = {"features": z} if source.conditional else {}
         tree = params["discriminator"]
         layers, stats = apply_network(discriminator, "discriminator", tree, stats, seen, train=True, key=key, **inputs)

@@ -37,7 +37,8 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
     def whole(mean, logvar, low):
         if mean.ndim == 2:
             return mean, logvar
-        return tuple(jnp.concatenate(parts, -1) for parts in zip((mean, logvar), deterministic(low), strict=True))
+        low, minus_inf = deterministic(low)
+        return jnp.concatenate((mean, low), -1), jnp.concatenate((logvar, minus_inf), -1)
 
     def init(key, batch):
         z = jnp.zeros((batch["image"].shape[0], *code_shape))
@@ -69,7 +70,8 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
 
     def untrained(images):
         low = observe(images)
-        return whole(*encoder.init_with_output(jax.random.key(0), low, False)[0], low)[0]
+        (mean, logvar), _ = encoder.init_with_output(jax.random.key(0), low, False)
+        return whole(mean, logvar, low)[0]
 
     code_shape = latent_shape(untrained, image_shape)
     rule = {name: term_weight(term) for name, term in config.terms.items()}
