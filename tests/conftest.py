@@ -1,17 +1,24 @@
-"""A stricter world than production: four CPU devices, rank promotion raises, warnings are errors."""
+"""A stricter world than production: four CPU devices, rank promotion raises, warnings are errors.
+
+With VAE_JAX_TEST_PLATFORM=cuda or tpu the same tests run on the accelerators of this machine, in full precision.
+"""
 
 import os
 import tempfile
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=4"
-    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile in half the time
-)
+os.environ["JAX_PLATFORMS"] = PLATFORM = os.environ.get("VAE_JAX_TEST_PLATFORM", "cpu")
+if PLATFORM == "cpu":
+    os.environ["XLA_FLAGS"] = (
+        "--xla_force_host_platform_device_count=4"
+        " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile in half the time
+    )
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+else:
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several test processes share the device
 os.environ["PJRT_NPROC"] = "32"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["VAE_JAX_WEIGHTS"] = tempfile.mkdtemp()  # only what comes with the repository
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())  # what two tests need is compiled once
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -35,7 +35,7 @@ SMOKE = "--config=configs/dfc_mnist.py:smoke"
         ([SMOKE, "--coordinator=host", "--num_processes=2", "--process_id=0"], ["--coordinator=host has no port"]),
         ([SMOKE, "--coordinator=host:1", "--num_processes=2", "--process_id=2"], ["process_id < num_processes"]),
         ([SMOKE, "--distributed=auto", "--process_id=1"], ["--distributed=auto finds them"]),
-        ([SMOKE, "--distributed=auto"], ["jax cannot determine the processes of this run", "Pass --coordinator=HOST:PORT"]),
+        ([SMOKE, "--distributed=auto"], ["jax cannot determine the processes", "Pass --coordinator=HOST:PORT"]),
         ([SMOKE, "--distributed=yes"], ["auto"]),
     ],
 )

@@ -8,10 +8,10 @@ Times are medians over at least 20 blocking calls of `steps_per_call` steps, aft
 `--part=step` measures only the step and `--part=input` only the batches; everything else is then null.
 
     images_per_second, ms_per_step   of the compiled train call, with its batch already on the devices
-    gflop_per_image          per step and image, what XLA counts in the compiled call (`cost_analysis`) on all devices:
-                             two for each product in a convolution or matrix product except those with padding, one for
-                             each other addition, multiplication or comparison, none for exp, log and the like. XLA
-                             does not count oneDNN's work; it is counted in the same call compiled without oneDNN
+    gflop_per_image          per step and image on all devices, what XLA counts in the call before it compiles it
+                             (`cost_analysis`): two for each product in a convolution or matrix product except those
+                             with padding, one for each other addition, multiplication or comparison, none for exp, log
+                             and the like
     matmul_gflop_per_second  the best of six float32 products of square matrices with `matmul_size` rows, split over the
                              devices, in this process
     peak_share               gflop_per_image * images_per_second / matmul_gflop_per_second

@@ -19,8 +19,6 @@ from vae_jax.data import load_dataset
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
-from vae_jax.models.cpu_forms import has_onednn
-from vae_jax.runtime.devices import WITHOUT_ONEDNN
 from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State
 from vae_jax.train_step import scan_unroll
@@ -61,7 +59,7 @@ def measure_step(config: ConfigDict, dataset: Dataset, mesh: Mesh, calls: int, w
     """The part of the record about train calls; with `whole` also the loop over batches and the parts of a step."""
     steps = config.steps_per_call
     measured = compiled(config, dataset, mesh)
-    batch, run, gflop = measured.batch, repeated(measured), gflop_per_image(config, measured)
+    batch, run, gflop = measured.batch, repeated(measured), gflop_per_image(config, measured.lowered)
     say("train calls")
     taken = median(lambda _: run(batch), calls)
     rate, peak = steps * config.batch_size / taken, matmul_peak(mesh)
@@ -109,12 +107,9 @@ def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
     return Measured(training, lowered, call, time.perf_counter() - began, state, frozen, batch, key)
 
 
-def gflop_per_image(config: ConfigDict, measured: Measured) -> float:
-    """What XLA counts in a train call, compiled once more where oneDNN computes: of its calls XLA counts nothing."""
-    counted = measured.lowered.compile(WITHOUT_ONEDNN) if has_onednn() else measured.call
-    costs = counted.cost_analysis()  # of one device; what a loop repeats counts once
-    assert costs is not None
-    flops = jax.device_count() * costs["flops"]
+def gflop_per_image(config: ConfigDict, lowered: jax.stages.Lowered) -> float:
+    """What XLA counts in a train call before compiling it, so that the work of oneDNN and cuDNN is included."""
+    flops = lowered.cost_analysis()["flops"]  # on all devices; what a loop repeats counts once
     return flops / scan_unroll(config.steps_per_call) / config.batch_size / 1e9
 
 

@@ -14,7 +14,6 @@ FEW_CORES = 4  # at most: each may become a device, with a copy of the data, and
 SMALLEST_SHARE = 8  # images of a batch per core
 THREADS_WELL = (0, 12)  # the jax from which the convolutions of one device use several cores well
 ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
-WITHOUT_ONEDNN = {"xla_cpu_experimental_onednn_custom_call": False}  # of one program, where XLA_FLAGS has ONEDNN
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
