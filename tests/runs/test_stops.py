@@ -38,12 +38,12 @@ def test_stopped_in_every_phase(number, whole, tmp_path):
     output = stop_in("compiling", number, run)
     assert "compiled in" not in output  # it did not wait for the compilation, which takes minutes
     assert not (run / "checkpoints").exists()  # there is nothing to save
-    assert "stopped at step 1 and saved" in stop_in("stepping", number, run)
-    assert "stopped at step 3 and saved" in stop_in("saving", number, run)
+    assert "stopped; step 1 is saved" in stop_in("stepping", number, run)
+    assert "stopped; step 3 is saved" in stop_in("saving", number, run)
     output = stop_in("judging", number, run)  # due after step 5
-    assert "stopped at step 5 and saved" in output and "evaluation:" not in output
+    assert "stopped; step 5 is saved" in output and "evaluation:" not in output
     output = stop_in("drawing", number, run)  # of the same evaluation, repeated
-    assert "stopped at step 5 and saved" in output and "evaluation:" in output
+    assert "stopped; step 5 is saved" in output and "evaluation:" in output
     assert "resuming from step 5" in finish(run)
     assert_same_state(run, whole)
     assert_tidy(run)
@@ -78,7 +78,7 @@ def test_a_stop_in_the_last_evaluation(whole, tmp_path):
     assert f"in use by another run: process {process.pid} on " in refused
     process.send_signal(signal.SIGTERM)
     output = rest_of(process, seconds=GRACE)
-    assert "the same command goes on" in output and "evaluation:" not in output
+    assert "run the same command to resume" in output and "evaluation:" not in output
     finish(run, *options)
     assert_same_state(run, whole)
     assert (run / "report.html").is_file()
