@@ -16,7 +16,7 @@ from vae_jax import train
 from vae_jax.cli import load_config
 from vae_jax.runs import progress
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HELD = []
 
 

@@ -8,7 +8,7 @@ Times are medians over at least 20 blocking calls of `steps_per_call` steps, aft
 `--part=step` measures only the step and `--part=input` only the batches; everything else is then null.
 
     images_per_second, ms_per_step   of the compiled train call, with its batch already on the devices
-    gflop_per_image          per step and image on all devices, what XLA counts in the call before it compiles it
+    gflop_per_image          per step and image, what XLA counts in the call lowered for a CPU, before it is compiled
                              (`cost_analysis`): two for each product in a convolution or matrix product except those
                              with padding, one for each other addition, multiplication or comparison, none for exp, log
                              and the like

@@ -1,5 +1,6 @@
 """The record of a benchmark: what a config's compiled train call takes, and its parts."""
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from vae_jax.bench.machine import machine, matmul_peak, matmul_size, peak_memory
@@ -21,7 +22,6 @@ from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.pipeline import TrainBatches
 from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State
-from vae_jax.train_step import scan_unroll
 from vae_jax.training import Training, prepare
 
 WARM_UP = 3  # calls
@@ -59,13 +59,13 @@ def measure_step(config: ConfigDict, dataset: Dataset, mesh: Mesh, calls: int, w
     """The part of the record about train calls; with `whole` also the loop over batches and the parts of a step."""
     steps = config.steps_per_call
     measured = compiled(config, dataset, mesh)
-    batch, run, gflop = measured.batch, repeated(measured), gflop_per_image(config, measured.lowered)
+    batch, run, gflop = measured.batch, repeated(measured), gflop_per_image(measured.training)
     say("train calls")
     taken = median(lambda _: run(batch), calls)
     rate, peak = steps * config.batch_size / taken, matmul_peak(mesh)
     record = {
         "images_per_second": rate, "ms_per_step": 1e3 * taken / steps, "gflop_per_image": gflop,
-        "peak_share": gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
+        "peak_share": gflop and gflop * rate / peak, "matmul_gflop_per_second": peak, "matmul_size": matmul_size(),
         "compile_seconds": measured.compile_seconds, "peak_memory_bytes": peak_memory(),
     }  # fmt: skip
     if whole:
@@ -85,7 +85,6 @@ class Measured(NamedTuple):
     """A compiled train call and what it is called with."""
 
     training: Training
-    lowered: jax.stages.Lowered
     call: jax.stages.Compiled
     compile_seconds: float
     state: State
@@ -102,15 +101,21 @@ def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
     batch, state, key = training.batches(0, config.steps_per_call), training.first_state(), training.step_key()
     say("compiling the train step")
     began = time.perf_counter()
-    lowered = training.lower()
-    call = lowered.compile()
-    return Measured(training, lowered, call, time.perf_counter() - began, state, frozen, batch, key)
+    call = training.lower().compile()
+    return Measured(training, call, time.perf_counter() - began, state, frozen, batch, key)
 
 
-def gflop_per_image(config: ConfigDict, lowered: jax.stages.Lowered) -> float:
-    """What XLA counts in a train call before compiling it, so that the work of oneDNN and cuDNN is included."""
-    flops = lowered.cost_analysis()["flops"]  # on all devices; what a loop repeats counts once
-    return flops / scan_unroll(config.steps_per_call) / config.batch_size / 1e9
+def gflop_per_image(training: Training) -> float | None:
+    """What XLA counts in the train call lowered for one CPU, before compilation; None if this process has no CPU device.
+
+    Compiled, the work of oneDNN and cuDNN is not counted, and for a GPU XLA counts nothing before it compiles.
+    """
+    try:
+        cpu = Mesh(np.array(jax.devices("cpu")[:1]), ("data",), axis_types=(AxisType.Auto,))
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return None
+    flops = dataclasses.replace(training, mesh=cpu).lower().cost_analysis()["flops"]
+    return flops / training.config.steps_per_call / training.config.batch_size / 1e9
 
 
 def compile_nothing(measured: Measured, scalars: dict[str, jax.Array]) -> jax.stages.Compiled:
