@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-SHARED = ("__init__", "__main__", "common", "deepsim", "losses")  # by several configs, and none themselves
+SHARED = ("__init__", "__main__", "common", "deepsim", "losses")  # modules that configs import, not configs
 FOLDER = Path(__file__).parent
 
 

@@ -1,4 +1,4 @@
-"""Lists the published configs: the name that --config takes, and what each reproduces.
+"""List the published configs: the name that --config takes, and what each reproduces.
 
 python -m vae_jax.configs
 """

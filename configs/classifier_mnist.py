@@ -3,7 +3,7 @@
     python -m vae_jax.main --config=configs/classifier_mnist.py --workdir=runs/classifier_mnist
     python -m pretrained_converters.convert mnist_classifier --source=runs/classifier_mnist
 
-Expected: at least 99.0 % of the test digits.
+Expected: at least 99.0 % accuracy on the test digits.
 """
 
 from vae_jax.configs import common

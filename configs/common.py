@@ -1,4 +1,4 @@
-"""What config files are made of: each starts from `get_config(system)` and changes what its paper says."""
+"""Building blocks of config files: each starts from `get_config(system)` and sets what its paper specifies."""
 
 from collections.abc import Collection
 
@@ -9,12 +9,12 @@ from vae_jax.errors import UserError
 
 
 def get_config(system: str = "vae") -> ConfigDict:
-    """Every key of a system at its default, but for those that belong to a loss term; `vae_jax.keys` describes them."""
+    """Every key of a system at its default, except those of a loss term; `vae_jax.keys` describes them."""
     return keys.defaults(system)
 
 
 def term(weight: float, start: int = 0, warmup: int = 0, **options) -> ConfigDict:
-    """A loss term: its weight, the step from which it counts, the steps of its linear ramp, and the loss's options."""
+    """A loss term: its weight, first step, steps of linear ramp, and the options of the loss."""
     return ConfigDict({"weight": float(weight), "start": start, "warmup": warmup, **options})
 
 
@@ -24,7 +24,7 @@ def rmsprop(learning_rate: float, schedule: str = "constant", warmup_steps: int 
 
 
 def adam(learning_rate: float, schedule: str = "constant", warmup_steps: int = 0, beta1: float = 0.9) -> ConfigDict:
-    """Adam; `schedule` is constant, cosine, halving (after each fifth of the run) or deepsim (from step 300,000 on)."""
+    """Adam; `schedule` is constant, cosine, halving (after each fifth of the run) or deepsim (from step 300,000)."""
     return _optimizer("adam", learning_rate, schedule, warmup_steps, beta1=beta1, beta2=0.999, eps=1e-8)
 
 
@@ -44,15 +44,15 @@ PIXELS = "a number of pixels"
 
 
 def read_variants(arg: str, *choices: Collection[str]) -> list[str]:
-    """What 'a,b,quick' names of each of `choices` ('' where nothing), and last 'quick', 'smoke' or ''.
+    """The name in 'a,b,quick' from each of `choices` ('' if none), then 'quick', 'smoke' or ''.
 
-    A choice is a table or tuple of names that exclude each other, or PIXELS.
+    Each choice is a table or tuple of mutually exclusive names, or PIXELS. UserError for any other name.
     """
     choices, parts, chosen = (*choices, SIZES), [part for part in arg.split(",") if part], []
     for choice in choices:
         named = [part for part in parts if (part.isdigit() if choice == PIXELS else part in choice)]
         if len(named) > 1:
-            raise UserError(f"The variants {named[0]!r} and {named[1]!r} exclude each other.")
+            raise UserError(f"The variants {named[0]!r} and {named[1]!r} exclude each other: choose one.")
         chosen += named or [""]
         parts = [part for part in parts if part not in named]
     if parts:
@@ -63,7 +63,7 @@ def read_variants(arg: str, *choices: Collection[str]) -> list[str]:
 
 
 def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
-    """The variants of every config: '' as published, 'quick' (minutes, changed by `quick`), 'smoke' (seconds)."""
+    """Apply a size: '' as published, 'quick' (minutes, updated by `quick`), 'smoke' (seconds)."""
     (size,) = read_variants(arg)
     if size == "quick":
         config.update(quick)
@@ -79,5 +79,5 @@ def shrink(config: ConfigDict, arg: str, quick: dict) -> ConfigDict:
             data={"name": "synthetic", "train": "train", "eval": "test", "per_class": 0},
         )
         for optimizer in config.optimizers.values():
-            optimizer.update(warmup_steps=0, schedule="constant")  # so that a longer run can go on from it
+            optimizer.update(warmup_steps=0, schedule="constant")  # so that a longer run can resume from it
     return config

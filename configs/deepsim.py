@@ -1,12 +1,12 @@
-"""What the configs of DeePSiM (Dosovitskiy and Brox 2016) share: length, the losses, the discriminator, the optimisers.
+"""Shared by the DeePSiM configs (Dosovitskiy and Brox 2016): length, losses, discriminator and optimisers.
 
-As published: half a million steps of 64 images, Adam at 2e-4. Of the loss weights those of the inversion of conv5 are
-(released files, as modified in KamitaniLab/End2EndDeepImageReconstruction): 2e-6 for pixels and 0.01 for features, both
-half a sum of squared differences, of colours in 0..255 and of CaffeNet's pool5; 100 for the adversarial term, a mean
-over the batch. The weights of autoencoder and VAE, and of any other comparator, are not. Chosen here: the adversarial
-weight is proportional to the number of pixels, 100 at 227x227, as the sums that it stands against are; a feature weight
-is such that two different training images are as far apart by features as by pixels (`vae_jax.scales` measures it; on
-200 photographs; fc6 like conv5; caffenet and videonet as published).
+As published: half a million steps of 64 images, Adam at 2e-4. The only published loss weights are those for inverting
+conv5 (released files, as modified in KamitaniLab/End2EndDeepImageReconstruction): 2e-6 for pixels and 0.01 for
+features, both half a sum of squared differences, of colours in 0..255 and of CaffeNet's pool5; 100 for the adversarial
+term, a mean over the batch. The weights for the autoencoder, the VAE and any other comparator are unpublished. Chosen
+here: the adversarial weight is proportional to the number of pixels, 100 at 227x227, like the sums that it balances; a
+feature weight is such that two different training images are as far apart by features as by pixels (measured by
+`vae_jax.scales` on 200 photographs; fc6 as conv5; caffenet and videonet as published).
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ FEATURE = {  # on squared differences, by comparator and tap
     ("caffenet", "pool5"): 0.01 / 2,
     ("videonet", "pool5"): 0.01 / 2,
 }
-UNTRAINED = 11.5  # the same for AlexNet's pool5 at 64x64 where nobody trained it
+UNTRAINED = 11.5  # the same for pool5 of an untrained AlexNet at 64x64
 QUICK = {"steps": 2_000, "log_every": 50, "eval_every": 1_000, "checkpoint_every": 500}
 
 
@@ -41,7 +41,7 @@ def get_config(name: str, system: str = "deepsim") -> ConfigDict:
 
 
 def imagenet(config: ConfigDict, image_size: int) -> None:
-    """Random windows of ImageNet, 227 pixels of 256."""
+    """Train on random windows of ImageNet, in the proportion of 227 pixels to 256."""
     config.image_size = image_size
     config.data.name = "imagenet2012"
     config.data.eval = "validation"
@@ -49,7 +49,7 @@ def imagenet(config: ConfigDict, image_size: int) -> None:
 
 
 def full_loss(config: ConfigDict, comparator: str, tap: str) -> None:
-    """Gives a config the three terms, the discriminator and the balance rule in the paper's form."""
+    """Add the three terms, the discriminator and the paper's balance rule to a config."""
     config.backbone.name = comparator
     config.terms.feature = common.term(FEATURE[comparator, tap], taps=(tap,))
     config.terms.l2 = common.term(IMAGE)
@@ -61,7 +61,7 @@ def full_loss(config: ConfigDict, comparator: str, tap: str) -> None:
 
 
 def without(config: ConfigDict, *terms: str) -> None:
-    """Takes terms out, and with the adversarial one its player."""
+    """Remove terms, and with the adversarial term the discriminator."""
     for term in terms:
         del config.terms[term]
     if "adversarial" in terms:

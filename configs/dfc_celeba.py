@@ -3,17 +3,17 @@
     python -m vae_jax.main --config=configs/dfc_celeba.py --workdir=runs/dfc_celeba           VAE-123, 64x64 pixels
     ... --config=configs/dfc_celeba.py:345                      VAE-345: relu3_1, relu4_1, relu5_1
     ... --config=configs/dfc_celeba.py:128 or :345,128          128x128 pixels
-    ... --config.backbone.name=vgg16                            VGG16 in place of VGG19
+    ... --config.backbone.name=vgg16                            VGG16 instead of VGG19
     ... --config.backbone.dtype=bfloat16                        the perceptual network in bfloat16
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
 
-Networks, crop, initialisation and optimiser as in configs/vae_celeba.py. Per tap the mean of the squared differences
-over height, width and channels, weight 0.5 (beta); KL summed over the latents.
+Networks, crop, initialisation and optimiser as in configs/vae_celeba.py. Squared differences are averaged over height,
+width and channels of each tap, with weight 0.5 (beta); KL is summed over the latents.
 
-Loss weights belong to a perceptual network's scale. The authors' KL weight (alpha) of 1 belongs to caffe's VGG19, which
-sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting. torchvision's
-features are smaller (backbones/vgg.py). Hence 5e-4 for VAE-123, and 1e-3 for VAE-345, whose loss is about twice as
-large: watch `kl`, and compare losses at similar KL.
+Loss weights depend on the scale of the perceptual network. The authors' KL weight (alpha) of 1 fits Caffe's VGG19,
+which sees colours in 0..255: --config.backbone.name=vgg19_caffe --config.terms.kl.weight=1.0 is their setting.
+torchvision's features are smaller (backbones/vgg.py). Hence 5e-4 for VAE-123, and 1e-3 for VAE-345, whose loss is about
+twice as large: watch `kl`, and compare losses at similar KL.
 """
 
 from vae_jax.configs import common, vae_celeba

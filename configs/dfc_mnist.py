@@ -1,16 +1,17 @@
-"""The DFC-VAE of the article: feature loss of an MNIST classifier + KL on MNIST, 5 latents, RMSprop, 15 epochs.
+"""The article's DFC-VAE: feature loss of an MNIST classifier + KL, 5 latents, RMSprop, 15 epochs.
 
     python -m vae_jax.main --config=configs/dfc_mnist.py --workdir=runs/dfc_mnist
 
 The article's weights give a pixel MSE of 0.02443 and a mean Laplacian variance of 0.0682 (digits other than 1).
 
-Loss weights belong to a perceptual network's scale. The article weighs both taps by 1.0; the squared activations of its
-classifier on MNIST are 2.5 times those of the one that comes with vae_jax (configs/classifier_mnist.py), at both taps,
-so 2.5 says the same here. The article to the letter, with its own classifier (see pretrained_converters/convert.py):
+Loss weights depend on the scale of the perceptual network. The article weighs both taps by 1.0; at both taps, the
+squared activations of its classifier on MNIST are 2.5 times those of the one that comes with vae_jax
+(configs/classifier_mnist.py), so the equivalent weight is 2.5. To follow the article exactly, with its own classifier
+(see pretrained_converters/convert.py):
 
     --config.backbone.weights=article.safetensors --config.terms.feature.weight=1.0
 
-The learning rate rises and falls, for the reasons given in configs/vae_mnist.py.
+The learning rate has a warm-up and a decay, for the reasons given in configs/vae_mnist.py.
 """
 
 from vae_jax.configs import common, vae_mnist

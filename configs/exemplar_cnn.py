@@ -1,16 +1,17 @@
-"""Exemplar-CNN (Dosovitskiy et al. 2014, 2016), 64c5-128c5-256c5-512f: a comparator that learns without labels.
+"""Exemplar-CNN (Dosovitskiy et al. 2014, 2016), 64c5-128c5-256c5-512f: a comparator trained without labels.
 
     python -m vae_jax.main --config=configs/exemplar_cnn.py --workdir=runs/exemplar_cnn
     python -m pretrained_converters.convert exemplar_cnn --source=runs/exemplar_cnn
     ... --config.data.source=image_folder --config.data.dir=DIR --config.data.train=train --config.data.eval=train
 
-It tells 16,000 patches of STL-10's 100,000 unlabelled images apart, of which it sees random views. As published: 32x32
-patches where gradients are large, the transformations (vae_jax/data/exemplar_views.py), SGD from a rate of 0.01 with
-momentum 0.9, dropout. Read in the authors' command for this network on STL-10, whose numbers have no names: 16,000
-classes, 1,200,000 steps, 128 images. Chosen here: a cosine in place of thirds whenever the validation error stands
-still, a new view at every step in place of a fixed number for each class, no weight decay (their command has a 0.004).
+It classifies random views of 16,000 patches, each a class of its own, from STL-10's 100,000 unlabelled images. As
+published: 32x32 patches where gradients are large, the transformations (vae_jax/data/exemplar_views.py), SGD from a
+rate of 0.01 with momentum 0.9, dropout. From the authors' command for this network on STL-10, whose numbers are
+unlabelled: 16,000 classes, 1,200,000 steps, batches of 128. Chosen here: a cosine schedule, where theirs divides the
+rate by three when the validation error stalls; a new view at every step, where theirs has a fixed number per class; no
+weight decay (their command has a 0.004).
 
-What is judged are the patches themselves, without transformation: whether they are told apart.
+The evaluation measures how many untransformed patches are classified correctly.
 """
 
 from vae_jax.configs import common
@@ -27,7 +28,7 @@ def get_config(arg: str = ""):
     config.eval_every = 50_000
     config.checkpoint_every = 10_000
     config.data.name = "exemplars"
-    config.data.source = "stl10"  # the data set whose images the patches are cut from; data.dir and the splits are its
+    config.data.source = "stl10"  # the data set to cut patches from; data.dir and the splits refer to it
     config.data.source_size = 96  # height and width of those images
     config.data.train = "unlabelled"
     config.data.eval = "unlabelled"

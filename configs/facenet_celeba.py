@@ -1,19 +1,19 @@
 """The DFC-VAE with FaceNet as the perceptual network (davidsandberg/facenet, generative): three convolutions + KL.
 
     python -m vae_jax.main --config=configs/facenet_celeba.py --workdir=runs/facenet_celeba
-    ... --config=configs/facenet_celeba.py:128                   128x128 pixels in place of 64x64
+    ... --config=configs/facenet_celeba.py:128                   128x128 pixels instead of 64x64
 
-As there: Inception-ResNet-v1 at 160x160 pixels, taps Conv2d_1a_3x3, Conv2d_2a_3x3, Conv2d_2b_3x3, KL weight 1 (alpha),
-100 latents, LeakyReLU 0.1, Adam 5e-4, 50,000 steps of 128. There the feature weight (beta) is 0.5, but the squared
-differences are summed over the whole batch of 128 while the KL is a mean over it: per example, as here, that is 64.
-Their networks see images normalised by the mean and deviation of their faces, ours those in [0, 1].
+As in that code: Inception-ResNet-v1 at 160x160 pixels, taps Conv2d_1a_3x3, Conv2d_2a_3x3, Conv2d_2b_3x3, KL weight 1
+(alpha), 100 latents, LeakyReLU 0.1, Adam 5e-4, 50,000 steps of 128. Its feature weight (beta) is 0.5, but its squared
+differences are summed over the batch of 128 while its KL is averaged over it: per example, as here, that is 64. Its
+networks see images normalised by the mean and standard deviation of its faces, these see images in [0, 1].
 """
 
 from vae_jax.configs import common, vae_celeba
 
 
 def get_config(arg: str = ""):
-    """Variants: '' (64 pixels), '128', and with either, after a comma, 'quick' (1,000 steps) or 'smoke'."""
+    """Variants, separated by commas: '128' (pixels; default 64); 'quick' (1,000 steps) or 'smoke'."""
     config = vae_celeba.get_config(arg)
     config.name = "facenet_celeba"
     if config.steps == vae_celeba.CELEBA_STEPS:

@@ -1,23 +1,23 @@
-"""The autoencoder of latent diffusion (Rombach et al. 2022): L1 + LPIPS + PatchGAN + a little KL; faces, 64x64 pixels.
+"""The autoencoder of latent diffusion (Rombach et al. 2022): L1 + LPIPS + PatchGAN + a small KL; faces, 64x64 pixels.
 
     python -m vae_jax.main --config=configs/kl_autoencoder.py --workdir=runs/kl_autoencoder           8x8x4 latents
     ... --config=configs/kl_autoencoder.py:f4                   16x16x3 latents
     ... --config=configs/kl_autoencoder.py:celeba               the networks of configs/vae_celeba.py, 100 latents
-    ... --config=configs/kl_autoencoder.py:256                  pixels, as published; with f4 or celeba, too
-    ... --config.learn_logvar=False                             as the released code in fact trained
+    ... --config=configs/kl_autoencoder.py:256                  256x256 pixels, as published; also with f4 or celeba
+    ... --config.learn_logvar=False                             s stays 0, as in the released code
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
 
-As released (latent-diffusion, configs/autoencoder, kl-f8 and kl-f4): networks of width 128 and two blocks for each
-level; |x - xhat| of colours in [-1, 1], twice that of [0, 1], plus LPIPS through VGG16 of weight 1, divided by exp(s),
-plus s; KL 1e-6; PatchGAN (64 channels, 3 layers) by the hinge loss from step 50,001 on, weighed by half the adaptive
-weight; Adam, betas 0.5 and 0.9, for both players, at 4.5e-6 times the number of images in a step; windows of 256x256
-pixels. There s is a parameter that no optimiser holds, and stays 0; here it is learnt. Chosen here: CelebA at 64x64,
-batches of 32, 150,000 steps. A KL of 1e-6 leaves no prior to sample from.
+As released (latent-diffusion, configs/autoencoder, kl-f8 and kl-f4): networks of width 128 with two blocks per level;
+|x - xhat| of colours in [-1, 1], twice that in [0, 1], plus VGG16's LPIPS with weight 1, divided by exp(s), plus s; KL
+1e-6; PatchGAN (64 channels, 3 layers) with the hinge loss from step 50,001, weighted by half the adaptive weight; Adam,
+betas 0.5 and 0.9, for both players, at 4.5e-6 times the number of images in a step; 256x256 windows. In the released
+code no optimiser updates the parameter s, so it stays 0; here it is learnt. Chosen here: CelebA at 64x64, batches of
+32, 150,000 steps. With a KL weight of 1e-6 there is no prior to sample from.
 """
 
 from vae_jax.configs import common
 
-RATE = 4.5e-6  # of each image of a batch
+RATE = 4.5e-6  # per image of a batch
 NETWORKS = {
     "f8": (4, {"name": "latent_diffusion", "width": 128, "multipliers": (1, 2, 4, 4), "blocks": 2}),
     "f4": (3, {"name": "latent_diffusion", "width": 128, "multipliers": (1, 2, 4), "blocks": 2}),

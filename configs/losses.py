@@ -1,9 +1,9 @@
-"""What configs/losses_celeba.py and configs/losses_mnist.py share: one VAE, and a loss in the place of its own.
+"""Shared by configs/losses_celeba.py and configs/losses_mnist.py: one VAE with its reconstruction loss exchanged.
 
-A loss that is -log p of the image (bce, gaussian, adaptive, wiener) has weight 1, and so has KL in all of them. Squared
-errors have weight 20: a Gaussian of standard deviation 0.16. Every other term has the weight with which it is as large
-as that between 200 training images and their blur by two pixels, which `vae_jax.scales` measures: the one budget of
-tuning that all of them had. sharpness and focal_frequency stand beside squared errors, as their authors have them.
+A loss that is -log p of the image (bce, gaussian, adaptive, wiener) has weight 1, and so does KL throughout. Squared
+errors have weight 20: a Gaussian of standard deviation 0.16. Every other term is weighted to be as large as these
+squared errors between 200 training images and their blur by two pixels (measured by `vae_jax.scales`); no loss was
+tuned further. sharpness and focal_frequency are added to squared errors, as by their authors.
 """
 
 from collections.abc import Mapping
@@ -30,15 +30,15 @@ OPTIONS = {
 def with_loss(
     config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple
 ) -> ConfigDict:
-    """`config` with `loss`, one of the likelihoods, of `weights` or wiener, where its reconstruction terms were.
+    """`config` with `loss` in place of its reconstruction terms: a likelihood, a name in `weights`, l2 or wiener.
 
-    `backbone` and `taps` are for the features.
+    `backbone` and `taps` are for the feature loss.
     """
     for term in [term for term in config.terms if term != "kl"]:
         del config.terms[term]
     config.terms.kl = common.term(1.0)
     if loss == "wiener":
-        return blur_vae_celeba.blur(config, f"{name}_wiener", "")
+        return blur_vae_celeba.with_wiener(config, f"{name}_wiener", "")
     config.name = f"{name}_{loss}"
     if loss in LIKELIHOODS:
         config.terms[loss] = common.term(1.0, **LIKELIHOODS[loss])

@@ -1,18 +1,19 @@
-"""The VAE of configs/vae_celeba.py with each of the rival losses in turn, everything else alike: a fair comparison.
+"""The VAE of configs/vae_celeba.py with any of sixteen losses, all else equal: a fair comparison.
 
     losses=configs/losses_celeba.py
     python -m vae_jax.compare --configs=$losses:l2,quick,$losses:ssim,quick,$losses:wiener,quick --workdir=runs/losses
     python -m vae_jax.main --config=configs/losses_celeba.py:ssim --workdir=runs/ssim          one of them
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square    any folder of images
 
-Squared errors (l2), gaussian (with a variance that is learnt), l1, bce, ssim, ms_ssim, focal_frequency, watson, robust
+Squared errors (l2), gaussian (with a learnt variance), l1, bce, ssim, ms_ssim, focal_frequency, watson, robust
 (Barron's general loss), adaptive (his adaptive likelihood), feature (VGG16, relu1_1 to relu3_1 as VAE-123), lpips
-(VGG16), sharpness, wiener (the blur-error VAE). Watson's distance is of Fourier coefficients, with its first
-weights, not those that its authors learnt: from an untrained network it hardly learns, and that of cosine coefficients
-(weight 1,850 by the same rule) diverges. Networks and optimiser as in configs/vae_celeba.py, the rate along a cosine;
-weights by the rule of configs/losses.py, measured on photographs. Two have a discriminator and their own weights, and
-this file's encoder and decoder: vae_gan the optimisers and the balance of configs/vaegan_celeba.py, kl_autoencoder this
-file's optimiser for both players, KL at weight 1 as all the others, and its discriminator after 3/10 of the steps.
+(VGG16), sharpness, wiener (the blur-error VAE). Watson's distance compares Fourier coefficients, with its initial
+weights rather than those that its authors learnt: starting from an untrained network it hardly learns, and with cosine
+coefficients (weight 1,850 by the same rule) it diverges. Networks and optimiser as in configs/vae_celeba.py, with a
+cosine schedule; weights by the rule of configs/losses.py, measured on photographs. Two have a discriminator and weights
+of their own, but the same encoder and decoder: vae_gan has the optimisers and balance of configs/vaegan_celeba.py;
+kl_autoencoder has this file's optimiser for both players, KL at weight 1 like the others, and its discriminator after
+3/10 of the steps.
 """
 
 from vae_jax.configs import common, kl_autoencoder, losses, vae_celeba, vaegan_celeba

@@ -1,11 +1,11 @@
-"""The VAE of configs/vae_mnist.py with each of the rival losses in turn, everything else alike: a fair comparison.
+"""The VAE of configs/vae_mnist.py with any of thirteen losses, all else equal: a fair comparison.
 
     losses=configs/losses_mnist.py
     python -m vae_jax.compare --configs=$losses:l2,$losses:ssim,$losses:wiener --workdir=runs/losses_mnist
     python -m vae_jax.main --config=configs/losses_mnist.py:ssim --workdir=runs/ssim_mnist          one of them
 
-The losses of configs/losses_celeba.py but lpips and the two with a discriminator, whose networks 28x28 digits do not
-fit; the features are those of the small classifier (configs/dfc_mnist.py). Networks and optimiser as in
+The losses of configs/losses_celeba.py, except lpips and the two with a discriminator, whose networks do not fit 28x28
+digits; the features are those of the small classifier (configs/dfc_mnist.py). Networks and optimiser as in
 configs/vae_mnist.py, 3 epochs; weights by the rule of configs/losses.py, measured on MNIST's training digits.
 """
 

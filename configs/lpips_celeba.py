@@ -1,18 +1,18 @@
-"""A VAE that learns by LPIPS (Zhang et al. 2018, version 0.1, VGG16) + KL, with the networks of configs/vae_celeba.py.
+"""A VAE trained on LPIPS (Zhang et al. 2018, version 0.1, VGG16) + KL, with the networks of configs/vae_celeba.py.
 
     python -m vae_jax.main --config=configs/lpips_celeba.py --workdir=runs/lpips_celeba
-    ... --config=configs/lpips_celeba.py:128                     128x128 pixels in place of 64x64
+    ... --config=configs/lpips_celeba.py:128                     128x128 pixels instead of 64x64
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
 
-It is judged by LPIPS with AlexNet, which it has not seen. LPIPS of two images is below 1, so that KL in nats needs a
-small weight: 5e-5 gives about as many nats as configs/dfc_celeba.py.
+It is evaluated by LPIPS with AlexNet, which training does not use. LPIPS of two images is below 1, so KL in nats needs
+a small weight: 5e-5 gives about as many nats as configs/dfc_celeba.py.
 """
 
 from vae_jax.configs import common, vae_celeba
 
 
 def get_config(arg: str = ""):
-    """Variants: '' (64 pixels), '128', and with either, after a comma, 'quick' (1,000 steps) or 'smoke'."""
+    """Variants, separated by commas: '128' (pixels; default 64); 'quick' (1,000 steps) or 'smoke'."""
     config = vae_celeba.get_config(arg)
     config.name = "lpips_celeba"
     del config.terms.l2

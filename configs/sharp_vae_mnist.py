@@ -2,21 +2,22 @@
 
     python -m vae_jax.main --config=configs/sharp_vae_mnist.py:b --workdir=runs/sharp_b
     ... --config=configs/sharp_vae_mnist.py:naive                no sharpness loss: binary cross-entropy + KL
-    ... --config=configs/sharp_vae_mnist.py:a, :b, :c or :d      one of the document's four
+    ... --config=configs/sharp_vae_mnist.py:a, :b, :c or :d      one of the document's four losses
 
 (a) compares the images' mean strongest variation, (b) the strongest variation pixel by pixel, (c) the mean squared
-variation pixel by pixel, (d) is (b) in the last quarter of 10 epochs (the document switches it on after 15 epochs). All
-is trained alike but for the sharpness term; configs/vaegan_mnist.py takes over networks, data, optimiser and length.
+variation pixel by pixel, (d) is (b) in the last quarter of 10 epochs (the document switches it on after 15 epochs).
+Only the sharpness term differs between variants; configs/vaegan_mnist.py has the same networks, data, optimiser and
+length.
 
 The document gives neither networks nor weights. The networks are a quarter as wide as those that Larsen et al. (2016)
-use at this size. (b) has weight 1, about a quarter of the cross-entropy that a plain VAE ends with; (a) and (c) have
-the weights with which their terms are as large as (b)'s there: for configs/vae_mnist.py's reconstructions of the first
-1,000 training digits (a) is 0.00080, (b) 24.8 and (c) 3.47, beside a cross-entropy of 95.5. Nothing was tuned.
+use at this size. (b) has weight 1, which makes it about a quarter of a plain VAE's final cross-entropy; (a) and (c) are
+weighted to be as large as (b): for configs/vae_mnist.py's reconstructions of the first 1,000 training digits (a) is
+0.00080, (b) 24.8 and (c) 3.47, against a cross-entropy of 95.5. Nothing was tuned.
 """
 
 from vae_jax.configs import common
 
-EPOCH = 780  # steps of 64: once through 50,000 digits, but for 80 of them
+EPOCH = 780  # steps of 64: 50,000 digits, less 80
 VARIATIONS = {"naive": None, "a": "mean", "b": "maximum", "c": "square", "d": "maximum"}
 WEIGHTS = {"a": 30_000.0, "b": 1.0, "c": 7.0, "d": 1.0}
 

@@ -3,22 +3,22 @@
     python -m vae_jax.main --config=configs/sr_vae_pets.py --workdir=runs/sr_x2                          factor 2
     ... --config=configs/sr_vae_pets.py:x4                      factor 4
     ... :pixel or :x4,pixel                                     without the perceptual term
-    ... :document or :x4,document                               the document's vector of 256 in place of spatial latents
+    ... :document or :x4,document                               the document's vector of 256, not spatial latents
     ... --config.data.name=image_folder --config.data.dir=DIR   any folder of images
-    python -m vae_jax.upscale --workdir=runs/sr_x2 --images=FOLDER --output=FOLDER                       use it
+    python -m vae_jax.upscale --workdir=runs/sr_x2 --images=FOLDER --output=FOLDER                 use the trained model
 
 As in the document: Gaussian blur of sigma 1.0, then bicubic downsampling; 0.001 times the sum of squared differences +
-KL, a sum over the latents + 0.8 times the mean of squared differences of VGG16's relu3_3; batches of 32; with
+KL summed over the latents + 0.8 times the mean of squared differences of VGG16's relu3_3; batches of 32; with
 `document` its networks, 256 latents, a KL weight of 1, Adam at 5e-3 and 6,250 steps (200 epochs of 1,000 images). Its
-code sums the first two over the batch as well: per image its features weigh 0.8 / 32
-(--config.terms.feature.weight=0.025). Different here: the standard deviation is exp(logvar / 2), where its code has
-exp(logvar); targets lie in [0, 1], as a sigmoid can make them; windows of 64 pixels in squares of 96.
+code also sums the first two over the batch, so per image its features weigh 0.8 / 32
+(--config.terms.feature.weight=0.025). Different here: the standard deviation is exp(logvar / 2), not the exp(logvar) of
+its code; targets lie in [0, 1], which a sigmoid can reach; 64-pixel windows of 96-pixel squares.
 
-The document reports a PSNR of 1.32 and an SSIM of 0.02 at x2, which mean nothing: its code upscales nothing, compares
-with the low-resolution input, takes 1 for the range of normalised images, and draws z where it is tested. A vector of
-256 cannot hold a photograph, and no weight makes it beat bicubic upsampling in PSNR. The spatial latents, which add to
-bicubic upsampling, have room for it; their KL weight is small, because a nat at each of them is a thousand nats.
-Johnson et al. 2016 report 24.99 dB and 0.6731 at x4, of other images and other sizes.
+The document reports a PSNR of 1.32 and an SSIM of 0.02 at x2, which mean nothing: its code does not upscale, compares
+with the low-resolution input, assumes a range of 1 for normalised images, and samples z when testing. A vector of 256
+cannot hold a photograph, and no weight makes it beat bicubic upsampling in PSNR. The spatial latents, which add to
+bicubic upsampling, can; their KL weight is small, because one nat at each of them is a thousand nats in all. Johnson et
+al. 2016 report 24.99 dB and 0.6731 at x4, on other images and sizes.
 """
 
 from vae_jax.configs import common
@@ -27,7 +27,7 @@ KL_WEIGHT = 1e-7
 
 
 def get_config(arg: str = ""):
-    """Variants, by commas: 'x2' (default) or 'x4'; 'document'; 'pixel'; 'quick' (1,000 steps) or 'smoke'."""
+    """Variants, separated by commas: 'x2' (default) or 'x4'; 'document'; 'pixel'; 'quick' (1,000 steps) or 'smoke'."""
     factor, document, pixel, size = common.read_variants(arg, ("x2", "x4"), ("document",), ("pixel",))
     factor = int((factor or "x2")[1:])
     config = common.get_config("super_resolution")

@@ -1,12 +1,12 @@
-"""The pixel VAE that Hou, Shen, Sun, Qiu (WACV 2017) compare with: squared errors + KL, their networks, 100 latents.
+"""The baseline VAE of Hou, Shen, Sun, Qiu (WACV 2017) on faces: squared errors + KL, their networks, 100 latents.
 
     python -m vae_jax.main --config=configs/vae_celeba.py --workdir=runs/vae_celeba
-    ... --config=configs/vae_celeba.py:128                       128x128 pixels in place of 64x64
+    ... --config=configs/vae_celeba.py:128                       128x128 pixels instead of 64x64
     ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
 
-As the authors: CelebA cropped to 138x138 at row 40, column 30; convolutions from N(0, 0.02^2), BatchNorm's scales from
-N(1, 0.02^2); Adam, 5e-4, beta1 0.5; 5 epochs in batches of 64, the rate halved after each. The squared errors are
-summed over the image, KL over the latents.
+As published: CelebA cropped to 138x138 at row 40, column 30; convolutions initialised from N(0, 0.02^2), BatchNorm
+scales from N(1, 0.02^2); Adam, 5e-4, beta1 0.5; 5 epochs in batches of 64, the rate halved after each. The squared
+errors are summed over the image, KL over the latents.
 """
 
 from vae_jax.configs import common
@@ -15,7 +15,7 @@ CELEBA_STEPS = 12_715  # 5 epochs of 162,770 images in batches of 64
 
 
 def get_config(arg: str = ""):
-    """Variants: '' (64 pixels), '128', and with either, after a comma, 'quick' (1,000 steps) or 'smoke'."""
+    """Variants, separated by commas: '128' (pixels; default 64); 'quick' (1,000 steps) or 'smoke'."""
     pixels, size = common.read_variants(arg, ("128",))
     config = common.get_config()
     config.name = "vae_celeba"

@@ -1,4 +1,4 @@
-"""The plain VAE of the DFC-VAE article: binary cross-entropy + KL on MNIST, 5 latents, RMSprop, 15 epochs of 60,000.
+"""The DFC-VAE article's plain VAE: binary cross-entropy + KL on MNIST, 5 latents, RMSprop, 15 epochs of 60,000.
 
     python -m vae_jax.main --config=configs/vae_mnist.py --workdir=runs/vae_mnist
 
@@ -6,9 +6,10 @@ The article's weights give a binary cross-entropy of 113.15 nats, a pixel MSE of
 of 0.0352 (digits other than 1).
 
 One thing differs from the article: the learning rate rises over the first 500 steps and falls to zero along a cosine.
-RMSprop starts from an average of zero, so that its first step moves every weight by 3.2 learning rates in the direction
-of the sign; 12,544 weights at once push most of the encoder's 32 dense units below zero for good (5 of 32 are alive in
-the article's weights). At a constant rate the last weights are as noisy as the first. To the letter:
+RMSprop's running average starts at zero, so its first step moves every weight by 3.2 learning rates along the
+gradient's sign; 12,544 weights at once push most of the encoder's 32 dense units below zero for good (5 of 32 are alive
+in the article's weights). At a constant rate the final weights are as noisy as the first. To follow the article
+exactly:
 
     --config.optimizers.vae.warmup_steps=0 --config.optimizers.vae.schedule=constant
 """

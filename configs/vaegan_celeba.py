@@ -5,9 +5,9 @@
     ... --config.terms.gan.fakes="('sample',)"                  the discriminator sees no reconstructions
     ... --config.terms.gan.saturating=False                     the decoder descends on -log Dis(fake)
 
-As published: the decoder weighs similarity by 1e-6 against the discriminator (both sums over features, means over the
-batch), images are compared at the third convolution of stride 2, before its BatchNorm; RMSprop, 3e-4, batches of 64;
-discriminator and decoder rest when one of them is too strong (equilibrium 0.68, margin 0.35).
+As published: the decoder weighs similarity by 1e-6 against the discriminator (sums over features, means over the
+batch); images are compared at the third convolution of stride 2, before its BatchNorm; RMSprop, 3e-4, batches of 64;
+the discriminator or the decoder is paused when it is too strong (equilibrium 0.68, margin 0.35).
 """
 
 from vae_jax.configs import common

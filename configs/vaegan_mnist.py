@@ -1,21 +1,21 @@
 """The VAE-GAN of *Introducing sharpness measure in VAE and VAE-GAN* on MNIST at 32x32, 5,000 of each digit.
 
     python -m vae_jax.main --config=configs/vaegan_mnist.py --workdir=runs/vaegan
-    ... --config=configs/vaegan_mnist.py:letter                  the document's rules to the letter
+    ... --config=configs/vaegan_mnist.py:letter                  the document's rules exactly
 
 The document's rules: the encoder descends on L_prior + L_rec, the decoder on L_rec - L_GAN, the discriminator on L_GAN.
-Networks (a quarter as wide), layer of comparison, what the discriminator sees and the balance of the players are those
-of Larsen et al. (2016), whose method it is. Data, latents, optimiser and length are those of
-configs/sharp_vae_mnist.py, to compare with.
+Networks (a quarter as wide), compared layer, inputs of the discriminator and balance of the players are those of Larsen
+et al. (2016), whose method it is. Data, latents, optimiser and length are those of configs/sharp_vae_mnist.py, for
+comparison.
 
-Two things differ from the letter, with which the discriminator wins and then rests for the whole run. The decoder
-weighs L_rec by W against the discriminator, as Larsen et al. do. And it descends on -log Dis(fake) in place of
-log(1 - Dis(fake)), which hardly moves it while the discriminator is right.
+Two things differ from the document, whose exact rules let the discriminator win and then pause for the whole run. The
+decoder weighs L_rec by W against the discriminator, as Larsen et al. do. And it descends on -log Dis(fake) instead of
+log(1 - Dis(fake)), whose gradient is tiny while the discriminator is right.
 """
 
 from vae_jax.configs import common, sharp_vae_mnist
 
-W = 0.01  # the decoder's weight of what compares with the image, against the discriminator
+W = 0.01  # the decoder's weight of L_rec, against the discriminator
 
 
 def get_config(arg: str = ""):

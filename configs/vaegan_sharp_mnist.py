@@ -1,10 +1,10 @@
 """The VAE-GAN of configs/vaegan_mnist.py with the sharpness loss (b), by the document's last update rules.
 
     python -m vae_jax.main --config=configs/vaegan_sharp_mnist.py --workdir=runs/vaegan_sharp
-    ... --config=configs/vaegan_sharp_mnist.py:letter            the document's rules to the letter
+    ... --config=configs/vaegan_sharp_mnist.py:letter            the document's rules exactly
 
 The encoder descends on L_prior + L_rec + L_sharpness, the decoder on L_rec - L_GAN + L_sharpness, the discriminator on
-L_GAN. The weight of the sharpness loss is that of the plain VAE's, and the decoder weighs it as it weighs L_rec.
+L_GAN. The sharpness loss has the weight of configs/sharp_vae_mnist.py, and the decoder scales it like L_rec.
 """
 
 from vae_jax.configs import common, sharp_vae_mnist, vaegan_mnist
