@@ -198,7 +198,8 @@ def test_the_ratios_are_the_printed_ones():
     files = [name for line in blocks(text, "sh") for name in re.findall(r"--table=(\S+)", line)]
     names = sorted(relative(path) for path in (RESULTS / "speed").glob("*.json"))
     assert files == [",".join(names)]
-    assert page.markdown_table(*bench_peers.table(bench_peers.read_records([ROOT / name for name in names]))) in text
+    records = bench_peers.read_records([ROOT / name for name in names])
+    assert page.markdown_table(*bench_peers.comparison_table(records)) in text
 
 
 def test_pictures_are_small():

@@ -14,7 +14,7 @@ from helpers.commands import assert_mistake, run
 from helpers.products import mnist_classifier, mnist_decoder, mnist_encoder
 
 from vae_jax.bench import peers
-from vae_jax.bench.peers import PEERS, against_peer, compare, peer_system
+from vae_jax.bench.peers import PEERS, against_peer, peer_system, ratios_of
 from vae_jax.cli import load_config
 from vae_jax.errors import UserError
 from vae_jax.runtime import devices
@@ -84,7 +84,7 @@ def test_the_batches_of_a_data_set_alone():
 
 def test_ratios_by_hand():
     """Three rounds against two layouts; the one with the faster median counts."""
-    found = compare([100.0, 90.0, 120.0], {"contiguous": [50.0, 100.0, 60.0], "channels_last": [80.0, 45.0, 75.0]})
+    found = ratios_of([100.0, 90.0, 120.0], {"contiguous": [50.0, 100.0, 60.0], "channels_last": [80.0, 45.0, 75.0]})
     assert found == {
         "ratio_medians": {"contiguous": 2.0, "channels_last": 1.6},
         "layout": "channels_last",

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from vae_jax.classify import classification as module
-from vae_jax.classify.classification import Source, choose_c, classify, judge_codes, svm_accuracy
+from vae_jax.classify.classification import LabelledData, choose_c, classify, judge_codes, svm_accuracy
 from vae_jax.classify.folds import Folds, make_folds, random_folds, read_folds
 from vae_jax.data.contract import in_memory
 from vae_jax.errors import UserError
@@ -173,7 +173,7 @@ def test_the_command(workdir, tmp_path):
         assert line in table and 0.1 < row["mean"] < 0.9
     assert "| chance | 10.00 |  |  |" in table and "3 folds of 100 of the 512 images of train" in table
 
-    again = classify([workdir, other], tmp_path / "again", Source(), Folds(3, 100))
+    again = classify([workdir, other], tmp_path / "again", LabelledData(), Folds(3, 100))
     assert [row["accuracies"] for row in again["rows"]] == [row["accuracies"] for row in record["rows"]]
 
 
@@ -186,7 +186,7 @@ def test_codes_may_be_maps(workdir, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "encode_dataset", encode)
     file = tmp_path / "folds"
     file.write_text("\n".join(" ".join(map(str, range(length))) for length in (20, 40)))
-    record = classify([workdir, workdir], tmp_path / "out", Source(), Folds(file=str(file)))
+    record = classify([workdir, workdir], tmp_path / "out", LabelledData(), Folds(file=str(file)))
     assert record["folds"] == {"file": str(file), "sizes": [20, 40]}
     assert [row["accuracies"] for row in record["rows"]] == [[1.0, 1.0]] * 2
     table = (tmp_path / "out" / "classify.md").read_text()
@@ -209,13 +209,16 @@ def test_other_data_get_the_size_and_colours_of_the_run(tmp_path):
     data = {"crop": "40,40,100,100", "per_class": 3, "eval": "test[:50]"}
     folder = write_folder(tmp_path / "images", ("left", "right"))
     run_ = load_workdir(make_workdir(tmp_path / "run", data=data))
-    dataset = module._load(run_, Source("image_folder", folder), "train")
+    dataset = module._load(run_, LabelledData("image_folder", folder), "train")
     assert dataset.image_shape == (28, 28, 1) and dataset.size == 8
     assert dataset.notes["classes"] == ["left", "right"]
-    assert module._load(run_, Source(), "train").size == 512 and module._load(run_, Source(), "test").size == 100
+    assert (
+        module._load(run_, LabelledData(), "train").size == 512
+        and module._load(run_, LabelledData(), "test").size == 100
+    )
     streamed = dataset._replace(arrays=None)
     np.testing.assert_array_equal(module._labels(streamed, ""), module._labels(dataset, ""))
-    record = classify([tmp_path / "run"], tmp_path / "out", Source("image_folder", folder), Folds(2, 6))
+    record = classify([tmp_path / "run"], tmp_path / "out", LabelledData("image_folder", folder), Folds(2, 6))
     assert record["data"] == "image_folder" and record["rows"][0]["accuracies"]
 
 
@@ -231,17 +234,17 @@ def test_mistakes(workdir, tmp_path):
     assert_mistake(result, "image_folder, split train, has no labels", "--data_name")
     assert_mistake(run("vae_jax.classify", "--workdirs=", f"--workdir={out}"), "one or more workdirs")
     with pytest.raises(UserError, match="larger than the train split, 512"):
-        classify([workdir], out, Source(), Folds())
+        classify([workdir], out, LabelledData(), Folds())
     with pytest.raises(UserError, match="A classifier does not encode"):
-        classify([make_workdir(tmp_path / "classifier", "classifier_mnist")], out, Source(), Folds())
+        classify([make_workdir(tmp_path / "classifier", "classifier_mnist")], out, LabelledData(), Folds())
     with pytest.raises(UserError, match="synthetic has no split 'unlabelled'"):
-        classify([workdir], out, Source(train="unlabelled"), Folds(size=100))
+        classify([workdir], out, LabelledData(train="unlabelled"), Folds(size=100))
 
     two, three = (write_folder(tmp_path / str(n), "abc"[:n]) for n in (2, 3))
     data = [{"name": "image_folder", "dir": folder} for folder in (two, three)]
     runs = [make_workdir(tmp_path / f"run{i}", data=own) for i, own in enumerate(data)]
     with pytest.raises(UserError, match="The runs were trained on image_folder and synthetic. Choose one data set"):
-        classify([workdir, runs[0]], out, Source(), Folds())
+        classify([workdir, runs[0]], out, LabelledData(), Folds())
     with pytest.raises(UserError, match="run0 and .*run1 read different images of image_folder: their labels"):
-        classify(runs, out, Source(), Folds(1, 8))
+        classify(runs, out, LabelledData(), Folds(1, 8))
     assert not out.exists()

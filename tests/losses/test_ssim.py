@@ -12,7 +12,7 @@ from helpers.checks import assert_equal, assert_golden, tf_value_and_gradient, v
 
 from vae_jax.errors import UserError
 from vae_jax.losses import IMAGE_TERMS, ms_ssim, ssim
-from vae_jax.losses.ssim import scales
+from vae_jax.losses.ssim import scale_count
 from vae_jax.metrics import METRICS
 
 
@@ -38,12 +38,23 @@ def test_ms_ssim_is_tensorflow(size, count):
     if count < 5:
         weights = [weight / sum(weights) for weight in weights]
     theirs = tf_value_and_gradient(lambda x, y: 1 - tf.image.ssim_multiscale(x, y, 1.0, power_factors=weights), *images)
-    assert scales(*size) == count
+    assert scale_count(*size) == count
     assert_equal(value_and_gradient(jax.jit(ms_ssim), *images), theirs, rtol=5e-5)
 
 
 def test_scales_by_size():
-    assert [scales(side, 400) for side in (11, 20, 21, 40, 41, 80, 81, 160, 161, 400)] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert [scale_count(side, 400) for side in (11, 20, 21, 40, 41, 80, 81, 160, 161, 400)] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+    ]
 
 
 def test_metrics_are_one_minus_the_losses():

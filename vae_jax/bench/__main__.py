@@ -35,8 +35,8 @@ import sys
 from absl import flags
 
 from vae_jax import cli
-from vae_jax.bench.measure import measure, rounded, timed_call
-from vae_jax.bench.peers import PEERS, against_peer, read_records, table
+from vae_jax.bench.measure import benchmark, rounded, timed_call
+from vae_jax.bench.peers import PEERS, against_peer, comparison_table, read_records
 from vae_jax.config import check_config
 from vae_jax.errors import UserError
 from vae_jax.reports.page import markdown_table
@@ -46,7 +46,7 @@ from vae_jax.runtime.devices import use_cores
 def main() -> None:
     """The command line."""
     if TABLE.value:
-        print(markdown_table(*table(read_records(TABLE.value))), end="")
+        print(markdown_table(*comparison_table(read_records(TABLE.value))), end="")
         return
     if "config" not in flags.FLAGS:
         raise UserError("Choose what to measure: --config=configs/NAME.py.")
@@ -57,7 +57,7 @@ def main() -> None:
         if PEER.value:
             record = against_peer(config, PEER.value, PEER_PYTHON.value, CALLS.value, timed_call)
         else:
-            record = measure(config, DATA.value, PART.value, CALLS.value)
+            record = benchmark(config, DATA.value, PART.value, CALLS.value)
     print(json.dumps(rounded(record)))
 
 

@@ -32,7 +32,7 @@ MEASURED = (
 )  # fmt: skip
 
 
-def measure(config: ConfigDict, data: str, part: str, calls: int) -> dict[str, Any]:
+def benchmark(config: ConfigDict, data: str, part: str, calls: int) -> dict[str, Any]:
     """The record of one config."""
     mesh, steps = make_mesh(config.batch_size), config.steps_per_call
     if data == "synthetic":
@@ -106,7 +106,7 @@ def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
 
 
 def gflop_per_image(training: Training) -> float | None:
-    """What XLA counts in the train call lowered for one CPU, before compilation; None if this process has no CPU device.
+    """What XLA counts in the train call lowered for one CPU, before compilation; None in a process without a CPU.
 
     Compiled, the work of oneDNN and cuDNN is not counted, and for a GPU XLA counts nothing before it compiles.
     """

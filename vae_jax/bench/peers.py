@@ -68,11 +68,11 @@ def against_peer(
     return {
         "config": config.name, "system": config.system, "peer": peer, "peer_version": described["version"],
         "batch_size": config.batch_size, "steps_per_call": steps, "calls": calls, "images_per_second": rates,
-        **compare(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}), **machine(),
+        **ratios_of(rates["ours"], {name: rate for name, rate in rates.items() if name != "ours"}), **machine(),
     }  # fmt: skip
 
 
-def compare(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def ratios_of(ours: Sequence[float], theirs: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Ratios ours / theirs of images per second [rounds], for the layout with the smaller median ratio."""
     ratios = {layout: [a / b for a, b in zip(ours, rates, strict=True)] for layout, rates in theirs.items()}
     medians = {layout: statistics.median(ratio) for layout, ratio in ratios.items()}
@@ -99,7 +99,7 @@ def read_records(names: Sequence[str]) -> list[dict[str, Any]]:
     return records
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def comparison_table(records: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of comparisons: medians of the rounds, with the quartiles in brackets."""
     header = ["training", "batch", "steps per call", "peer", "Python, jax", "ours / peer (quartiles)", "rounds"]
     rows = [

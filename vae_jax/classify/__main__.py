@@ -15,7 +15,7 @@ chosen for each model on the first fold, without the test split.
 from absl import flags
 
 from vae_jax import cli
-from vae_jax.classify.classification import Source, classify
+from vae_jax.classify.classification import LabelledData, classify
 from vae_jax.classify.folds import Folds
 from vae_jax.errors import UserError
 from vae_jax.reports.study import print_study
@@ -25,7 +25,7 @@ def main() -> None:
     """The command line."""
     if not WORKDIRS.value:
         raise UserError("--workdirs needs one or more workdirs of trained runs, separated by commas.")
-    source = Source(DATA_NAME.value, DATA_DIR.value, TRAIN_SPLIT.value, TEST_SPLIT.value)
+    source = LabelledData(DATA_NAME.value, DATA_DIR.value, TRAIN_SPLIT.value, TEST_SPLIT.value)
     classify(WORKDIRS.value, WORKDIR.value, source, Folds(FOLDS.value, FOLD_SIZE.value, FOLD_FILE.value))
     print_study(WORKDIR.value, "classify")
 

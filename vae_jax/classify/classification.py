@@ -24,7 +24,7 @@ HELD_OUT = 5  # one in five examples of each class of the first fold is held out
 READ = 250  # images per read, for data whose labels come only with the images
 
 
-class Source(NamedTuple):
+class LabelledData(NamedTuple):
     """The labelled images; None stands for the data that each run was trained on."""
 
     name: str | None = None
@@ -81,7 +81,7 @@ def judge_codes(
     }
 
 
-def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds: Folds) -> dict[str, Any]:
+def classify(workdirs: Sequence[str], output: str | Path, source: LabelledData, folds: Folds) -> dict[str, Any]:
     """Evaluates the codes of all workdirs on the same folds of the same images, and writes the results into `output`;
     returns classify.json."""
     runs = [load_workdir(workdir) for workdir in workdirs]
@@ -121,7 +121,7 @@ def classify(workdirs: Sequence[str], output: str | Path, source: Source, folds:
     return record
 
 
-def _load(run: Run, source: Source, split: str) -> Dataset:
+def _load(run: Run, source: LabelledData, split: str) -> Dataset:
     """A split at the size and in the colours of the run's images. Data of `source.name` are cropped to squares."""
     config = ConfigDict(run.config.to_dict())
     if source.name is not None:

@@ -44,7 +44,7 @@ def multiscale_structural_similarity(target: jax.Array, recon: jax.Array) -> jax
     """
     equal_shapes("ms_ssim", target, recon)
     _check_size("ms_ssim", target)
-    weights = SCALE_WEIGHTS[: scales(*target.shape[1:3])]
+    weights = SCALE_WEIGHTS[: scale_count(*target.shape[1:3])]
     if len(weights) < len(SCALE_WEIGHTS):  # the published five sum to 1.0001
         weights = [weight / sum(weights) for weight in weights]
     product = 1.0
@@ -57,7 +57,7 @@ def multiscale_structural_similarity(target: jax.Array, recon: jax.Array) -> jax
     return jnp.mean(product, axis=1)
 
 
-def scales(height: int, width: int) -> int:
+def scale_count(height: int, width: int) -> int:
     """The number of MS-SSIM's five scales that images of this size have."""
     return sum(min(height, width) > (SIZE - 1) * 2**scale for scale in range(len(SCALE_WEIGHTS)))
 

@@ -44,7 +44,7 @@ OWN = ("kl", "adversarial")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class CodeSource:
     """What the generator makes images from. Pure functions of all players' parameters.
 
     codec: the decoder, and the encoder that is trained to make z, if there is one.
@@ -77,7 +77,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     starts_from = config.pretrained
     if starts_from != RANDOM and not isinstance(encoder, AlexNetEncoder):
         raise UserError(
-            f"pretrained is {starts_from!r}: the encoder {config.encoder.name} has no AlexNet to start from."
+            f"pretrained is {starts_from!r}, but the encoder {config.encoder.name} has no AlexNet. Set it to 'random'."
         )
 
     def draw_from_posterior(params, stats, frozen, images, key):
@@ -100,7 +100,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return jax.tree.leaves(encoder.init_with_output(jax.random.key(0), images, False)[0])[0]
 
     variational = "kl" in config.terms
-    source = Source(
+    source = CodeSource(
         codec=codec,
         draw=draw_from_posterior if variational else draw_code,
         encode=codec.encode if variational else encode,
@@ -114,7 +114,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """A generator of images from what a frozen network, `config.inverted`, says of them at one tap."""
     if "kl" in config.terms:
-        raise UserError("The term kl has no place in an inversion: features are not drawn from a distribution.")
+        raise UserError("The system inversion does not take the term 'kl': its features are deterministic.")
     name, tap, weights = (config.inverted[key] for key in ("name", "tap", "weights"))
     backbone = get_backbone(name, (tap,), config.image_size)
 
@@ -124,7 +124,7 @@ def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def features(params, stats, frozen, images, key):
         return encode(params, stats, frozen, images)[0], {}, stats
 
-    source = Source(
+    source = CodeSource(
         codec=Codec(None, make_network(DECODERS, "decoder", config, image_shape), GENERATOR),
         draw=features,
         encode=encode,
@@ -135,10 +135,10 @@ def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     return _system(config, image_shape, source)
 
 
-def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: Source) -> System:
+def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeSource) -> System:
     codec, adversarial = source.codec, "adversarial" in config.terms
     if adversarial and loss_options(config.terms.adversarial):
-        raise UserError("The term adversarial has no options beside its weight, start and warmup.")
+        raise UserError("The term adversarial has no options besides weight, start and warmup.")
     image_terms = make_image_terms(config, OWN)
     code_shape = latent_shape(source.untrained, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config) if adversarial else None
@@ -216,9 +216,7 @@ def balance(stop: float, resume: float = 0.0, rest: float = 0.0):
     generator does, until the ratio is below `stop`. What a step's losses say there holds from the next step on.
     """
     if not (stop >= 0 and (resume == rest == 0 or stop < resume < rest)):
-        raise UserError(
-            f"The gate's numbers are {stop}, {resume}, {rest}: expected stop < resume < rest, or stop alone."
-        )
+        raise UserError(f"The gate has {stop}, {resume}, {rest}; expected 0 <= stop < resume < rest, or stop alone.")
 
     def ratio_of(scalars):
         return scalars["discrimination"] / scalars["adversarial"]
