@@ -7,7 +7,7 @@
 
 As published: the decoder weighs similarity by 1e-6 against the discriminator (sums over features, means over the
 batch); images are compared at the third convolution of stride 2, before its BatchNorm; RMSprop, 3e-4, batches of 64;
-the discriminator or the decoder is paused when it is too strong (equilibrium 0.68, margin 0.35).
+the discriminator or the decoder rests while it is too strong (equilibrium 0.68, margin 0.35).
 """
 
 from vae_jax.configs import common

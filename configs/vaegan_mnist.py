@@ -8,7 +8,7 @@ Networks (a quarter as wide), compared layer, inputs of the discriminator and ba
 et al. (2016), whose method it is. Data, latents, optimiser and length are those of configs/sharp_vae_mnist.py, for
 comparison.
 
-Two things differ from the document, whose exact rules let the discriminator win and then pause for the whole run. The
+Two things differ from the document, whose exact rules let the discriminator win and then rest for the whole run. The
 decoder weighs L_rec by W against the discriminator, as Larsen et al. do. And it descends on -log Dis(fake) instead of
 log(1 - Dis(fake)), whose gradient is tiny while the discriminator is right.
 """

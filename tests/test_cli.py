@@ -137,7 +137,7 @@ def test_numbers_that_make_no_sense(changes, words):
         ({"system": "vea"}, "Unknown system 'vea'. Did you mean 'vae'"),
         ({"encoder": {"name": "mnits"}}, "Unknown encoder.name 'mnits'. Did you mean 'mnist'"),
         ({"terms": {"bec": {"weight": 1.0, "start": 0, "warmup": 0}}}, "Unknown term 'bec'. Did you mean 'bce'"),
-        ({"terms": {"cross_entropy": {"weight": 1.0, "start": 0, "warmup": 0}}}, "has no place in a vae"),
+        ({"terms": {"cross_entropy": {"weight": 1.0, "start": 0, "warmup": 0}}}, "vae does not take the term"),
         ({"terms": {"feature": {"taps": ()}}}, "terms.feature.taps is empty"),
         ({"terms": {"kl": {"start": -1}}}, "cannot be negative"),
         ({"optimizers": {"decoder": {"name": "adam"}}}, "name the players of vae: vae"),

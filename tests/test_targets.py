@@ -75,7 +75,7 @@ def test_cached_targets_of_lpips_and_in_bfloat16():
 @pytest.mark.parametrize(
     ("changes", "arrays", "words"),
     [
-        ({"data": {"random_crop": 32}}, True, "random_crop or data.augment makes other images in every step"),
+        ({"data": {"random_crop": 32}}, True, "random_crop or data.augment changes the images in every step"),
         ({}, False, "needs training images that fit in memory"),
         ({"data": {"memory_limit": 4_000_000}}, True,
          r"the features of 40 images need 4,700,160 bytes .*is 4,000,000:\n"
@@ -95,5 +95,5 @@ def test_nothing_to_cache():
     with config.unlocked():
         config.terms = {"kl": common.term(1.0), "bce": common.term(1.0)}
     experiment = make_experiment(config, image_shape(config), labelled=False)
-    with pytest.raises(UserError, match="none of the terms compares by a perceptual network"):
+    with pytest.raises(UserError, match="no loss term uses a perceptual network"):
         expect_targets(config, experiment, {}, data_of(28))

@@ -107,7 +107,7 @@ def _nearest_config(path: Path) -> str:
     """What a path or name that is no config may have been meant to be."""
     beside = sorted(map(str, path.parent.glob("*.py"))) if path.suffix == ".py" and path.parent.is_dir() else []
     if path.suffix == ".py" and not beside and path.stem in configs.names():
-        return f"The published one goes by its name: --config={path.stem}."
+        return f"Give the published config by name: --config={path.stem}."
     return did_you_mean(str(path), beside or configs.names())
 
 

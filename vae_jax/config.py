@@ -48,7 +48,7 @@ def check_config(config: ConfigDict) -> None:
             f"({config.image_size}) that are cut from it. Make it larger, or 0 for no random crops."
         )
     if not config.terms:
-        raise UserError("The config names no loss terms: there is nothing to train on.")
+        raise UserError("The config has no loss terms to train on.")
 
 
 def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
@@ -87,7 +87,7 @@ def check_value(name: str, key: Key, value: Any) -> None:
 
 def hint(name: str, known: Collection[str]) -> str:
     """What an unknown key is called now, or may have been meant to be."""
-    return f"It is called {RENAMED[name]!r} now." if name in RENAMED else did_you_mean(name, known)
+    return f"It is now called {RENAMED[name]!r}." if name in RENAMED else did_you_mean(name, known)
 
 
 def _leaves(tree: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
@@ -164,8 +164,8 @@ def read_config(workdir: str | Path) -> ConfigDict:
     leaves = _leaves(config.to_dict(), keys)
     if unknown := sorted(leaves.keys() - keys.keys()):
         raise UserError(
-            f"{path} has the key {unknown[0]!r}, which this version of vae_jax does not know: read it with the version "
-            "that trained it, or train again."
+            f"{path} has the key {unknown[0]!r}, which this version of vae_jax does not know. Use the version that "
+            "trained it, or train again."
         )
     for name in keys.keys() - leaves.keys():
         set_key(config, name, keys[name].default if keys[name].before is None else keys[name].before)

@@ -40,7 +40,7 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
         wrong = sorted(players ^ set(config.optimizers))
         raise UserError(
             f"optimizers must name the players of {config.system}: {', '.join(sorted(players))}; "
-            f"{wrong[0]!r} is missing or too many. {did_you_mean(wrong[0], players)}"
+            f"{wrong[0]!r} is missing or unexpected. {did_you_mean(wrong[0], players)}"
         )
     optimizers = {player: make_optimizer(config.optimizers[player], config.steps) for player in players}
     augmentation = make_augmentation(config)
@@ -72,7 +72,7 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
         state = jax.eval_shape(experiment.init)
         if config.ema and jax.tree.leaves(state.stats):
             raise ValueError(
-                "ema averages parameters, and these networks' running statistics belong to the newest ones"
+                "ema averages parameters, but the running statistics of these networks fit the latest ones only"
             )
         jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
         jax.eval_shape(evaluate, state, experiment.seen)

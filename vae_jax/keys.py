@@ -39,53 +39,53 @@ class Key(NamedTuple):
     before: Any = None
 
 
-NOT_FINITE = {"stop": 1, "skip": 10}  # how many steps in a row that are not finite end the run
+NOT_FINITE = {"stop": 1, "skip": 10}  # consecutive steps that are not finite until the run ends
 COUNT: dict[str, Any] = {"least": 1}
 STEPS: dict[str, Any] = {"least": 1, "free": True}
 
 COMMON: dict[str, Key] = {
     "name": Key("", "what tables and plots call the experiment"),
     "system": Key("vae", "training recipe, a name in vae_jax.systems.SYSTEMS"),
-    "seed": Key(0, "of everything random", least=0),
+    "seed": Key(0, "seed of everything random", least=0),
     "steps": Key(10_000, "train steps", **STEPS),
     "batch_size": Key(32, "images per step, over all devices", **COUNT),
-    "steps_per_call": Key(5, "train steps in one compiled call; all counts of steps are multiples of it", **COUNT),
+    "steps_per_call": Key(5, "train steps per compiled call; steps and intervals must be multiples of it", **COUNT),
     "image_size": Key(28, "height and width in pixels", data=True, **COUNT),
     "latents": Key(5, "dimensions of z, or channels where z is a map", **COUNT),
     "not_finite": Key("stop", "at a NaN or infinity: stop, or skip the step", choices=tuple(NOT_FINITE), free=True),
-    "remat": Key(False, "save memory: compute activations again in the backward pass", free=True),
-    "ema": Key(
-        0.0, "decay of the moving average of the parameters that is judged; 0: none", least=0, below=1
-    ),
+    "remat": Key(False, "save memory: recompute activations in the backward pass", free=True),
+    "ema": Key(0.0, "decay of the moving average of the parameters, which is evaluated; 0: none", least=0, below=1),
     "data.name": Key("mnist", "in vae_jax.data.DATASETS, or any name in tensorflow-datasets", data=True),
-    "data.dir": Key("", "folder of images, IDX files or tensorflow-datasets; '': the latter's default", free=True),
-    "data.train": Key("train", "split to learn from, or a slice of it such as train[:55000]"),
-    "data.eval": Key("test", "split to judge on", data=True),
+    "data.dir": Key(
+        "", "folder of images, IDX files or tensorflow-datasets; '': the default of tensorflow-datasets", free=True
+    ),
+    "data.train": Key("train", "split to train on, or a slice of it such as train[:55000]"),
+    "data.eval": Key("test", "split to evaluate on", data=True),
     "data.grey": Key(False, "one channel instead of three", data=True),
-    "data.per_class": Key(0, "learn from the first so many examples of each label; 0: from all", least=0),
+    "data.per_class": Key(0, "train on the first N examples of each label; 0: on all", least=0),
     "data.crop": Key("square", "square (largest, centred), none, pad (with black) or TOP,LEFT,HEIGHT,WIDTH", data=True),
     "data.random_crop": Key(0, "train on random image_size windows of images this large; 0: no windows", least=0),
-    "data.augment": Key("", "what training does to its images, a name in vae_jax.data.augment.AUGMENTATIONS"),
+    "data.augment": Key("", "augmentation of the training images, a name in vae_jax.data.augment.AUGMENTATIONS"),
     "data.memory_limit": Key(4_000_000_000, "bytes of images to hold in memory; larger splits are streamed", free=True),
     "data.unreadable": Key(0.25, "largest share of unreadable image files", least=0, most=1, free=True, before=1.0),
     "backbone.name": Key("", "frozen perceptual network, a name in vae_jax.backbones.BACKBONES; '': none"),
     "backbone.weights": Key("", "its weights file; '': the usual place; random: untrained"),
-    "backbone.dtype": Key("float32", "what perceptual networks compute in", choices=("float32", "bfloat16")),
+    "backbone.dtype": Key("float32", "dtype of the perceptual networks", choices=("float32", "bfloat16")),
     "backbone.cache_targets": Key(False, "keep the features of the training images on the devices", free=True),
     "terms": Key({}, "loss terms by name, see TERM"),
     "optimizers": Key({}, "optimisers by player, see OPTIMIZER"),
     "log_every": Key(500, "steps between progress lines", **STEPS),
     "eval_every": Key(5_000, "steps between evaluations, with grids of reconstructions and samples", **STEPS),
     "checkpoint_every": Key(5_000, "steps between checkpoints", **STEPS),
-    "keep_checkpoints": Key(2, "newest checkpoints that are kept", **STEPS),
+    "keep_checkpoints": Key(2, "newest checkpoints to keep", **STEPS),
     "compilation_cache": Key("", "folder of compiled programs; '': JAX_COMPILATION_CACHE_DIR, or none", free=True),
     "eval_batch_size": Key(250, "images per batch of an evaluation", **STEPS),
-    "metrics": Key((), "names in vae_jax.metrics.METRICS, judged in addition to the default ones", free=True),
+    "metrics": Key((), "names in vae_jax.metrics.METRICS, in addition to the default ones", free=True),
 }
 
 TERM: dict[str, Key] = {  # of terms.NAME, beside the options of the loss
     "weight": Key(1.0, "its weight in the loss"),
-    "start": Key(0, "step from which the term counts", least=0),
+    "start": Key(0, "first step at which the term counts", least=0),
     "warmup": Key(0, "steps of its linear ramp", least=0),
 }
 OPTIMIZER: dict[str, Key] = {  # of optimizers.PLAYER, beside the options of the optimiser
@@ -104,7 +104,7 @@ DEEPSIM: dict[str, Key] = {
     "decoder": AUTOENCODER["decoder"],
     "discriminator": DISCRIMINATOR._replace(term="adversarial"),
     "gate.stop": Key(0.1, "ratio of losses below which the discriminator rests", least=0, term="adversarial"),
-    "gate.resume": Key(0.0, "ratio above which it moves again; 0: the same", least=0, term="adversarial"),
+    "gate.resume": Key(0.0, "ratio above which it is updated again; 0: gate.stop", least=0, term="adversarial"),
     "gate.rest": Key(0.0, "ratio above which the generator rests; 0: never", least=0, term="adversarial"),
 }
 
@@ -113,19 +113,19 @@ SYSTEMS: dict[str, dict[str, Key]] = {
     "blur_vae": AUTOENCODER
     | {
         "kernel": Key({"name": "gaussian"}, "gaussian (fixed), or a name in vae_jax.models.KERNELS, and its options"),
-        "kernel_loss": Key("regression", "what the kernel network descends on", choices=("regression", "elbo")),
-        "alternate": Key(0, "steps that each player takes in turn; 0: both move in every step", least=0),
+        "kernel_loss": Key("regression", "loss of the kernel network", choices=("regression", "elbo")),
+        "alternate": Key(0, "steps that each player takes in turn; 0: both are updated in every step", least=0),
     },
     "vae_gan": AUTOENCODER
     | {
         "discriminator": DISCRIMINATOR,
-        "gate.equilibrium": Key(0.68, "cost around which discriminator and decoder are in balance, nats per image"),
-        "gate.margin": Key(0.35, "how far off a cost may be before a player rests; 0: no gate", least=0),
+        "gate.equilibrium": Key(0.68, "cost at which discriminator and decoder are balanced, in nats per image"),
+        "gate.margin": Key(0.35, "deviation of a cost from it at which a player rests; 0: no gate", least=0),
     },
     "kl_autoencoder": AUTOENCODER
     | {
         "discriminator": DISCRIMINATOR,
-        "learn_logvar": Key(True, "learn the log-variance s of the reconstruction; else it stays 0"),
+        "learn_logvar": Key(True, "learn the log-variance s of the reconstruction; otherwise it stays 0"),
     },
     "deepsim": {
         "encoder": AUTOENCODER["encoder"],
@@ -135,24 +135,24 @@ SYSTEMS: dict[str, dict[str, Key]] = {
     "inversion": {
         **DEEPSIM,
         "inverted.name": Key("alexnet", "frozen network whose features are inverted, a name in BACKBONES"),
-        "inverted.tap": Key("fc6", "the layer that is inverted"),
+        "inverted.tap": Key("fc6", "tap to invert"),
         "inverted.weights": Key("", "its weights file", weights="inverted.name"),
     },
     "super_resolution": {
         "encoder": AUTOENCODER["encoder"],
         "decoder": Key({"name": ""}, "a name in vae_jax.models.UPSCALERS, and that network's options"),
-        "factor": Key(2, "of the height and width of a high-resolution image, which is image_size", least=2, data=True),
-        "sigma": Key(1.0, "of the Gaussian blur before downsampling, in pixels", above=0, data=True),
+        "factor": Key(2, "upscaling factor; image_size is the high-resolution size", least=2, data=True),
+        "sigma": Key(1.0, "standard deviation of the Gaussian blur before downsampling, in pixels", above=0, data=True),
     },
     "classifier": {
-        "classes": Key(10, "how many labels there are", **COUNT),
+        "classes": Key(10, "number of labels", **COUNT),
         "network": Key({"name": "mnist"}, "a name in vae_jax.models.CLASSIFIERS, and that network's options"),
     },
 }
 
 DATA: dict[str, dict[str, Key]] = {  # by data.name
     "exemplars": {
-        "data.source": Key("stl10", "data set whose images the patches are cut from; data.dir and splits are its own"),
+        "data.source": Key("stl10", "data set to cut patches from; data.dir and the splits refer to it"),
         "data.source_size": Key(96, "height and width of those images", **COUNT),
     },
 }

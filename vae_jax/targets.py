@@ -30,15 +30,15 @@ def expect_targets(config: ConfigDict, experiment: Experiment, frozen, dataset: 
     limit = config.data.memory_limit
     if experiment.augment is not None:
         raise UserError(
-            f"{KEY}: data.random_crop or data.augment makes other images in every step, and so other features. "
-            "Leave one of them out."
+            f"{KEY}: data.random_crop or data.augment changes the images in every step, and so their features. "
+            f"Turn it off, or {KEY}."
         )
     if dataset.arrays is None:
         raise UserError(f"{KEY} needs training images that fit in memory (data.memory_limit is {limit:,} bytes).")
     images = jax.eval_shape(to_float, experiment.batch)["image"]
     targets = jax.eval_shape(experiment.system.targets, frozen, images)
     if not targets:
-        raise UserError(f"{KEY}: none of the terms compares by a perceptual network, as feature and lpips do.")
+        raise UserError(f"{KEY}: no loss term uses a perceptual network, as feature and lpips do.")
     needed = {name: dataset.size * np.prod(leaf.shape[1:]) * leaf.dtype.itemsize for name, leaf in targets.items()}
     total = sum(needed.values())
     if total > limit:
@@ -46,7 +46,7 @@ def expect_targets(config: ConfigDict, experiment: Experiment, frozen, dataset: 
         raise UserError(
             f"{KEY}: the features of {dataset.size:,} images need {total:,} bytes on every device, and "
             f"data.memory_limit is {limit:,}:\n{''.join(lines)}"
-            "Leave them out, compare later taps, halve them by backbone.dtype=bfloat16, or raise the limit."
+            "Turn it off, choose deeper taps, halve the features by backbone.dtype=bfloat16, or raise the limit."
         )
     return experiment._replace(batch=experiment.batch | targets)
 
@@ -71,7 +71,7 @@ def cache_targets(
         return {name: jax.lax.dynamic_update_slice_in_dim(held[name], seen[name], start, 0) for name in expected}
 
     held = jax.jit(empty, out_shardings=replicated(mesh))()
-    say(f"caching what is seen of the training images, {sum(leaf.nbytes for leaf in held.values()):,} bytes")
+    say(f"caching the features of the training images, {sum(leaf.nbytes for leaf in held.values()):,} bytes")
     said = time.perf_counter()
     for start in np.minimum(np.arange(0, size, batch_size), size - batch_size).astype(np.int32):
         held = look(held, frozen, feed(start + np.arange(batch_size, dtype=np.int32)[None]), start)

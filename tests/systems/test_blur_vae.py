@@ -168,6 +168,6 @@ def test_mistakes(smoke):
 
     fails("kernel_loss is 'wiener'; expected one of regression, elbo", kernel_loss="wiener")
     fails("alternate is -1", alternate=-1)
-    fails("has the terms kl and wiener, not kl, l2, wiener", terms={"l2": {"weight": 1.0}})
+    fails("takes exactly the terms kl and wiener, not kl, l2, wiener", terms={"l2": {"weight": 1.0}})
     fails("The term wiener has no option 'noise'", terms={"wiener": {"noise": 1.0}})
     fails("sigma must be above 0", terms={"wiener": {"sigma": -1.0}})

@@ -147,7 +147,7 @@ def test_the_released_balance_rule():
 
 @pytest.mark.parametrize("numbers", [(-0.1,), (0.5, 0.1, 10.0), (0.1, 0.5, 0.3), (0.1, 0.0, 3.0)])
 def test_balance_rules_that_cannot_be(numbers):
-    with pytest.raises(UserError, match="expected stop < resume < rest, or stop alone"):
+    with pytest.raises(UserError, match="expected 0 <= stop < resume < rest, or stop alone"):
         balance(*numbers)
 
 
@@ -244,10 +244,10 @@ def test_mistakes_in_the_config():
             make_system(config, (config.image_size, config.image_size, 3))
 
     term = {"weight": 1.0, "start": 0, "warmup": 0}
-    fails("kl has no place in an inversion", "deepsim_invert_alexnet.py:smoke", terms={"kl": term})
+    fails("inversion does not take the term 'kl'", "deepsim_invert_alexnet.py:smoke", terms={"kl": term})
     fails("adversarial has no options", "deepsim_ae_stl10.py:smoke", terms={"adversarial": {"saturating": True}})
     fails("Images of 60x60 cannot be encoded: .*multiples of 8", "deepsim_ae_stl10.py:smoke", image_size=60)
     fails("at least 63 pixels for pool5, not 40", "deepsim_invert_alexnet.py:conv5,smoke", image_size=40)
     fails("Unknown tap 'conv5'", "deepsim_invert_alexnet.py:smoke", inverted={"tap": "conv5"})
-    fails("the encoder deepsim has no AlexNet to start from", "deepsim_ae_stl10.py:smoke", pretrained="")
+    fails("the encoder deepsim has no AlexNet. Set it to 'random'", "deepsim_ae_stl10.py:smoke", pretrained="")
     fails("The gate has no option 'low'", "deepsim_ae_stl10.py:smoke", gate={"low": 1.0})

@@ -216,13 +216,15 @@ def test_mistakes_in_the_config(monkeypatch):
         with pytest.raises(UserError, match=match):
             make_system(config, (32, 32, 3))
 
-    fails("needs the term adversarial: it has kl, adversarial and image", lambda c: c.terms.__delitem__("adversarial"))
+    fails(
+        "needs the term adversarial: it takes kl, adversarial and image", lambda c: c.terms.__delitem__("adversarial")
+    )
     fails("needs the term kl", lambda c: c.terms.__delitem__("kl"))
-    fails("needs an image term beside kl", lambda c: [c.terms.__delitem__(name) for name in ("l1", "lpips")])
+    fails("needs an image term besides kl", lambda c: [c.terms.__delitem__(name) for name in ("l1", "lpips")])
     fails("adversarial has no options", lambda c: c.terms.adversarial.update(ConfigDict({"saturating": True})))
     fails("32x32 cannot be encoded: .*multiples of 64", lambda c: c.encoder.update(multipliers=(1,) * 7))
     monkeypatch.setitem(DECODERS, "celeba", ENCODERS["celeba"])  # a network that names no last layer
-    fails("The decoder celeba does not say which", lambda c: c.__setattr__("decoder", {"name": "celeba"}))
+    fails("The decoder celeba does not name its `last_layer`", lambda c: c.__setattr__("decoder", {"name": "celeba"}))
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_other_factors_cannot_be_compared(runs, tmp_path):
     [
         ({"factor": 3}, r"factor is 3; it must be at least 2 and divide image_size \(32\)"),
         ({"factor": 1}, "factor is 1"),
-        ({"sigma": 0.0}, "sigma is 0.0; the blur before downsampling must be positive"),
+        ({"sigma": 0.0}, "sigma is 0.0; expected a standard deviation above 0, in pixels"),
         ({"image_size": 40}, "cannot be encoded: the vector encoder takes images whose sides are multiples of eight"),
         ({"decoder": {"name": "celeba"}}, "Unknown decoder.name 'celeba'. Known: sr_spatial, sr_vector"),
     ],

@@ -70,7 +70,7 @@ def load_metrics(names: Sequence[str], dataset: Dataset) -> dict[str, Any]:
         if image_size < metric.min_size:
             raise UserError(f"{name} needs images of at least {metric.min_size} pixels, not {image_size}.")
         if metric.labelled and not labelled:
-            raise UserError(f"{name} needs labels, which these data do not have.")
+            raise UserError(f"{name} needs labels, but this data set has none.")
     return {name: metric.load(dataset) for name, metric in frozen.items()}
 
 

@@ -126,14 +126,14 @@ def _wiener_options(
     C: float = 0.025, epsilon: float = 1.0, sigma: float = 0.0, first_sigma: float = 0.1
 ) -> tuple[dict[str, float], float, float]:
     if sigma < 0 or first_sigma <= 0:
-        raise UserError("terms.wiener.sigma must be above 0, or 0 to learn it from a first_sigma above 0.")
+        raise UserError("terms.wiener.sigma must be above 0, or 0 to learn it starting from a first_sigma above 0.")
     return {"C": C, "epsilon": epsilon}, sigma, first_sigma
 
 
 def _check(config: ConfigDict) -> None:
     if set(config.terms) != {"kl", "wiener"}:
-        raise UserError(f"A blur_vae has the terms kl and wiener, not {', '.join(config.terms)}.")
+        raise UserError(f"A blur_vae takes exactly the terms kl and wiener, not {', '.join(config.terms)}.")
     if config.kernel_loss not in KERNEL_LOSSES:
         raise UserError(f"kernel_loss is {config.kernel_loss!r}; expected one of {', '.join(KERNEL_LOSSES)}.")
     if config.alternate < 0:
-        raise UserError(f"alternate is {config.alternate}; it is a number of steps, 0: both players in every step.")
+        raise UserError(f"alternate is {config.alternate}; expected at least 1 step per turn, or 0 for no turns.")

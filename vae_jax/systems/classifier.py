@@ -14,12 +14,12 @@ def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """Cross-entropy of the labels; evaluation adds the accuracy."""
     del image_shape
     if list(config.terms) != ["cross_entropy"]:
-        raise UserError(f"A classifier has the one term cross_entropy, not {', '.join(config.terms)}.")
+        raise UserError(f"A classifier takes exactly the term cross_entropy, not {', '.join(config.terms)}.")
     network = make_network(CLASSIFIERS, "network", config, config.classes)
 
     def init(key, batch):
         if "label" not in batch:
-            raise UserError(f"The data set {config.data.name} has no labels, which a classifier learns from.")
+            raise UserError(f"The data set {config.data.name} has no labels, but a classifier needs them.")
         return {"classifier": network.init(key, batch["image"], False)["params"]}, {}
 
     def logits(params, stats, images, train, key=None):

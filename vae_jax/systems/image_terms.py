@@ -43,7 +43,7 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
         look_up(dict.fromkeys((*own, *TERMS, *PERCEPTUAL_TERMS)), name, "term")
         if name not in PERCEPTUAL_TERMS and name not in IMAGE_TERMS:
             places = ", ".join((*own, *PERCEPTUAL_TERMS, *IMAGE_TERMS))
-            raise UserError(f"The term {name!r} has no place in a {config.system}: it takes {places}.")
+            raise UserError(f"The system {config.system} does not take the term {name!r}. Choose from {places}.")
     dtype = network_dtype(config)
     perceptual: dict[str, PerceptualTerm] = {
         name: call_with_options(PERCEPTUAL_TERMS[name], f"The term {name}", config, **options.pop(name))

@@ -49,7 +49,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     discriminator = make_network(DISCRIMINATORS, "discriminator", config)
     last = getattr(decoder, "last_layer", None)
     if last is None:
-        raise UserError(f"The decoder {config.decoder.name} does not say which of its layers is the `last_layer`.")
+        raise UserError(f"The decoder {config.decoder.name} does not name its `last_layer`. Choose another decoder.")
     codec = Codec(encoder, decoder, "autoencoder")
     code_shape = latent_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, False)[0][0], image_shape)
 
@@ -147,8 +147,8 @@ def with_gradient(value: jax.Array, gradient: jax.Array, x: jax.Array) -> jax.Ar
 
 def _check(config: ConfigDict) -> None:
     if missing := [name for name in OWN if name not in config.terms]:
-        raise UserError(f"A kl_autoencoder needs the term {missing[0]}: it has {', '.join(OWN)} and image terms.")
+        raise UserError(f"A kl_autoencoder needs the term {missing[0]}: it takes {', '.join(OWN)} and image terms.")
     if set(config.terms) == set(OWN):
-        raise UserError("A kl_autoencoder needs an image term beside kl and adversarial, such as l1 or lpips.")
+        raise UserError("A kl_autoencoder needs an image term besides kl and adversarial, such as l1 or lpips.")
     if loss_options(config.terms.adversarial):
-        raise UserError("The term adversarial has no options beside its weight, start and warmup.")
+        raise UserError("The term adversarial has no options besides weight, start and warmup.")

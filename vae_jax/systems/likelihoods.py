@@ -38,7 +38,7 @@ class LearntTerm(NamedTuple):
 def gaussian(*, sigma: float = 0.1) -> LearntTerm:
     """One standard deviation for all pixels, which starts from `sigma`."""
     if not sigma > 0:
-        raise UserError(f"terms.gaussian.sigma is {sigma}; it is a standard deviation above 0.")
+        raise UserError(f"terms.gaussian.sigma is {sigma}; expected a standard deviation above 0.")
     return LearntTerm(
         lambda image_shape: {"log_sigma": jnp.full((), np.log(sigma))},
         lambda target, recon, learnt: gaussian_nll(target, recon, jnp.exp(2 * learnt["log_sigma"])),

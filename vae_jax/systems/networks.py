@@ -83,7 +83,7 @@ class Codec(NamedTuple):
         """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
         output, stats = self._run("encoder", params, stats, images, train)
         if not isinstance(output, tuple):
-            raise ValueError("this encoder has no log-variance, which the term kl and latents that are drawn need")
+            raise ValueError("this encoder has no log-variance, which the term kl and sampled latents need")
         mean, logvar = output
         return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 

@@ -97,8 +97,8 @@ def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> S
 def _check_degradation(config: ConfigDict) -> None:
     if config.factor < 2 or config.image_size % config.factor:
         raise UserError(
-            f"factor is {config.factor}; it must be at least 2 and divide image_size ({config.image_size}), the size "
-            "of the high-resolution images."
+            f"factor is {config.factor}; it must be at least 2 and divide image_size ({config.image_size}), the "
+            "high-resolution size."
         )
     if not config.sigma > 0:
-        raise UserError(f"sigma is {config.sigma}; the blur before downsampling must be positive, in pixels.")
+        raise UserError(f"sigma is {config.sigma}; expected a standard deviation above 0, in pixels.")
