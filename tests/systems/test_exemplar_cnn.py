@@ -165,7 +165,5 @@ def test_from_a_run_to_a_backbone(smoke, tmp_path, monkeypatch):
 
 def test_runs_of_other_networks(smoke, tmp_path):
     train(smoke("classifier_mnist").lock(), str(tmp_path / "run"))
-    with pytest.raises(
-        UserError, match=r"(?s)does not match the network.*missing: .*conv1/kernel \(5, 5, 3"
-    ):
+    with pytest.raises(UserError, match=r"(?s)does not match the network.*missing: .*conv1/kernel \(5, 5, 3"):
         CONVERTERS["exemplar_cnn"](tmp_path / "run", tmp_path / "w.safetensors")

@@ -114,8 +114,9 @@ def gflop_per_image(training: Training) -> float | None:
         cpu = Mesh(np.array(jax.devices("cpu")[:1]), ("data",), axis_types=(AxisType.Auto,))
     except RuntimeError:  # JAX_PLATFORMS leaves it out
         return None
-    flops = dataclasses.replace(training, mesh=cpu).lower().cost_analysis()["flops"]
-    return flops / training.config.steps_per_call / training.config.batch_size / 1e9
+    costs = dataclasses.replace(training, mesh=cpu).lower().cost_analysis()
+    assert costs is not None
+    return costs["flops"] / training.config.steps_per_call / training.config.batch_size / 1e9
 
 
 def compile_nothing(measured: Measured, scalars: dict[str, jax.Array]) -> jax.stages.Compiled:
