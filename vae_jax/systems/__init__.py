@@ -1,4 +1,4 @@
-"""Training recipes: who is optimised by what. A new system is one file and one line here.
+"""Training recipes: which players minimise which losses. A new system is one file and one line here.
 
 `SYSTEMS[name](config, image_shape)` gives a `System` for images [H, W, C].
 """
@@ -28,5 +28,5 @@ SYSTEMS = {
 
 
 def make_system(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """The system that `config.system` names."""
+    """The system named by `config.system`; UserError if it or its config is invalid."""
     return look_up(SYSTEMS, config.system, "system")(config, image_shape)

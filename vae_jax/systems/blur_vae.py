@@ -1,14 +1,16 @@
 """The VAE that minimises the blur error: a Gaussian likelihood whose precision undoes a blur.
 
-Bredell et al. 2023. p(x | z) = N(x; xhat(z), Sigma_k) with the Wiener weight of a blur kernel k (losses/wiener.py), one
-kernel for each image, which a network makes of its latents, or a fixed one for all. Two players from one forward pass:
+Bredell et al. 2023. p(x | z) = N(x; xhat(z), Sigma_k) with the Wiener weight of a blur kernel k (losses/wiener.py). A
+network predicts a kernel for each image from its latents, or one fixed kernel serves all. Two players share one forward
+pass:
 
-    vae       kl + wiener, which is -log p(x | z) with its log-determinant: the loss is -ELBO
+    vae       kl + wiener, where wiener is -log p(x | z) with its log-determinant: the loss is -ELBO
     kernel    regression: ||xhat - x * k(z)||^2, the blur that makes the target like the reconstruction;
-              or elbo: -log p(x | z) with the most likely sigma of each image, lest the kernel take the part of sigma
+              or elbo: -log p(x | z) with the most likely sigma of each image, so that the kernel does not replace sigma
 
-Each descends with the other held. `config.kernel_loss` says on what the kernel network does; a `config.kernel` called
-gaussian is fixed, and then there is one player. sigma, the noise of the likelihood, is a number or learnt by `vae`.
+Each is updated with the other held fixed. `config.kernel_loss` chooses the loss of the kernel network. If
+`config.kernel.name` is gaussian, the kernel is fixed and there is one player. sigma, the noise of the likelihood, is a
+number or learnt by `vae`.
 """
 
 from collections.abc import Callable
@@ -33,7 +35,7 @@ FIXED = "gaussian"
 
 
 def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """The terms are kl and wiener, whose options are C, epsilon and sigma (0: learnt, from `first_sigma`)."""
+    """The terms are kl and wiener; options of wiener: C, epsilon, sigma (0: learnt, starting from `first_sigma`)."""
     _check(config)
     options, sigma, first_sigma = call_with_options(
         _wiener_options, "The term wiener", **loss_options(config.terms.wiener)
@@ -98,7 +100,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 
 def _kernels(config: ConfigDict) -> tuple[nn.Module | None, Callable[[Params, jax.Array], jax.Array]]:
-    """The network of the kernels, None where one is fixed for all, and (params, z) -> kernels [B, k, k]."""
+    """The kernel network, or None if the kernel is fixed, and (params, z) -> kernels [B, k, k]."""
     if config.kernel.name == FIXED:
         shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}
         constant = call_with_options(gaussian_kernel, "The fixed kernel", **shape_of_blur)
@@ -106,14 +108,14 @@ def _kernels(config: ConfigDict) -> tuple[nn.Module | None, Callable[[Params, ja
     network = make_network(KERNELS, "kernel", config)
 
     def kernels(params, z):
-        """What a kernel says of the image does not come back to z."""
+        """Without a gradient to z."""
         return apply_network(network, "kernel", params["kernel"], {}, jax.lax.stop_gradient(z), train=False)[0]
 
     return network, kernels
 
 
 def turns(steps: int):
-    """(gate, init_gate): `vae` moves for so many steps, then `kernel` for as many, and so on."""
+    """(gate, init_gate): updates `vae` for `steps` steps, then `kernel` for as many, and so on."""
 
     def gate(scalars, done):
         vae = done % (2 * steps) < steps

@@ -11,7 +11,7 @@ from vae_jax.systems.networks import apply_network, make_network
 
 
 def classifier(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """Cross-entropy of the labels; evaluation adds the accuracy."""
+    """Cross-entropy with the labels; evaluation adds the accuracy. UserError if there are no labels."""
     del image_shape
     if list(config.terms) != ["cross_entropy"]:
         raise UserError(f"A classifier takes exactly the term cross_entropy, not {', '.join(config.terms)}.")

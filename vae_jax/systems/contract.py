@@ -1,4 +1,4 @@
-"""The contract between a system and the rest: a system is a training recipe, who is optimised by what."""
+"""The interface of a system, a training recipe: which players minimise which losses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,23 +12,23 @@ from vae_jax.errors import UserError
 
 Params = dict[str, Any]  # trees of trainable arrays by player
 Stats = dict[str, Any]  # running statistics of normalisation layers, by network
-Frozen = Any  # trees of weights that no player owns
+Frozen = Any  # trees of weights that are not trained
 Batch = Mapping[str, jax.Array]  # {'image': [B, H, W, C] float32 in [0, 1], 'label': [B] int32, ...}
 Scalars = dict[str, jax.Array]  # [] float32 by name
 PerExample = dict[str, jax.Array]  # [B] float32 by name
-GateState = Any  # what a balance rule remembers
+GateState = Any  # state of a balance rule
 Weight = float | Callable[[jax.Array], jax.Array]  # a number, or a function of the step
 Rules = Mapping[str, Mapping[str, Weight]]  # {player: {term: weight}}
 
 
 class Init(Protocol):
-    """The first parameters and statistics; only the shapes of the batch matter."""
+    """Initial parameters and statistics; only the shapes of the batch matter."""
 
     def __call__(self, key: jax.Array, batch: Batch, /) -> tuple[Params, Stats]: ...
 
 
 class Terms(Protocol):
-    """({term: mean over the batch}, new statistics) of a training batch."""
+    """({term: mean over the batch}, new statistics) for a training batch."""
 
     def __call__(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, key: jax.Array, step: jax.Array, /
@@ -44,7 +44,7 @@ class Evaluate(Protocol):
 
 
 class Encode(Protocol):
-    """(mean, log-variance), [B, *latent_shape] each, of what the system observes; -inf where encoding is not random."""
+    """(mean, log-variance), [B, *latent_shape] each, of what the system observes; -inf if deterministic."""
 
     def __call__(
         self, params: Params, stats: Stats, frozen: Frozen, images: jax.Array, /
@@ -52,19 +52,19 @@ class Encode(Protocol):
 
 
 class Decode(Protocol):
-    """Images [B, H, W, C] in [0, 1] of z [B, *latent_shape]."""
+    """Images [B, H, W, C] in [0, 1] from z [B, *latent_shape]."""
 
     def __call__(self, params: Params, stats: Stats, z: jax.Array, /) -> jax.Array: ...
 
 
 class Gate(Protocol):
-    """({player: whether it is updated}, new gate state); a player that is not named always is."""
+    """({player: whether it is updated}, new gate state); players left out are always updated."""
 
     def __call__(self, scalars: Scalars, state: GateState, /) -> tuple[dict[str, jax.Array], GateState]: ...
 
 
 def always_open(scalars: Scalars, state: GateState) -> tuple[dict[str, jax.Array], GateState]:
-    """The gate that every player passes at every step."""
+    """The gate that updates every player in every step."""
     del scalars
     return {}, state
 
@@ -75,18 +75,18 @@ class System:
 
     rules: each player descends on the weighted sum of its row of terms and on nothing else.
     init, terms, evaluate, encode, decode, gate: see their protocols. encode and decode are None for a classifier.
-    frozen: () -> the weights that no player owns; passed to the functions as an argument, never captured.
+    frozen: () -> the weights that are not trained; passed to the functions as an argument, never captured.
     encoder_frozen: () -> the part of them that encode needs.
-    pretrained: () -> a part of the params by player, which starts from there instead of from what `init` draws.
-    latent_shape: of one z. prior: whether z ~ N(0, 1) decodes to images like those of the training.
-    init_gate: () -> the first gate state.
-    observe: (images) -> what encode takes of them: the images themselves, or low-resolution versions, of which decoded
-      images have `factor` times the height and width.
-    receptive_radius: how many pixels away encode and decode see, where they take images of any size; None where they
-      take only the size they were trained on.
-    targets: (frozen, images) -> {name: [B, ...]}, what `terms` would compute of the images alike in every epoch, and
-      takes from its batch where it is there.
-    baselines: {name: (batch) -> recon}, judged beside the system's own reconstructions.
+    pretrained: () -> params by player, which replace the same part of what `init` returns.
+    latent_shape: shape of one z. prior: whether z ~ N(0, 1) decodes to images like the training images.
+    init_gate: () -> the initial gate state.
+    observe: (images) -> what encode takes: the images themselves, or low-resolution versions; decoded images have
+      `factor` times their height and width.
+    receptive_radius: of encode and decode in pixels, if they take images of any size; None if they take only the size
+      they were trained on.
+    targets: (frozen, images) -> {name: [B, ...]}, features that are the same in every epoch; `terms` takes them from
+      the batch, or computes them if they are missing.
+    baselines: {name: (batch) -> recon}, evaluated next to the system's own reconstructions.
     """
 
     rules: Rules
@@ -123,10 +123,10 @@ def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:
 
 
 def term_weight(term: ConfigDict) -> Weight:
-    """The weight over the run of a term of a config."""
+    """The weight over the run of a config's term."""
     return weight_schedule(term.weight, term.start, term.warmup)
 
 
 def weight_at(weight: Weight, step: jax.Array) -> float | jax.Array:
-    """What a weight is at a step."""
+    """The value of a weight at a step."""
     return weight(step) if callable(weight) else weight

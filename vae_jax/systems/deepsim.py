@@ -1,15 +1,15 @@
 """DeePSiM: images are compared by a comparator's features, by a discriminator and by their pixels.
 
-Dosovitskiy and Brox 2016, equation (1). Two players from one forward pass, with G(x) the image that is made for y:
+Dosovitskiy and Brox 2016, equation (1). Two players share one forward pass, where G(x) is the image generated for y:
 
     generator      kl + image terms (feature, l2, ...) + adversarial, which is -log D(G(x))      equation (4)
     discriminator  discrimination, which is -log D(y) - log(1 - D(G(x)))                         equation (3)
 
-Without the term adversarial there is no discriminator: squared errors alone are the paper's baseline. What G makes an
-image from says which of the three applications it is:
+Without the term adversarial there is no discriminator: squared errors alone are the paper's baseline. The input of G
+distinguishes the three applications:
 
-    deepsim    an encoder's code of y (autoencoder); with the term kl a draw from q(z | y) (VAE)
-    inversion  the features of y at a tap of a frozen network, `config.inverted`, which the discriminator sees as well
+    deepsim    an encoder's code of y (autoencoder); with the term kl a sample from q(z | y) (VAE)
+    inversion  the features of y at a tap of a frozen network, `config.inverted`, which the discriminator also sees
 """
 
 from collections.abc import Callable
@@ -45,14 +45,14 @@ OWN = ("kl", "adversarial")
 
 @dataclass(frozen=True, kw_only=True)
 class CodeSource:
-    """What the generator makes images from. Pure functions of all players' parameters.
+    """The input of the generator. Pure functions of all players' parameters.
 
-    codec: the decoder, and the encoder that is trained to make z, if there is one.
-    draw: (params, stats, frozen, images, key) -> (z [B, ...], {term: [B]}, stats) while training.
-    encode: (params, stats, frozen, images) -> (mean, logvar) afterwards.
-    untrained: (images) -> z of random weights, of which the shape matters.
-    frozen: () -> {name: weights} that no player owns.
-    pretrained: () -> a part of the params that starts from there.
+    codec: the decoder, and the encoder if z comes from a trained one.
+    draw: (params, stats, frozen, images, key) -> (z [B, ...], {term: [B]}, stats) in training.
+    encode: (params, stats, frozen, images) -> (mean, logvar) in evaluation.
+    untrained: (images) -> z from random weights; only its shape matters.
+    frozen: () -> {name: weights} that are not trained.
+    pretrained: () -> initial values of a part of the params.
     prior: whether z ~ N(0, 1). conditional: whether the discriminator sees z.
     """
 
@@ -69,8 +69,7 @@ class CodeSource:
 def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     """An autoencoder, or with the term kl a VAE.
 
-    `config.pretrained` says what the encoder's own AlexNet starts from: a weights file, '' for the usual place, or
-    'random'.
+    `config.pretrained` initialises the encoder's AlexNet: a weights file, '' for the usual place, or 'random'.
     """
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     codec = Codec(encoder, make_network(DECODERS, "decoder", config, image_shape), GENERATOR)
@@ -112,7 +111,7 @@ def deepsim(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 
 def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """A generator of images from what a frozen network, `config.inverted`, says of them at one tap."""
+    """A generator of images from their features at one tap of a frozen network, `config.inverted`."""
     if "kl" in config.terms:
         raise UserError("The system inversion does not take the term 'kl': its features are deterministic.")
     name, tap, weights = (config.inverted[key] for key in ("name", "tap", "weights"))
@@ -171,7 +170,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeS
         values |= image_terms.values(frozen, batch, made)
         if adversarial:
             real_key, fake_key = jax.random.split(dropout_key)
-            real, stats = judge(params, stats, images, z, real_key)  # apart, so that no gradient of G goes through it
+            real, stats = judge(params, stats, images, z, real_key)  # separate: without a gradient of G
             fake, stats = judge(params, stats, made, z, fake_key)
             values |= {"adversarial": real_cost(fake), "discrimination": real_cost(real) + fake_cost(fake)}
         return {name: jnp.mean(value) for name, value in values.items()}, stats
@@ -211,9 +210,10 @@ def _rules(config: ConfigDict, image_terms: tuple[str, ...]) -> dict[str, dict[s
 def balance(stop: float, resume: float = 0.0, rest: float = 0.0):
     """(gate, init_gate) that keep the discriminator from winning, by ratio = discrimination / adversarial.
 
-    The document's rule (section 3.2), where `resume` is 0: the discriminator is not updated while ratio < stop.
-    The released form: below `stop` the discriminator rests, until the ratio is above `resume`; above `rest` the
-    generator does, until the ratio is below `stop`. What a step's losses say there holds from the next step on.
+    The paper's rule (section 3.2), if `resume` is 0: the discriminator is not updated while ratio < stop.
+    The released rule: below `stop` the discriminator rests until the ratio is above `resume`; above `rest` the
+    generator rests until the ratio is below `stop`. It applies from the step after the losses. UserError if the
+    numbers are out of order.
     """
     if not (stop >= 0 and (resume == rest == 0 or stop < resume < rest)):
         raise UserError(f"The gate has {stop}, {resume}, {rest}; expected 0 <= stop < resume < rest, or stop alone.")

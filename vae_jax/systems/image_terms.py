@@ -1,4 +1,4 @@
-"""The terms that compare a reconstruction with its image: any system that makes images takes them from its config."""
+"""The terms that compare a reconstruction with its target: any system that generates images can use them."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -12,18 +12,18 @@ from vae_jax.losses import IMAGE_TERMS, PERCEPTUAL_TERMS, TERMS
 from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.perceptual import PerceptualTerm, network_dtype
 
-WHEN_AND_HOW_MUCH = ("weight", "start", "warmup")  # what the rules of every system read of a term
+WHEN_AND_HOW_MUCH = ("weight", "start", "warmup")  # keys of a term that the rules of every system read
 
 
 class ImageTerms(NamedTuple):
     """Pure functions.
 
     names: the terms, in the config's order.
-    frozen: () -> weights of the perceptual networks that they look through.
-    values: (frozen, batch, recon) -> {term: [B]} of the images of a batch and their reconstructions.
-    feature: the same for the feature term alone, and {} where there is none.
-    targets: (frozen, images) -> {'TERM/TAP': [B, h, w, c]}, what the networks see of images, in the type that they
-      compute in; a batch that holds this beside its images is not looked at again. {} where no term has a network.
+    frozen: () -> weights of their perceptual networks.
+    values: (frozen, batch, recon) -> {term: [B]} for the images of a batch and their reconstructions.
+    feature: the same for the feature term alone; {} without one.
+    targets: (frozen, images) -> {'TERM/TAP': [B, h, w, c]}, the networks' features of images, in the networks' dtype;
+      they are not computed again for a batch that holds them. {} if no term has a network.
     """
 
     names: tuple[str, ...]
@@ -34,9 +34,10 @@ class ImageTerms(NamedTuple):
 
 
 def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collection[str] = ()) -> ImageTerms:
-    """The config's terms but for those of the system's `own`: any of PERCEPTUAL_TERMS and IMAGE_TERMS of `losses`.
+    """The config's terms except the system's `own`: any of PERCEPTUAL_TERMS and IMAGE_TERMS of `losses`.
 
-    `rule_keys` are the keys of a term that the system's rules read beside its weight, start and warmup.
+    `rule_keys` are the keys of a term that the system's rules read besides weight, start and warmup. UserError if a
+    term or an option is unknown.
     """
     options = {name: loss_options(term, rule_keys) for name, term in config.terms.items() if name not in own}
     for name in options:
@@ -84,13 +85,13 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
 
 
 def comparisons(primitive, *_, **__) -> bool:
-    """What is held of a frozen network under `remat`: where its ReLUs are open and its maxima lie, in bytes.
+    """What `remat` saves of a frozen network: masks of its ReLUs and maxima, one byte per entry.
 
-    Its weights have no gradient, so that a chain of convolutions, ReLUs and maxima needs no more of its activations.
+    Its weights need no gradient, so a chain of convolutions, ReLUs and maxima needs no other activations.
     """
     return primitive.name in ("gt", "eq")
 
 
 def loss_options(term: Mapping, rule_keys: Collection[str] = ()) -> dict[str, Any]:
-    """What of a term goes to the loss itself: all but when and how much it counts."""
+    """The options of a term that its loss takes: all but weight, start, warmup and `rule_keys`."""
     return {key: value for key, value in term.items() if key not in (*WHEN_AND_HOW_MUCH, *rule_keys)}

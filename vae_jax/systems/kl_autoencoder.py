@@ -1,22 +1,22 @@
-"""The autoencoder of latent diffusion: pixels and LPIPS, and a discriminator of patches whose weight adapts itself.
+"""The autoencoder of latent diffusion: pixels, LPIPS and a patch discriminator with an adaptive weight.
 
 The loss of Esser et al. 2021 (equations (6) and (7)) with a KL penalty, as Rombach et al. 2022 released it. Two players
-from one forward pass, the discriminator from the step on at which the term adversarial starts:
+share one forward pass; the discriminator enters at the first step of the term adversarial:
 
     autoencoder     nll + kl + adversarial, which is lambda * (- mean D(xhat))
     discriminator   discrimination, which is 1/2 (mean max(0, 1 - D(x)) + mean max(0, 1 + D(xhat)))
 
-    nll = sum over all n = H W C numbers of an image of (rec / exp(s) + s), s learnt, a mean over the batch
+    nll = sum over all n = H W C values of an image of (rec / exp(s) + s), s learnt; mean over the batch
     lambda = min(||gradient of nll|| / (||gradient of - mean D(xhat)|| + 1e-4), 1e4), a constant to both players
 
-rec is the weighted sum of the image terms at one number: LPIPS is one for a whole image and counts at all n of them, so
-that nll = n (rec / exp(s) + s) where each image term is a mean. lambda's gradients are those with respect to the kernel
-of the decoder's last layer, and 1e-4 is the released code's (1e-6 in the paper); it is the scalar `adaptive_weight`, to
-which the weight of the term adversarial comes.
+rec is the weighted sum of the image terms at one value. LPIPS, one number per image, counts at all n of them, so nll =
+n (rec / exp(s) + s) if each image term is a mean. lambda is the scalar `adaptive_weight`; its gradients are with
+respect to the kernel of the decoder's last layer, and its 1e-4 is from the released code (1e-6 in the paper). The
+weight of the term adversarial multiplies it.
 
-The discriminator sees real images and reconstructions in one call each, as released: BatchNorm normalises either by
-its own statistics. Both players move at once, where the released code makes a second forward pass after the
-autoencoder's update; before the start the discriminator rests altogether, but for its running statistics.
+The discriminator sees real images and reconstructions in separate calls, as released: BatchNorm normalises each by its
+own statistics. Both players are updated at once, whereas the released code makes a second forward pass after the
+autoencoder's update. Before its start the discriminator rests, except for its running statistics.
 """
 
 import jax
@@ -38,7 +38,7 @@ EPSILON, LARGEST = 1e-4, 1e4
 
 
 def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """The terms are kl, adversarial and any image terms; without `config.learn_logvar` s stays at 0, as released."""
+    """The terms are kl, adversarial and any image terms; unless `config.learn_logvar`, s stays 0, as released."""
     _check(config)
     image_terms = make_image_terms(config, OWN)
     weights = {name: term_weight(term) for name, term in config.terms.items()}
@@ -62,7 +62,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         return {"autoencoder": params | {"logvar": jnp.zeros(())}} | players, stats
 
     def reconstruct(networks, stats, z):
-        """xhat, what pulls a gradient of it back to the kernel of the last layer, and the statistics."""
+        """xhat, a function from its gradient to that of the last layer's kernel, and the statistics."""
         tree = networks["decoder"]
 
         def by_kernel(kernel):
@@ -134,13 +134,13 @@ def gate(scalars, state):
 
 
 def adaptive_weight(nll_gradient: jax.Array, g_gradient: jax.Array) -> jax.Array:
-    """lambda from the gradients of the last layer's kernel, a constant (Esser et al. 2021, equation (7))."""
+    """lambda from the gradients of the last layer's kernel, without a gradient (Esser et al. 2021, equation (7))."""
     ratio = optax.tree.norm(nll_gradient) / (optax.tree.norm(g_gradient) + EPSILON)
     return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, LARGEST))
 
 
 def with_gradient(value: jax.Array, gradient: jax.Array, x: jax.Array) -> jax.Array:
-    """`value`, as a function of x alone with this gradient there, which then is not computed a second time."""
+    """`value` as a function of x with this known gradient, so that it is not computed again."""
     value, gradient = jax.lax.stop_gradient((value, gradient))
     return value + jnp.sum(gradient * (x - jax.lax.stop_gradient(x)))
 

@@ -1,15 +1,15 @@
-"""What of a VAE's reconstruction term is a likelihood, so that its loss is an ELBO, and terms that learn parameters.
+"""Reconstruction terms that are likelihoods, so that a VAE's loss is an ELBO, and terms with learnt parameters.
 
-Where the weight of the term is w and that of KL is b, the loss is b (KL + (w / b) term), which is -ELBO, but for a
-constant factor and a normaliser, of the density that is proportional to exp(-(w / b) term):
+With weight w of the term and b of KL, the loss is b (KL + (w / b) term): up to a constant factor and a normaliser, the
+-ELBO of the density proportional to exp(-(w / b) term):
 
     l2        Gaussian of variance b / (2 w)
     l1        Laplace density of scale b / w
     bce       continuous Bernoulli of natural parameter (w / b) logit(recon)
-    gaussian  Gaussian whose variance is learnt
-    adaptive  Barron's adaptive density, whose shapes and scales are learnt
+    gaussian  Gaussian with learnt variance
+    adaptive  Barron's adaptive density, with learnt shapes and scales
 
-The last two are -log p themselves; their parameters belong to the player of the VAE.
+The last two are -log p themselves; their parameters belong to the player `vae`.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from vae_jax.losses.densities import continuous_bernoulli_nll, gaussian_nll, lap
 from vae_jax.losses.robust import adaptive_nll, init_adaptive
 from vae_jax.systems.image_terms import loss_options
 
-LEVELS = 256  # of an 8-bit image: densities of [0, 1] are as many times smaller than probabilities of levels
+LEVELS = 256  # of an 8-bit image: the probability of a level is the density in [0, 1] over LEVELS
 
 
 class LearntTerm(NamedTuple):
@@ -36,7 +36,7 @@ class LearntTerm(NamedTuple):
 
 
 def gaussian(*, sigma: float = 0.1) -> LearntTerm:
-    """One standard deviation for all pixels, which starts from `sigma`."""
+    """One learnt standard deviation for all pixels, starting from `sigma`. UserError unless it is above 0."""
     if not sigma > 0:
         raise UserError(f"terms.gaussian.sigma is {sigma}; expected a standard deviation above 0.")
     return LearntTerm(
@@ -46,7 +46,7 @@ def gaussian(*, sigma: float = 0.1) -> LearntTerm:
 
 
 def adaptive(*, representation: str = "wavelet", scale: float = 0.1) -> LearntTerm:
-    """A shape and a scale for each coefficient of the residual; the scales start from `scale`."""
+    """A learnt shape and scale for each coefficient of the residual; scales start from `scale`."""
     return LearntTerm(
         init_adaptive,
         lambda target, recon, learnt: adaptive_nll(
@@ -66,10 +66,10 @@ FIXED = {  # (target, recon, w / b) -> -log p [B]
 class Likelihoods(NamedTuple):
     """Pure functions.
 
-    names: the config's terms that learn parameters.
+    names: the config's terms with learnt parameters.
     init: image_shape -> their parameters by term.
     values: (learnt, target, recon) -> {term: [B]} of those terms.
-    nll: (learnt, target, recon) -> -log p(target | recon) [B] in nats; None where the loss is not an ELBO.
+    nll: (learnt, target, recon) -> -log p(target | recon) [B] in nats; None if the loss is not an ELBO.
     """
 
     names: tuple[str, ...]
@@ -79,7 +79,7 @@ class Likelihoods(NamedTuple):
 
 
 def make_likelihoods(config: ConfigDict) -> Likelihoods:
-    """The likelihoods among the terms of a config."""
+    """The likelihoods among a config's terms."""
     learnt_terms = {
         name: call_with_options(LEARNT_TERMS[name], f"The term {name}", **loss_options(term))
         for name, term in config.terms.items()
@@ -116,10 +116,10 @@ def _nll(config: ConfigDict, learnt_terms: Mapping[str, LearntTerm]) -> Callable
 
 
 def elbo(nll: jax.Array, kl: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, jax.Array]:
-    """{'elbo', 'bits_per_dimension'} [B] of -log p(x | z) and KL [B] in nats.
+    """{'elbo', 'bits_per_dimension'} [B] from -log p(x | z) and KL [B] in nats.
 
-    The ELBO is of a density over images in [0, 1]; bits per dimension count the 256 levels of each number of an 8-bit
-    image as 1 / 256 wide, without dequantisation, and are lower for a better model.
+    The ELBO bounds a log-density over images in [0, 1]. Bits per dimension treat each of the 256 levels of an 8-bit
+    value as 1 / 256 wide, without dequantisation; lower is better.
     """
     bound = -(nll + kl)
     return {"elbo": bound, "bits_per_dimension": np.log2(LEVELS) - bound / (np.prod(image_shape) * np.log(2))}

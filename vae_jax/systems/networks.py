@@ -1,4 +1,4 @@
-"""What systems do with networks: make them by name, run them with their running statistics, draw latents."""
+"""Networks in systems: make them by name, run them with running statistics, sample latents."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 
 
 def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module:
-    """The network that `config[what].name` names in one of the tables of `models`, with the other keys as its options.
+    """The network named `config[what].name` in a table of `models`, with the other keys as its options.
 
-    With `config.remat` a backward pass computes its activations again: all that is held of it until then is
-    what goes in and what comes out.
+    With `config.remat` the backward pass recomputes its activations: only its inputs and outputs are kept until then.
+    UserError if the name or an option is unknown.
     """
     options = dict(config[what])
     name = options.pop("name")
@@ -31,7 +31,7 @@ def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Mod
 
 
 def init_networks(key: jax.Array, **networks: tuple) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters and running statistics by name, from (network, an input, more inputs by name) each."""
+    """Parameters and running statistics by name, from name=(network, input[, {name: further input}])."""
     keys = jax.random.split(key, len(networks))
     variables = {}
     for k, (name, (network, x, *more)) in zip(keys, networks.items(), strict=True):
@@ -41,7 +41,7 @@ def init_networks(key: jax.Array, **networks: tuple) -> tuple[dict[str, Any], di
 
 
 def latent_shape(code: Callable[[jax.Array], jax.Array], image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """The shape of what `code` makes of one image, which is not computed."""
+    """The shape of `code` for one image, without computing it. UserError if images cannot be encoded."""
     try:
         return jax.eval_shape(lambda: code(jnp.zeros((1, *image_shape)))).shape[1:]
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
@@ -58,7 +58,7 @@ def apply_network(
     key: jax.Array | None = None,
     **inputs,
 ) -> tuple[Any, dict]:
-    """What a network with these parameters says, and the statistics of all networks after it; `key` is for dropout."""
+    """(output, new statistics of all networks) of a network with these parameters; `key` is for dropout."""
     variables, rngs = {"params": params, **stats.get(name, {})}, {} if key is None else {"dropout": key}
     if not train or name not in stats:
         return network.apply(variables, x, train, rngs=rngs, **inputs), stats
@@ -67,10 +67,10 @@ def apply_network(
 
 
 class Codec(NamedTuple):
-    """A system's encoder and decoder: the one place that runs them and turns a decoder's output into images.
+    """A system's encoder and decoder: only this runs them and turns a decoder's output into images.
 
-    player: whose parameters hold those of both, by the names encoder and decoder; '' where each is its own player.
-    encoder may be None where codes come from elsewhere.
+    player: the player that owns both as `encoder` and `decoder`; '' if each is its own player.
+    encoder: None if codes come from elsewhere.
     """
 
     encoder: nn.Module | None
@@ -80,7 +80,7 @@ class Codec(NamedTuple):
     def posterior(
         self, params: Params, stats: Stats, images: jax.Array, train: bool
     ) -> tuple[jax.Array, jax.Array, Stats]:
-        """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance bounded by `LOGVAR_RANGE`."""
+        """(mean, logvar, stats) of q(z | x), [B, latents] each, with the log-variance clipped to `LOGVAR_RANGE`."""
         output, stats = self._run("encoder", params, stats, images, train)
         if not isinstance(output, tuple):
             raise ValueError("this encoder has no log-variance, which the term kl and sampled latents need")
@@ -88,20 +88,20 @@ class Codec(NamedTuple):
         return mean, jnp.clip(logvar, *LOGVAR_RANGE), stats
 
     def code(self, params: Params, stats: Stats, images: jax.Array, train: bool) -> tuple[jax.Array, Stats]:
-        """(code, stats) where encoding is not random."""
+        """(code, stats) if encoding is deterministic."""
         output, stats = self._run("encoder", params, stats, images, train)
         return (output[0] if isinstance(output, tuple) else output), stats
 
     def encode(self, params: Params, stats: Stats, frozen: Frozen, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A system's `encode` by the posterior."""
+        """A system's `encode`: the posterior."""
         return self.posterior(params, stats, images, train=False)[:2]
 
     def decode(self, params: Params, stats: Stats, z: jax.Array) -> jax.Array:
-        """A system's `decode`: what a decoder without an output activation makes outside [0, 1] is cut off."""
+        """A system's `decode`: the decoder's output clipped to [0, 1]."""
         return jnp.clip(self._run("decoder", params, stats, z, train=False)[0], 0, 1)
 
     def reconstruct(self, params: Params, stats: Stats, z: jax.Array) -> tuple[jax.Array, Stats]:
-        """(the decoder's output as it is, stats) while training: outside [0, 1] it still has a gradient."""
+        """(the decoder's output, stats) in training: not clipped, so that it has a gradient outside [0, 1]."""
         return self._run("decoder", params, stats, z, train=True)
 
     def _run(self, name: str, params: Params, stats: Stats, x: jax.Array, train: bool) -> tuple[Any, Stats]:
@@ -110,7 +110,7 @@ class Codec(NamedTuple):
 
 
 def deterministic(code: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A code that is not random as mean and log-variance."""
+    """A deterministic code as mean and log-variance -inf."""
     return code, jnp.full_like(code, -jnp.inf)
 
 

@@ -1,12 +1,12 @@
 """The super-resolution VAE: the low-resolution image goes in, the high-resolution one comes out.
 
-The image of a batch is the high-resolution target; the low-resolution one is made from it on the device (`observe`).
-The encoder sees nothing but the latter, losses and metrics compare with nothing but the target, and afterwards the mean
-of q(z | low) is decoded. One player, `vae`: kl and any image terms, as in section 3 of the document *Perceptual Loss in
-(Variational) Autoencoder*, with the standard deviation exp(logvar / 2).
+The images of a batch are the high-resolution targets; the low-resolution images are computed from them on the device
+(`observe`). The encoder sees only low-resolution images, losses and metrics compare only with the targets, and
+evaluation decodes the mean of q(z | low). One player, `vae`: kl and any image terms, as in section 3 of the document
+*Perceptual Loss in (Variational) Autoencoder*, with the standard deviation exp(logvar / 2).
 
-Where the latents are a map over the low-resolution image, the code carries that image as well, in its last channels:
-the part that is not random (log-variance -inf), onto which the upscaler adds. KL is of the random part alone.
+If the latents are a map over the low-resolution image, the last channels of the code hold that image: this part is
+deterministic (log-variance -inf), and the upscaler adds to it. KL covers the random part only.
 """
 
 import jax
@@ -23,7 +23,7 @@ from vae_jax.systems.networks import Codec, deterministic, draw, init_networks, 
 
 
 def super_resolution(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """Images of `image_shape` from images `config.factor` times smaller, blurred by `config.sigma` pixels before."""
+    """Images of `image_shape` from ones `config.factor` times smaller, blurred by `config.sigma` pixels first."""
     factor, sigma = config.factor, config.sigma
     _check_degradation(config)
     image_terms = make_image_terms(config, own=("kl",))

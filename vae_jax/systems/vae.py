@@ -1,8 +1,8 @@
 """The variational autoencoder: one player, any reconstruction terms.
 
 With a pixel term (bce, l1, l2) it is the plain VAE; with the feature term it is the DFC-VAE, with lpips the LPIPS-VAE,
-with a pixel term and sharpness the sharpness VAE, with the term adaptive Barron's. Where the loss is an ELBO
-(`likelihoods.py`) it is judged by it, with one z drawn for each image.
+with a pixel term and sharpness the sharpness VAE, with the term adaptive Barron's. If the loss is an ELBO
+(`likelihoods.py`), evaluation reports it, with one sample of z per image.
 """
 
 import jax
@@ -18,7 +18,7 @@ from vae_jax.systems.networks import Codec, draw, init_networks, make_network
 
 
 def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """The reconstruction terms that the config names, any of feature, the image terms and LEARNT_TERMS, and kl."""
+    """The terms are kl, any PERCEPTUAL_TERMS and IMAGE_TERMS of `losses`, and LEARNT_TERMS."""
     image_terms = make_image_terms(config, own=("kl", *LEARNT_TERMS))
     likelihoods = make_likelihoods(config)
     encoder = make_network(ENCODERS, "encoder", config, config.latents)

@@ -1,21 +1,21 @@
-"""The VAE-GAN: images are compared by what a discriminator sees in them, which is trained at the same time.
+"""The VAE-GAN: images are compared by the features of a discriminator, which is trained at the same time.
 
-Three players, each with its own rule, from one forward pass (Larsen et al. 2016, algorithm 1), where w and 1 - w are
-the `decoder_weight` of the terms; that of an image term is its weight unless it is given:
+Three players, each with its own rule, share one forward pass (Larsen et al. 2016, algorithm 1). w and 1 - w are the
+`decoder_weight` of the terms, by default a term's weight:
 
     encoder        kl + similarity + image terms
     decoder        w (similarity + image terms) - (1 - w) gan
     discriminator  gan
 
-`similarity` is 1/2 sum (Dis_l(x) - Dis_l(xhat))^2 at the layer that `terms.similarity.layer` names; `gan` is
--log Dis(x) - log(1 - Dis(fake)), the latter a mean over the kinds of fakes that the discriminator sees
-(`terms.gan.fakes`: recon, sample). That is the saturating form; without `terms.gan.saturating` the decoder descends on
-+(1 - w) `generator` in its place, -log Dis(fake) (Goodfellow et al. 2014, section 3). Image terms, such as sharpness,
-compare pixels and move encoder and decoder.
+`similarity` is 1/2 sum (Dis_l(x) - Dis_l(xhat))^2 at the layer `terms.similarity.layer`; `gan` is -log Dis(x) - log(1 -
+Dis(fake)), averaged over the kinds of fakes that the discriminator sees (`terms.gan.fakes`: recon, sample). This is the
+saturating form; if `terms.gan.saturating` is False, the decoder instead descends on +(1 - w) `generator`, -log
+Dis(fake) (Goodfellow et al. 2014, section 3). Image terms, such as sharpness, compare pixels and train encoder and
+decoder.
 
-All that is decoded in a step goes through the decoder as one batch, and that together with the real images through the
-discriminator as one batch: BatchNorm normalises them alike, as the running statistics will when the model is used.
-What the discriminator says of images is pulled back to them once, for all players who weigh it: see `pulled_back_once`.
+Reconstructions and samples pass through the decoder as one batch, and with the real images through the discriminator as
+one batch: BatchNorm normalises them alike, as the running statistics do in evaluation. The discriminator's gradients
+with respect to images are computed once for all players: see `pulled_back_once`.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ RULE_KEYS = ("decoder_weight",)
 
 
 def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
-    """The system of a config with the terms kl, similarity, gan and any image terms."""
+    """The terms are kl, similarity, gan and any image terms. UserError if one of the first three is missing."""
     if missing := [name for name in OWN if name not in config.terms]:
         raise UserError(f"A vae_gan needs the term {missing[0]}: its terms are {', '.join(OWN)} and any image terms.")
     image_terms = make_image_terms(config, OWN, RULE_KEYS)
@@ -59,12 +59,12 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         )
 
     def compare(layers, n):
-        """1/2 of the squared differences of the first n, real images, and the next n, their reconstructions, [n]."""
+        """[n]: half the squared differences between the features of n real images and of their n reconstructions."""
         features = look_up(layers, layer, "terms.similarity.layer")
         return l2(features[:n], features[n : 2 * n]) / 2
 
     def judge(params, seen, stats):
-        """The terms of what the discriminator sees, [2n or 3n, H, W, C]: real, recon, sample; its two costs apart."""
+        """The terms of images [2n or 3n, H, W, C]: real, recon, sample; the discriminator's two costs separately."""
         n = len(seen) // (3 if "sample" in fakes else 2)
         layers, stats = apply_network(discriminator, "discriminator", params, stats, seen, train=True)
         real, fake = layers["logits"][:n], layers["logits"][n if "recon" in fakes else 2 * n :]
@@ -112,10 +112,10 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 
 def pulled_back_once(judge: Callable, own_term: str) -> Callable:
-    """judge(params, images, stats) -> ({term: scalar}, aux), whose gradients are computed once, however many players
-    pull back other sums of its terms: these gradients are linear in the weights of the terms.
+    """`judge` (params, images, stats) -> ({term: scalar}, aux), with gradients that are computed once for all players:
+    each player's gradient is a weighted sum of the terms' gradients.
 
-    With respect to the images all terms have gradients, with respect to `params` only `own_term`; `aux` has none.
+    All terms have gradients with respect to the images, only `own_term` with respect to `params`; `aux` has none.
     """
 
     def forward(params, images, stats):
@@ -150,10 +150,10 @@ def _rules(config: ConfigDict, image_terms: Sequence[str], saturating: bool) -> 
 
 
 def balance(equilibrium: float, margin: float):
-    """The gate of Larsen et al.'s released code, which keeps decoder and discriminator as strong as each other.
+    """The gate of Larsen et al.'s released code, which keeps decoder and discriminator equally strong.
 
     The discriminator rests while one of its two costs (nats per image) is below equilibrium - margin, the decoder while
-    one is above equilibrium + margin; if both would rest, both move. The encoder always moves. Margin 0: no gate.
+    one is above equilibrium + margin; if both would rest, both are updated. The encoder always is. Margin 0: no gate.
     """
     low, high = equilibrium - margin, equilibrium + margin
 
