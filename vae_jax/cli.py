@@ -1,4 +1,4 @@
-"""What the commands share: flags, devices, and errors that speak to people."""
+"""Shared by the commands: flags, devices and error messages."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ _OVERRIDES: list[str] = []  # the --config.KEY=VALUE of a command that takes --c
 
 
 def run(main: Callable) -> None:
-    """Runs a command: a user's mistake is one message and exit code 2, never a traceback."""
+    """Runs a command: a user error becomes one message and exit code 2, without a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     logging.set_verbosity(logging.WARNING)
@@ -39,9 +39,9 @@ def run(main: Callable) -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Flags as absl reads them, with --config=FILE.py[:variant] loaded first and --config.KEY=VALUE checked.
+    """Parses flags by absl, loading --config=FILE.py[:variant] first and checking --config.KEY=VALUE.
 
-    Beside --configs=FILE.py,FILE.py the latter are kept for `load_configs`.
+    With --configs=FILE.py,FILE.py, the --config.KEY=VALUE are kept for `load_configs`. UserError for a wrong flag.
     """
     if any(a.lstrip("-").partition("=")[0] == "configs" for a in argv if a.startswith("-")):
         argv, _OVERRIDES[:] = _take_overrides(argv)
@@ -59,7 +59,7 @@ def load_configs(names: Sequence[str]) -> list[ConfigDict]:
         if not parts or part.partition(":")[0].endswith(".py") or part.partition(":")[0] in configs.names():
             parts.append(part)
         else:
-            parts[-1] += f",{part}"  # a further variant of the one before
+            parts[-1] += f",{part}"  # another variant of the previous config
     loaded = []
     for name in parts:
         config, values = load_config(name), flags.FlagValues()
@@ -75,7 +75,7 @@ def load_configs(names: Sequence[str]) -> list[ConfigDict]:
 
 
 def _take_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments that do not begin with --config., and those that do."""
+    """(other arguments, arguments that begin with --config.)."""
     ours = [a.lstrip("-").startswith("config.") for a in argv]
     return [a for a, o in zip(argv, ours, strict=True) if not o], [a for a, o in zip(argv, ours, strict=True) if o]
 
@@ -89,13 +89,13 @@ def _check_keys(arguments: Sequence[str], config: ConfigDict, name: str) -> None
 
 
 def load_config(name: str) -> ConfigDict:
-    """The config of FILE.py[:variant], or of a published one by its name, NAME[:variant]."""
+    """The config FILE.py[:variant], or the published config NAME[:variant]. UserError if there is none."""
     given, _, variant = name.partition(":")
     file = configs.FOLDER / f"{given}.py" if given in configs.names() else Path(given)
     if not file.is_file() or file.suffix != ".py":
         raise UserError(f"There is no config {given}. {_nearest_config(Path(given))}")
     spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
-    assert spec is not None and spec.loader is not None  # it is a file of Python
+    assert spec is not None and spec.loader is not None  # it is a Python file
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
@@ -104,7 +104,7 @@ def load_config(name: str) -> ConfigDict:
 
 
 def _nearest_config(path: Path) -> str:
-    """What a path or name that is no config may have been meant to be."""
+    """A hint for a path or name that is not a config."""
     beside = sorted(map(str, path.parent.glob("*.py"))) if path.suffix == ".py" and path.parent.is_dir() else []
     if path.suffix == ".py" and not beside and path.stem in configs.names():
         return f"Give the published config by name: --config={path.stem}."
@@ -112,7 +112,7 @@ def _nearest_config(path: Path) -> str:
 
 
 def _define_config(argv: list[str]) -> list[str]:
-    """Takes --config out of the arguments and makes its content the flag `config`."""
+    """Removes --config from the arguments and defines its content as the flag `config`."""
     rest, name = [], None
     arguments = iter(argv)
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""Configs: checked before anything is compiled, kept as JSON in the workdir, compared with each other."""
+"""Configs: checked before compilation, saved as JSON in the workdir, compared with each other."""
 
 import json
 import math
@@ -21,8 +21,8 @@ WEIGHTS = ("weight", "decoder_weight")  # of terms
 
 
 def check_config(config: ConfigDict) -> None:
-    """UserError unless the keys are those of the system and their values make sense; names of networks, losses and the
-    like are checked where they are looked up."""
+    """UserError if keys are missing or unexpected, or values are out of bounds; names of networks, losses and the like
+    are checked when they are looked up."""
     keys, leaves = _check_keys(config)
     for name, key in keys.items():
         check_value(name, key, leaves[name])
@@ -52,7 +52,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
-    """The declared keys and the config's values by dotted key; UserError unless they are the same keys."""
+    """(declared keys, values) by dotted key; UserError if a key is missing or unexpected."""
     tree = config.to_dict()
     system = look_up(SYSTEMS, tree.get("system", ""), "system") and tree["system"]
     keys = declared(system, tree.get("data", {}).get("name", ""), tree.get("terms", {}))
@@ -68,7 +68,7 @@ def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
 
 
 def check_value(name: str, key: Key, value: Any) -> None:
-    """UserError unless a value is of the key's type and within its bounds."""
+    """UserError if a value has the wrong type or is out of bounds."""
     kind = type(key.default)
     fits = {int: int, float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
     if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
@@ -86,12 +86,12 @@ def check_value(name: str, key: Key, value: Any) -> None:
 
 
 def hint(name: str, known: Collection[str]) -> str:
-    """What an unknown key is called now, or may have been meant to be."""
+    """A hint for an unknown key: its new name, or the closest known key."""
     return f"It is now called {RENAMED[name]!r}." if name in RENAMED else did_you_mean(name, known)
 
 
 def _leaves(tree: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key, down to declared keys and to tables of which no declared key is a part."""
+    """Values by dotted key, down to declared keys and to tables without declared keys."""
     leaves = {}
     for key, value in tree.items():
         name = prefix + key
@@ -103,13 +103,13 @@ def _leaves(tree: Mapping[str, Any], keys: Collection[str], prefix: str = "") ->
 
 
 def check_weights(config: ConfigDict) -> None:
-    """UserError where a weights file that the config needs cannot be found."""
+    """UserError if a weights file that the config needs is missing."""
     for network, file in _weights(config):
         check_weights_file(network, file)
 
 
 def _weights(config: ConfigDict) -> list[tuple[str, str]]:
-    """(network, weights file) of everything frozen or pretrained in a config."""
+    """[(network, weights file)] of everything frozen or pretrained in a config."""
     used = [pair for name, term in config.terms.items() if name in TERM_WEIGHTS
             for pair in TERM_WEIGHTS[name](config, term)]  # fmt: skip
     leaves = flat(config.to_dict())
@@ -130,7 +130,7 @@ def untrained(config: ConfigDict) -> ConfigDict:
 
 
 def number_of_classes(config: ConfigDict) -> int | None:
-    """How many labels the system tells apart; None where it looks at no labels."""
+    """The number of labels that the system classifies; None if it uses no labels."""
     return config.get("classes")
 
 
@@ -147,8 +147,8 @@ def to_json(config: ConfigDict) -> str:
 def read_config(workdir: str | Path) -> ConfigDict:
     """The config that a workdir was trained with.
 
-    Workdirs of earlier versions: a renamed key is read by its new name, a key that did not exist yet has the value that
-    the earlier version went by. UserError for a key that no longer exists.
+    In workdirs of earlier versions, renamed keys get their new names and missing keys the value that the earlier
+    version used. UserError for a key that no longer exists.
     """
     path = Path(workdir) / "config.json"
     if not Path(workdir).is_dir():
@@ -173,11 +173,11 @@ def read_config(workdir: str | Path) -> ConfigDict:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """One line per key that differs and must not when a run is resumed."""
+    """One line per differing key that must not change when a run is resumed."""
     a, b = flat(old.to_dict()), flat(new.to_dict())
     free = {name for name, key in declared(new.system, new.data.name, new.terms).items() if key.free}
     if any(optimizer.schedule != "constant" for optimizer in new.optimizers.values()):
-        free -= {"steps"}  # the schedule would be another one
+        free -= {"steps"}  # they change the schedule
     return [
         f"  {key}: {a.get(key, 'absent')!r} in the workdir, {b.get(key, 'absent')!r} now"
         for key in sorted(a.keys() | b.keys())
@@ -186,7 +186,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def check_same_data(workdirs: Sequence[str], configs: Sequence[ConfigDict]) -> None:
-    """UserError unless all workdirs are judged on the same images."""
+    """UserError if not all workdirs are evaluated on the same images."""
     keys = {name: key for c in configs for name, key in declared(c.system, c.data.name, c.terms).items()}
     check_same_keys(workdirs, configs, [name for name, key in keys.items() if key.data], "cannot be compared")
 
@@ -194,7 +194,7 @@ def check_same_data(workdirs: Sequence[str], configs: Sequence[ConfigDict]) -> N
 def check_same_keys(
     workdirs: Sequence[str], configs: Sequence[ConfigDict], keys: Sequence[str], otherwise: str
 ) -> None:
-    """UserError where a key of a workdir's config is not as in the first one's; `otherwise` says what follows."""
+    """UserError if one of `keys` differs from the first workdir's; `otherwise` completes the message."""
     first, *others = (flat(config.to_dict()) for config in configs)
     for workdir, other in zip(workdirs[1:], others, strict=True):
         for key in keys:
@@ -206,7 +206,7 @@ def check_same_keys(
 
 
 def row_name(config: ConfigDict, workdir: str | Path, taken: Collection[str]) -> str:
-    """What a table calls a run: its config's name, or as much of the end of its workdir as nobody has yet."""
+    """A run's name in tables: its config's name, or the shortest end of its workdir that is not taken."""
     parts = Path(workdir).parts
     names = [config.name or config.system] + ["/".join(parts[-n:]) for n in range(1, len(parts) + 1)]
     return next((name for name in names if name not in taken), f"{workdir} ({len(taken) + 1})")

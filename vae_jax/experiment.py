@@ -1,4 +1,4 @@
-"""What training, evaluation and inference share: from a config to a system, its optimisers and a first state."""
+"""Shared by training, evaluation and inference: from a config to a system, its optimisers and an initial state."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,14 +26,14 @@ class Experiment(NamedTuple):
 
     system: System
     optimizers: dict[str, optax.GradientTransformation]
-    init: Callable[..., State]  # (pretrained) -> the first state
-    batch: dict[str, jax.ShapeDtypeStruct]  # what a train step is given, uint8 images
-    augment: Callable[[jax.Array, jax.Array], jax.Array] | None  # what it does to them first
-    seen: dict[str, jax.ShapeDtypeStruct]  # what everybody else is given, and the system after augmentation
+    init: Callable[..., State]  # (pretrained) -> the initial state
+    batch: dict[str, jax.ShapeDtypeStruct]  # what a train step takes, uint8 images
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None  # applied to them first
+    seen: dict[str, jax.ShapeDtypeStruct]  # the batch after augmentation, and in evaluation
 
 
 def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], labelled: bool) -> Experiment:
-    """Everything that follows from the config and the shape of an image that networks see, with every name checked."""
+    """The experiment for a config and the shape of the networks' images; UserError if a name is unknown."""
     system = make_system(config, image_shape)
     players = set(system.rules)
     if players != set(config.optimizers):
@@ -58,7 +58,7 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
 
 
 def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
-    """Follows the shapes of a train step and of an evaluation, without computing: UserError where they do not fit."""
+    """Traces a train step and an evaluation without computing; UserError if their shapes do not fit."""
     step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
     judged = (*default_metrics(config.image_size), *config.metrics)
     metrics = [name for name in judged if not isinstance(look_up(METRICS, name, "metric"), FrozenMetric)]
@@ -77,7 +77,7 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
         jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
         jax.eval_shape(evaluate, state, experiment.seen)
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        reason = str(error).partition("\n---")[0]  # without jax's remark on its own frames
+        reason = str(error).partition("\n---")[0]  # without jax's note on its own frames
         raise UserError(f"The parts of this config do not fit together: {reason}") from None
 
 

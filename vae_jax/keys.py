@@ -1,7 +1,7 @@
-"""Every config key: its default, what it means and what it may be. `configs/common.py` makes configs of them.
+"""Every config key: its default, meaning and bounds. `configs/common.py` builds configs from them.
 
-A new system or data set adds its own keys to `SYSTEMS` or `DATA`, a loss that looks through a frozen network its
-weights files to `TERM_WEIGHTS`. Nothing here needs jax, so that a mistake is reported at once.
+A new system or data set adds its keys to `SYSTEMS` or `DATA`, a loss with a frozen network its weights files to
+`TERM_WEIGHTS`. Nothing here imports jax, so that mistakes are reported at once.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from vae_jax.weights.finding import LPIPS_FILES, LPIPS_NET, RANDOM
 
 
 class Key(NamedTuple):
-    """One config key. The type of its default is its type; a dict is a table of options that belong to what it names.
+    """One config key, of the type of its default; a dict is a table with a name and its options.
 
-    least, above, below, most: the smallest value, what it must exceed, what must exceed it, and the largest value.
-    choices: the only values.
+    least, above, below, most: inclusive lower, exclusive lower, exclusive upper and inclusive upper bound.
+    choices: the allowed values.
     free: whether it may differ when a run is resumed.
-    data: whether it decides which images a run is judged on, so that runs compared with each other must agree in it.
-    weights: the value is a weights file, '' for the usual place or 'random': of this network, or of the network that
-      this dotted key names.
+    data: whether it affects the images of the evaluation, so that compared runs must agree in it.
+    weights: set if the value is a weights file, '' for the usual place or 'random': the network's name, or the dotted
+      key of that name.
     term: the key exists only where the config has this loss term.
-    before: what workdirs without the key were trained with, if not with the default.
+    before: the value in workdirs without the key, if not the default.
     """
 
     default: Any
@@ -159,7 +159,7 @@ DATA: dict[str, dict[str, Key]] = {  # by data.name
 
 RENAMED = {"checkpointing": "remat"}  # keys of earlier versions
 
-# What the loss terms that look through a frozen network load: (config, term) -> [(network, weights file)]
+# Weights files of loss terms with a frozen network: (config, term) -> [(network, weights file)]
 TERM_WEIGHTS: dict[str, Callable[[ConfigDict, Mapping[str, Any]], list[tuple[str, str]]]] = {
     "feature": lambda config, term: [(config.backbone.name, config.backbone.weights)],
     "lpips": lambda config, term: [
@@ -171,13 +171,13 @@ TERM_WEIGHTS: dict[str, Callable[[ConfigDict, Mapping[str, Any]], list[tuple[str
 
 
 def declared(system: str, data: str, terms: Mapping[str, Any]) -> dict[str, Key]:
-    """{dotted key: Key} of a config with this system, data.name and loss terms; a system nobody knows has none."""
+    """{dotted key: Key} of a config with this system, data.name and loss terms; an unknown system adds none."""
     keys = COMMON | SYSTEMS.get(system, {}) | DATA.get(data, {})
     return {name: key for name, key in keys.items() if not key.term or key.term in terms}
 
 
 def defaults(system: str = "vae") -> ConfigDict:
-    """A config with every key of a system that depends on no loss term, at its default."""
+    """A config with every key of a system, except those of a loss term, at its default."""
     config = ConfigDict()
     for name, key in declared(system, "", {}).items():
         set_key(config, name, system if name == "system" else key.default)
@@ -185,7 +185,7 @@ def defaults(system: str = "vae") -> ConfigDict:
 
 
 def set_key(config: ConfigDict, name: str, value: Any) -> None:
-    """Sets a dotted key of a config, which makes the tables on the way to it."""
+    """Sets a dotted key of a config, adding missing tables."""
     *tables, last = name.split(".")
     for table in tables:
         if table not in config:

@@ -1,7 +1,7 @@
-"""What perceptual networks see of the training images, computed once: `backbone.cache_targets`.
+"""Features of the training images by perceptual networks, computed once: `backbone.cache_targets`.
 
-The features of every image lie on every device beside the images, in the type that the networks compute in, and are
-part of each batch. A train step compares with them and runs the networks over its reconstructions alone.
+The features of every image are kept on every device next to the images, in the networks' dtype, and are part of each
+batch. A train step compares with them and runs the networks on its reconstructions only.
 """
 
 import functools
@@ -26,7 +26,7 @@ SAY_EVERY = 10.0  # seconds
 
 
 def expect_targets(config: ConfigDict, experiment: Experiment, frozen, dataset: Dataset) -> Experiment:
-    """The experiment with cached features as a part of its batch; UserError where there can be none."""
+    """The experiment with cached features in its batch; UserError if they cannot be cached."""
     limit = config.data.memory_limit
     if experiment.augment is not None:
         raise UserError(
@@ -54,9 +54,9 @@ def expect_targets(config: ConfigDict, experiment: Experiment, frozen, dataset: 
 def cache_targets(
     experiment: Experiment, frozen, feed: Feed, size: int, mesh: Mesh, say: Callable[[str], None]
 ) -> dict[str, jax.Array]:
-    """{name: features [size, ...]} of every image of the feed in its order, on every device.
+    """{name: features [size, ...]} of every image of the feed, in its order, on every device.
 
-    Images come in batches as large as those of training; the last one overlaps the one before.
+    Batches are as large as in training; the last one overlaps the one before.
     """
     batch_size = experiment.batch["image"].shape[0]
     expected = {name: leaf for name, leaf in experiment.batch.items() if name not in experiment.seen}

@@ -1,4 +1,4 @@
-"""The one train step: every system's published update rules, from one forward pass."""
+"""The train step of all systems: their published update rules, from one forward pass."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ from vae_jax.systems.contract import System, weight_at
 
 
 def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """uint8 images, as they travel to the device, to float32 in [0, 1]; other entries as they are."""
+    """uint8 images, as sent to the device, to float32 in [0, 1]; other entries unchanged."""
     return {k: v.astype(jnp.float32) / 255 if v.dtype == jnp.uint8 else v for k, v in batch.items()}
 
 
@@ -26,20 +26,20 @@ def make_train_step(
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The pure step (state, frozen, batch, root_key) -> (state, scalars).
 
-    `augment` (key, images) -> images, float32 [B, H, W, C] in [0, 1], changes the images before the system sees them;
-    their height and width may change with it. Its key follows from the step, as everything random does.
+    `augment` (key, images) -> images, float32 [B, H, W, C] in [0, 1], is applied before the system sees the images and
+    may change their height and width. Its key depends on the step, like everything random.
 
-    With `in_turn` a pull-back begins when that of the player before it has ended: under `remat` each computes
-    activations again, and those of all players would be held at once.
+    With `in_turn` each player's backward pass starts after the previous player's has ended: under `remat` each
+    recomputes activations, and those of all players would be in memory at once.
 
-    One `jax.vjp` of the terms; each player's row of `system.rules` is pulled back as the cotangent, and only that
-    player's gradient is kept. A player is left untouched when its gate is shut, and everybody is when a term, a
-    gradient, an update or the running statistics are not finite: the scalars then tell where, the state stays good, and
-    the step is counted in `state.skipped`.
+    One `jax.vjp` of the terms; its cotangent is each player's row of `system.rules` in turn, and only that player's
+    gradient is kept. A player is not updated if its gate is shut; no player is if a term, a gradient, an update or the
+    running statistics are not finite: the scalars then show where, the state is unchanged, and the step is counted in
+    `state.skipped`.
 
     Scalars: every term, the sum of each player's row as `loss/<player>`, the norms `gradient_norm/<player>` and
-    `update_norm/<player>`, `statistics_norm` where there are any, whether a player was updated as `updated/<player>`
-    (0 or 1), whether the step was `finite` (0 or 1), and how many were not, `skipped`.
+    `update_norm/<player>`, `statistics_norm` if there are statistics, whether a player was updated as
+    `updated/<player>` (0 or 1), whether the step was `finite` (0 or 1), and how many were not, `skipped`.
     """
 
     def train_step(state: State, frozen, batch, root_key: jax.Array):
@@ -84,7 +84,7 @@ def make_train_step(
         skipped = state.skipped + ~finite
         scalars |= {"finite": finite.astype(jnp.float32), "skipped": skipped.astype(jnp.float32)}
 
-        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))  # forgets the initialisation soon
+        decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))  # forgets the initialisation
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params) if state.ema else {}
         return State(
             step=state.step + 1,
@@ -102,9 +102,9 @@ def make_train_step(
 def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
-    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` writes
-    out, see `scan_unroll`. A single step is no loop: XLA would take a loop of one apart too late for the fast
-    kernels of its convolutions.
+    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` unrolls,
+    see `scan_unroll`. A single step does not use a loop: XLA removes a loop of one too late for the fast kernels of its
+    convolutions.
     """
 
     def train_call(state: State, frozen, batches, root_key: jax.Array):
@@ -120,9 +120,9 @@ def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
 
 
 def scan_unroll(steps_per_call: int) -> int:
-    """How many steps of a call a program has beside each other; where fewer than all, it loops.
+    """How many steps of a call the program unrolls; 1 is a loop.
 
-    On CPU all: convolutions inside a while loop lose their fast, threaded kernels there.
+    All on CPUs: inside a while loop, convolutions lose their fast, threaded kernels there.
     """
     return steps_per_call if target_platform() == "cpu" else 1
 

@@ -1,4 +1,4 @@
-"""A training before its first step, from a config, its data and the devices: what trains, measures and plans alike."""
+"""Everything a training run needs before its first step: shared by training, benchmarks and plans."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What a config comes to on a mesh. `frozen` are the weights that no player owns, as they were loaded."""
+    """A config on a mesh. `frozen` are the weights that are not trained, as loaded."""
 
     config: ConfigDict
     mesh: Mesh
@@ -33,8 +33,8 @@ class Training:
     batches: TrainBatches
 
     def lower(self) -> jax.stages.Lowered:
-        """The train call, (state, frozen, batches, key) -> (state, scalars), from shapes alone: nothing is computed,
-        and the devices of the mesh need not be there."""
+        """The train call, (state, frozen, batches, key) -> (state, scalars), lowered from shapes: nothing is computed,
+        and the devices of the mesh need not exist."""
         config, experiment, mesh = self.config, self.experiment, self.mesh
         everywhere, split = replicated(mesh), split_batches(mesh)
 
@@ -52,7 +52,7 @@ class Training:
             return call.lower(abstract_state(experiment, mesh), frozen, batches, key)
 
     def first_state(self) -> State:
-        """The state before the first step, on the devices."""
+        """The initial state, on the devices."""
         init = jax.jit(self.experiment.init, out_shardings=replicated(self.mesh))
         return init(self.experiment.system.pretrained())
 
@@ -61,20 +61,20 @@ class Training:
         return place(self.frozen, replicated(self.mesh))
 
     def step_key(self) -> jax.Array:
-        """The key that every step folds its number into, on the devices."""
+        """The key into which every step folds its number, on the devices."""
         return jax.jit(lambda: root_key(self.config.seed, "step"), out_shardings=replicated(self.mesh))()
 
     def hold_targets(self, frozen: Any, say: Callable[[str], None]) -> None:
-        """Where `backbone.cache_targets` is set, adds to the batches what the placed `frozen` see of the images."""
+        """If `backbone.cache_targets` is set, adds the features by the placed `frozen` to the batches."""
         if self.config.backbone.cache_targets:
             feed, size = self.batches.feed, self.data.size
             feed.hold(cache_targets(self.experiment, frozen, feed, size, self.mesh, say))
 
 
 def prepare(config: ConfigDict, data: Dataset, mesh: Mesh) -> Training:
-    """The training of a checked config on `data`, its images as `load_dataset(..., augmented=True)` reads them.
+    """The training of a checked config on `data` from `load_dataset(..., augmented=True)`.
 
-    UserError where names, weights files, data and shapes do not fit together; nothing is compiled.
+    UserError if names, weights files, data or shapes do not fit together; nothing is compiled.
     """
     batches = TrainBatches(data, config.seed, config.batch_size, mesh)
     experiment = make_experiment(config, image_shape(config), "label" in data.read(np.arange(1)))

@@ -1,9 +1,9 @@
 """Loss terms: pure functions of equal-shape arrays that return one unweighted value per example, [B].
 
-Weights, schedules and the mean over the batch are applied outside, once. Any system that makes images can name two
-kinds in its config: `IMAGE_TERMS[name](target, recon, **options)`, and losses that look through frozen weights,
+Weights, schedules and the mean over the batch are applied outside, once. The config of any system that generates images
+can name two kinds: `IMAGE_TERMS[name](target, recon, **options)`, and losses with frozen weights,
 `PERCEPTUAL_TERMS[name](config, **options)`, each a `perceptual.PerceptualTerm`. A new loss is one file and one line
-here; one with a weights file has a line in `keys.TERM_WEIGHTS` as well.
+here; one with a weights file also has a line in `keys.TERM_WEIGHTS`.
 """
 
 from vae_jax.losses.classification import cross_entropy

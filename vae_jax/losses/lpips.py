@@ -21,7 +21,7 @@ EPSILON = 1e-10
 
 
 class Net(NamedTuple):
-    """A network that LPIPS looks through."""
+    """A backbone of LPIPS."""
 
     backbone: str
     heads: str  # name of the file of its linear heads
@@ -38,10 +38,10 @@ def lpips(target: jax.Array, recon: jax.Array, *, net: str = LPIPS_NET, weights:
     """sum_l mean_hw sum_c lin_lc (f_lhwc - f^_lhwc)^2 with f unit-normalised over channels, [B]; 0 for equal images.
 
     Args:
-      target, recon: images [B, H, W, 1 or 3] in [0, 1], large enough for the taps of the net. LPIPS's own scaling of
-        images in [-1, 1] is torchvision's of images in [0, 1], which the backbone does.
+      target, recon: images [B, H, W, 1 or 3] in [0, 1], large enough for the taps of the net. LPIPS's scaling of
+        images in [-1, 1] equals torchvision's of images in [0, 1], which the backbone applies.
       net: `alex` or `vgg`.
-      weights: as `load_lpips(net)` gives them, which is called if they are None.
+      weights: from `load_lpips(net)`, which is called if they are None.
     Source: Zhang et al. 2018, equation (1); the linear heads are those of the package lpips, version 0.1.
     """
     equal_shapes("lpips", target, recon)
@@ -70,7 +70,7 @@ def unit_normalise(features: jax.Array) -> jax.Array:
 
 
 def load_lpips(net: str, path: str = "") -> dict[str, Any]:
-    """{'backbone': its weights, 'heads': {tap: [c]}}, found like all weights, or untrained if `path` is `random`."""
+    """{'backbone': weights, 'heads': {tap: [c]}}; untrained if `path` is `random`. UserError if a file is missing."""
     chosen = LPIPS[net]
     backbone = load_backbone(chosen.backbone, path, chosen.taps)
     widths = {tap: backbone[tap.replace("relu", "conv")]["bias"] for tap in chosen.taps}  # one number per channel
@@ -80,7 +80,7 @@ def load_lpips(net: str, path: str = "") -> dict[str, Any]:
 
 
 def lpips_term(config: ConfigDict, net: str = LPIPS_NET) -> PerceptualTerm:
-    """`lpips`, untrained where the backbone of the config is."""
+    """`lpips`, untrained if the config's backbone is."""
     chosen, dtype = look_up(LPIPS, net, "terms.lpips.net"), network_dtype(config)
     backbone = get_backbone(chosen.backbone, chosen.taps, config.image_size)
 

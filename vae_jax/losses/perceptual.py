@@ -1,4 +1,4 @@
-"""The contract of losses that look through frozen weights: a network's, or a metric's own."""
+"""The interface of losses with frozen weights: a network's, or a metric's own."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ Seen = dict[str, jax.Array]
 
 
 class PerceptualTerm(NamedTuple):
-    """Compares what frozen weights see of two images. `losses.PERCEPTUAL_TERMS[name](config, **options)` makes one.
+    """Compares features of two images by frozen weights. `losses.PERCEPTUAL_TERMS[name](config, **options)` makes one.
 
-    place: where its weights are in a system's `frozen`.
+    place: key of its weights in a system's `frozen`.
     load: () -> these weights; UserError if their file is missing or does not match.
     see: (weights, images [B, H, W, C] in [0, 1]) -> {name: [B, ...]}.
-    compare: (weights, seen of the target, seen of the reconstruction) -> [B], unweighted.
-    taps: the names in what is seen that are worth caching (`backbone.cache_targets`), all of them or none.
+    compare: (weights, features of the target, features of the reconstruction) -> [B], unweighted.
+    taps: the names of features worth caching (`backbone.cache_targets`): all or none.
     """
 
     place: str
@@ -31,10 +31,10 @@ class PerceptualTerm(NamedTuple):
 
 
 def network_dtype(config: ConfigDict) -> Any:
-    """The dtype in which perceptual networks compute."""
+    """The dtype of perceptual networks; UserError if it is unknown."""
     return look_up(DTYPES, config.backbone.dtype, "backbone.dtype")
 
 
 def cast(tree: Any, dtype: Any) -> Any:
-    """Weights in the dtype in which their network computes."""
+    """Weights cast to the network's dtype."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

@@ -2,7 +2,7 @@
 Networks Based on Watson's Perceptual Model", NeurIPS 2020).
 
 Images are compared in blocks of 8x8 pixels by their cosine (`dct`) or Fourier coefficients (`dft`), each difference
-relative to how large it may be before somebody sees it, which brightness and contrast of the target raise.
+relative to its visibility threshold, which brightness and contrast of the target raise.
 """
 
 import math
@@ -21,10 +21,10 @@ from vae_jax.losses.perceptual import PerceptualTerm
 from vae_jax.weights.files import load_weights
 
 BLOCK = 8
-MARGIN = BLOCK // 2  # what a shifted image is extended by
+MARGIN = BLOCK // 2  # pixels by which a shifted image is extended
 EPSILON = 1e-10
 ARCCOS = 1e-7  # keeps the arc cosine's slope finite
-PHASE_FLOOR = 1e-6  # of amplitudes: rounding errors have no phase. The authors have 1e-10, where slopes reach 1e10
+PHASE_FLOOR = 1e-6  # of amplitudes: rounding errors have no phase. With the authors' 1e-10, slopes reach 1e10
 
 # Sensitivities of the human eye by cosine frequency (Watson 1993, table 1, after Ahumada and Peterson 1992)
 SENSITIVITIES = (
@@ -52,17 +52,16 @@ def watson(
     """The sum over Y, Cb and Cr of channel weight times distance, [B]; a grey image has one channel.
 
     Per channel: masked = (sum (|c_0 - c_1| / s + e)^beta + e)^(1 / beta) over blocks and coefficients c, with s from
-    `slacks`; `dft` compares amplitudes so, and adds the sum of phase weights times angles between phases.
+    `slacks`; `dft` compares amplitudes this way and adds the sum of phase weights times phase angles.
 
     Args:
-      target, recon: images [B, H, W, 1 or 3] in [0, 1]. Sides that are no multiples of 8 are extended by their edges.
+      target, recon: images [B, H, W, 1 or 3] in [0, 1]. Sides are extended to multiples of 8 by their edges.
       transform: `dct` or `dft`.
-      weights: as `initial_weights` describes them, and by default those, from which the authors learn theirs from
-        people's judgements.
-      shift: (rows, columns) in 0 .. 7 from where on blocks are cut of the image extended by four pixels of its edges;
-        None: (4, 4), the image's own corner. The authors draw it for every batch, which is for those who have a key.
-    Source: section 3. Its mean brightness is the image's; the authors' code takes the batch's, which would make a
-    distance depend on the other images.
+      weights: see `initial_weights`, the default, from which the authors learn theirs on human judgements.
+      shift: (rows, columns) in 0 .. 7, the first block's corner in the image extended by four pixels of its edges;
+        None: (4, 4), the image's own corner. The authors draw it for every batch; here the caller may.
+    Source: section 3. The mean brightness is the image's; the authors' code takes the batch's, so that a distance
+    depends on the other images.
     """
     equal_shapes("watson", target, recon)
     distance = look_up(DISTANCES, transform, "terms.watson.transform")
@@ -74,7 +73,7 @@ def watson(
 def watson_term(
     config: ConfigDict, transform: str = "dft", weights: str = "", shift: tuple[int, int] | None = None
 ) -> PerceptualTerm:
-    """`watson` with the weights of a file, or with the initial ones where `weights` is ''."""
+    """`watson` with the weights of a file, or with the initial weights if `weights` is ''."""
     look_up(DISTANCES, transform, "terms.watson.transform")
     initial = initial_weights(transform, image_shape(config)[2])
     return PerceptualTerm(
@@ -88,11 +87,11 @@ def watson_term(
 
 
 def initial_weights(transform: str, channels: int) -> dict[str, np.ndarray]:
-    """The authors' initial weights of a metric for so many channels, the last axis of each array.
+    """The authors' initial weights for 1 or 3 channels, the last axis of each array. UserError for other numbers.
 
     sensitivity: t [8, 8, channels], or [8, 5, channels] of a real Fourier transform; luminance: alpha, contrast: w in
-    (0, 1), pooling: beta, each [channels]; phase: [8, 5, channels], `dft` only; channel: [channels], that sum to 1. Of
-    the authors' own files t and phase are exp, w is the sigmoid and channel the softmax of what ends in `_tild`.
+    (0, 1), pooling: beta, each [channels]; phase: [8, 5, channels], `dft` only; channel: [channels], with sum 1. In
+    the authors' files the entries `*_tild` hold the log of t and phase, the logit of w and the logits of channel.
     """
     if channels not in (1, 3):
         raise UserError(f"watson compares images of one or three channels, not {channels}.")
@@ -110,7 +109,7 @@ def initial_weights(transform: str, channels: int) -> dict[str, np.ndarray]:
 
 
 def to_ycbcr(images: jax.Array) -> jax.Array:
-    """RGB in [0, 1] -> YCbCr in [0, 1]; grey images as they are."""
+    """RGB in [0, 1] -> YCbCr in [0, 1]; grey images unchanged."""
     if images.shape[-1] == 1:
         return images
     ycbcr = jnp.einsum("bhwc,yc->bhwy", images, RGB_TO_YCBCR, precision=jax.lax.Precision.HIGHEST)
@@ -136,7 +135,7 @@ def to_blocks(images: jax.Array) -> jax.Array:
 
 
 def slacks(brightness: jax.Array, amplitude: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """s: how far off each coefficient of the target may be, [B, blocks, h, w, C].
+    """s: the visibility threshold of each coefficient of the target, [B, blocks, h, w, C].
 
     t_L = t ((c_00 + e) / (mean of c_00 + e))^alpha, s = smax(t_L, (|c| + e)^w t_L^(1 - w)) with the smooth maximum
     smax(a, b) = (a e^a + b e^b) / (e^a + e^b). `brightness` is c_00 [B, blocks, C], `amplitude` |c|.
@@ -158,17 +157,17 @@ def pooled(difference: jax.Array, slack: jax.Array, weights: Mapping[str, jax.Ar
 
 
 def dct_distance(target: jax.Array, recon: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """Of blocks [B, blocks, 8, 8, C], by their orthonormal cosine transforms, [B, C]."""
+    """[B, C] from blocks [B, blocks, 8, 8, C], by their orthonormal cosine transforms."""
     n, k = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK))
     cosines = np.cos(np.pi * (2 * n + 1) * k / (2 * BLOCK)) * np.sqrt(np.where(k == 0, 1, 2) / BLOCK)
     cosines, highest = cosines.astype(np.float32), jax.lax.Precision.HIGHEST
     c0, c1 = (jnp.einsum("ph,bkhwc,qw->bkpqc", cosines, x, cosines, precision=highest) for x in (target, recon))
-    brightness = jnp.maximum(c0[:, :, 0, 0], 0)  # of images in [0, 1] it is, but for rounding
+    brightness = jnp.maximum(c0[:, :, 0, 0], 0)  # negative only by rounding, for images in [0, 1]
     return pooled(c0 - c1, slacks(brightness, jnp.abs(c0), weights), weights)
 
 
 def dft_distance(target: jax.Array, recon: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """Of blocks [B, blocks, 8, 8, C], by amplitudes and phases of their Fourier transforms over 64, [B, C]."""
+    """[B, C] from blocks [B, blocks, 8, 8, C], by amplitudes and phases of their Fourier transforms / 64."""
     c0, c1 = (jnp.fft.rfft2(x, axes=(2, 3)) / BLOCK**2 for x in (target, recon))
     a0, a1 = amplitude(c0), amplitude(c1)
     has_phase = np.ones((BLOCK, BLOCK // 2 + 1, 1), np.float32)
@@ -185,8 +184,8 @@ def amplitude(c: jax.Array, floor: float = EPSILON) -> jax.Array:
 def angle(c0: jax.Array, c1: jax.Array) -> jax.Array:
     """arccos((1 - 1e-7) cos(difference of the phases)) of complex c + 1e-6, in (0, pi).
 
-    As the arc tangent of sine and cosine, (1 - d)^2 cos^2 + (sin^2 + (2 d - d^2) cos^2) = 1: an arc cosine close to 1
-    has no digits left in float32.
+    Computed by the arc tangent of sine and cosine, (1 - d)^2 cos^2 + (sin^2 + (2 d - d^2) cos^2) = 1: an arc cosine
+    near 1 has no digits left in float32.
     """
     c0, c1 = c0 + PHASE_FLOOR, c1 + PHASE_FLOOR
     product = c0 / amplitude(c0) * jnp.conj(c1 / amplitude(c1))
@@ -195,7 +194,7 @@ def angle(c0: jax.Array, c1: jax.Array) -> jax.Array:
 
 
 DISTANCES = {"dct": dct_distance, "dft": dft_distance}
-INITIAL = {  # t, alpha, w, beta: Watson's, and what the authors' code starts from
+INITIAL = {  # t, alpha, w, beta: Watson's, and the initial values of the authors' code
     "dct": (np.array(SENSITIVITIES), 0.649, 0.7, 4.0),
     "dft": (np.ones((BLOCK, BLOCK // 2 + 1)), 0.1, 0.2, 1.0),
 }

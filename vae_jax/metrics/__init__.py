@@ -1,4 +1,4 @@
-"""What a reconstruction is judged by: `metric(target, recon) -> [B]` of images [B, H, W, C] in [0, 1].
+"""Metrics of reconstructions: `metric(target, recon) -> [B]` for images [B, H, W, C] in [0, 1].
 
 A new metric is one file and one line here.
 """
@@ -34,18 +34,17 @@ METRICS = {
     "residual_laplacian_variance": residual_laplacian_variance,
     "blur_percent": blur_percent,
     "blur_error": blur_error,
-    "normalised_error": normalised_error,  # relative to the whole data set that is judged
+    "normalised_error": normalised_error,  # relative to the whole data set being evaluated
     "lpips_alex": lpips_alex,  # version 0.1
     "lpips_vgg": lpips_vgg,
-    "digit_accuracy": digit_accuracy,  # of MNIST's digits, which need labels
+    "digit_accuracy": digit_accuracy,  # MNIST only; needs labels
     "target_digit_accuracy": target_digit_accuracy,
-    **UPSCALING,  # psnr_y_x2 and its like: of images that were made larger
+    **UPSCALING,  # psnr_y_x2 and the like, for upscaled images
 }
 
 
 def default_metrics(image_size: int) -> tuple[str, ...]:
-    """What is judged unless somebody asks for more: all that fits any images without loading, and lpips_alex where its
-    weights are."""
+    """The metrics by default: those that fit any image and load nothing, and lpips_alex if its weights are there."""
     names = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric) and name not in UPSCALING]
     if image_size >= lpips_alex.min_size and all(map(has_weights, lpips_alex.files)):
         names.append("lpips_alex")
@@ -53,7 +52,7 @@ def default_metrics(image_size: int) -> tuple[str, ...]:
 
 
 def check_metrics(names: Sequence[str]) -> None:
-    """UserError where a name or a weights file is not there, before there are any images to judge."""
+    """UserError if a metric is unknown or its weights file is missing, before any images are loaded."""
     for name in names:
         metric = look_up(METRICS, name, "metric")
         for file in metric.files if isinstance(metric, FrozenMetric) else ():
@@ -61,8 +60,8 @@ def check_metrics(names: Sequence[str]) -> None:
 
 
 def load_metrics(names: Sequence[str], dataset: Dataset) -> dict[str, Any]:
-    """The weights of the metrics that have any, to judge the images of `dataset` by; UserError where a name, a weights
-    file or the data do not fit."""
+    """The weights of the metrics that have any, for evaluation on `dataset`; UserError if a metric is unknown, its
+    weights file is missing, or the data do not fit."""
     image_size, labelled = min(dataset.image_shape[:2]), "label" in dataset.read(np.arange(1))
     metrics = {name: look_up(METRICS, name, "metric") for name in names}
     frozen = {name: metric for name, metric in metrics.items() if isinstance(metric, FrozenMetric)}
@@ -81,7 +80,7 @@ def measure(
     recon: jax.Array,
     labels: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """{metric: [B]} of reconstructions, with the weights that `load_metrics` gave, and labels [B] where there are."""
+    """{metric: [B]} of reconstructions, with the weights from `load_metrics`, and labels [B] if there are any."""
     values = {}
     for name in names:
         metric, arguments = METRICS[name], [target, recon]

@@ -1,4 +1,4 @@
-"""Metrics that need something before the first batch, and those that look through a frozen network."""
+"""Metrics that load weights before the first batch, such as those by a frozen network."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from vae_jax.losses.lpips import LPIPS, load_lpips, lpips
 
 
 class FrozenMetric(NamedTuple):
-    """A metric with weights. Called like the others it finds them; a compiled evaluation passes them as an argument.
+    """A metric with weights. A direct call loads them; a compiled evaluation passes them to `apply`.
 
     files: the weights files it needs. min_size: smallest height and width.
-    load: (data set that is judged) -> weights, which may be numbers that hold for the whole of it. Where the metric is
-      called like the others, the data set is the targets of the call, as they are: floats too.
+    load: (data set to evaluate on) -> weights, which may be statistics of the whole data set. A direct call passes its
+      targets as the data set, unchanged, even if they are floats.
     apply: (target, recon, weights) -> [B], with a fourth argument, labels [B], if `labelled`.
     """
 

@@ -1,8 +1,8 @@
-"""The convolutions and the ReLU of every network, for the platform that the program is compiled for.
+"""The convolutions and ReLU of every network, for the platform that the program is compiled for.
 
-For CPUs they are the hand-written forms of `cpu_forms`, which are faster there. Everywhere else they are the plain ones
-of XLA, with its own gradients and forward-mode derivatives: on a TPU the forms save nothing and cost 3 % more memory
-traffic. `runtime.compilation.compiling_for` says what a program is compiled for while it is traced.
+On CPUs they are the hand-written forms of `cpu_forms`, which are faster there. Elsewhere they are XLA's own, with XLA's
+gradients and forward-mode derivatives: on a TPU the forms save nothing and cost 3 % more memory traffic.
+`runtime.compilation.compiling_for` sets the platform during tracing.
 """
 
 import jax

@@ -1,6 +1,6 @@
-"""Convolutions, their gradients and ReLU in the form that is the fastest on CPUs; `convolutions` chooses them there.
+"""Convolutions, their gradients and ReLU in the forms that are fastest on CPUs; `convolutions` uses them there.
 
-Each form equals the plain one, values and gradients (`tests/models/test_convolutions.py`). None has a forward-mode
+Each matches the plain form in values and gradients (`tests/models/test_convolutions.py`). None has a forward-mode
 derivative.
 """
 
@@ -16,13 +16,13 @@ import numpy as np
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 VECTOR = 16  # numbers that oneDNN computes at once (AVX-512): it is slow with fewer channels
-LARGEST_KERNEL, IMAGES = 2**23, 16  # bytes, and images a part, see `_parts`
+LARGEST_KERNEL, IMAGES = 2**23, 16  # bytes, and images per part, see `_parts`
 Padding = Sequence[tuple[int, int]]  # zeros before the first and after the last row, and column
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding) -> jax.Array:
-    """A convolution, [B, H, W, in] by [h, w, in, out], by the fastest forms of it and of its gradients."""
+    """A convolution, [B, H, W, in] by [h, w, in, out], with the fastest forms of it and of its gradients."""
     return _fastest(kernel.shape[-1])(x, kernel, strides, padding)
 
 
@@ -56,7 +56,7 @@ def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, padding `SAME`: [B, H, W, in] -> [B, 2H, 2W, out].
 
     `kernel` is [h, w, out, in], as in Keras: the result is the gradient of the `SAME` stride-2 convolution by `kernel`,
-    and its own gradients are those of that convolution: faster than the gradients of four phases.
+    and its own gradients are computed from that convolution, faster than from four phases.
     """
     return _by_phases(x, kernel, [max(size - 2, 0) // 2 for size in kernel.shape[:2]])
 
@@ -74,10 +74,10 @@ conv_transpose_2x.defvjp(functools.partial(_forward, conv_transpose_2x), _conv_t
 
 
 def _fastest(channels: int) -> Callable:
-    """`plain` or the form of it that is the fastest for this number of output channels.
+    """`plain` or its fastest form for this number of output channels.
 
-    Of XLA's libraries for x86 oneDNN is the faster, unless its vectors would be almost empty, but the other one takes
-    all plain convolutions first. Those of three dimensions it leaves.
+    Of XLA's two libraries for x86, oneDNN is faster, unless its vectors are almost empty, but the other one takes all
+    2-D convolutions first. It leaves 3-D convolutions to oneDNN.
     """
     if channels == 1:
         return _to_one_channel
@@ -86,7 +86,7 @@ def _fastest(channels: int) -> Callable:
 
 @functools.cache
 def has_onednn() -> bool:
-    """Whether XLA gives convolutions of three dimensions to oneDNN: on x86, if XLA_FLAGS say so (`runtime.devices`)."""
+    """Whether XLA gives 3-D convolutions to oneDNN: on x86, if set in XLA_FLAGS (`runtime.devices`)."""
     if "onednn" not in os.environ.get("XLA_FLAGS", "") or jax.default_backend() != "cpu":
         return False
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 1, 8, 8, 16), (1, 3, 3, 16, 16)))
@@ -95,7 +95,7 @@ def has_onednn() -> bool:
 
 
 def plain(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
-    """The convolution as XLA has it."""
+    """XLA's own convolution."""
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
 
 
@@ -114,9 +114,9 @@ def _one_deep(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: 
 
 
 def _to_one_channel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
-    """`plain` as a matrix product, [B, H, W, in] by [in, h * w], whose columns are laid over each other.
+    """`plain` as a matrix product, [B, H, W, in] by [in, h * w], whose columns are shifted and added.
 
-    There are columns without a tap, to fill the last vector.
+    Zero columns fill the last vector.
     """
     if tuple(strides) != (1, 1):
         return plain(x, kernel, strides, padding)
@@ -138,15 +138,15 @@ def _windows(x: jax.Array, size: Sequence[int], padding: Padding) -> jax.Array:
 
 
 def _opposite(size: Sequence[int], padding: Padding) -> Padding:
-    """The padding by which the transpose of a convolution of stride 1 is one."""
+    """The padding of the transpose of a stride-1 convolution, as a convolution."""
     return tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(size, padding, strict=True))
 
 
 def materialize(x: jax.Array) -> jax.Array:
-    """x as an array of its own.
+    """x as an array in memory, which XLA does not recompute.
 
-    XLA lays images anew for the gradient of a kernel, and would compute what made them, a BatchNorm or a ReLU, once
-    more in the new order, several times slower than it copies; for a convolution of depth one, once more as well.
+    For the gradient of a kernel, XLA changes the layout of the images and would recompute the BatchNorm or ReLU before
+    them in the new layout, several times slower than a copy; likewise for a convolution of depth one.
     """
     return jax.lax.optimization_barrier(x)
 
@@ -165,11 +165,11 @@ def _gradient_of_kernel(
 
 
 def _parts(gradient: jax.Array, by_onednn: bool) -> int:
-    """In how many parts of the batch the gradient of a kernel is computed: one unless there is a single device.
+    """The number of parts of the batch for the gradient of a kernel; one if there are several devices.
 
-    The gradient of the result is the kernel of the convolution that computes it, and where that outgrows the
-    processor's cache, XLA's own form takes up to five times as long; oneDNN's then is the fastest with IMAGES a part.
-    Parts of a batch that lies on several devices would be sent about.
+    The gradient of the result acts as the kernel of the convolution that computes it. If it outgrows the processor's
+    cache, XLA's own form takes up to five times as long; oneDNN is then fastest with IMAGES images per part. Parts of a
+    batch on several devices would be copied between them.
     """
     if jax.device_count() > 1 or gradient.nbytes < LARGEST_KERNEL:
         return 1
@@ -186,23 +186,22 @@ def _transposed(
 def _with_channels_as_width(
     x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding, gradient: jax.Array
 ) -> jax.Array:
-    """[h, w, in, out] as a convolution: rows as depth, columns as height and channels as width, which fill oneDNN's
-    registers (the taps of a kernel are too few to).
+    """[h, w, in, out] as a convolution: rows as depth, columns as height and channels as width, enough of them to fill
+    oneDNN's registers (a kernel has too few taps).
 
-    [in / width, H, W, width, B] by [H', W', 1, B, out]: groups of channels pass for images, so that there is work for
-    many cores.
+    [in / width, H, W, width, B] by [H', W', 1, B, out]: groups of channels serve as images, to occupy many cores.
     """
     width = VECTOR if x.shape[3] % VECTOR == 0 else x.shape[3]
     images = x.reshape(*x.shape[:3], -1, width).transpose(3, 1, 2, 4, 0)
     filters = gradient.transpose(1, 2, 0, 3)[:, :, None]
     taps = _deep(images, filters, (1, 1, 1), (*padding, (0, 0)), (*strides, 1))
-    taps = materialize(taps)  # a sum of more than 32 parts, which XLA would give to oneDNN as well, is too long for it
-    taps = taps[:, : kernel.shape[0], : kernel.shape[1]]  # without those of rows that the strides leave over
+    taps = materialize(taps)  # else XLA gives their sum to oneDNN, which takes at most 32 parts
+    taps = taps[:, : kernel.shape[0], : kernel.shape[1]]  # without rows that the strides leave over
     return taps.transpose(1, 2, 0, 3, 4).reshape(kernel.shape)
 
 
 def _by_windows(x: jax.Array, kernel: jax.Array, padding: Padding, gradient: jax.Array) -> jax.Array:
-    """As a matrix product, where one channel comes in or out."""
+    """As a matrix product, for one input or output channel."""
     size = kernel.shape[:2]
     if kernel.shape[2] == 1:
         return jnp.einsum("ijbhw,bhwo->ijo", _windows(x[..., 0], size, padding), gradient)[:, :, None]
@@ -214,10 +213,10 @@ def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array
     """[B, H, W, in] -> [B, 2H, 2W, out]: the transpose of a stride-2 convolution by `kernel` [h, w, out, in] that adds
     `low` zeros before the first row and column.
 
-    A convolution of the small image for each of the four phases of output by its own taps of the kernel: XLA's CPU
-    compiler is slow at input-dilated convolutions and slower at their gradients, and no product here is with zero.
+    For each of the four output phases, a convolution of the small image by that phase's taps: no product is with zero.
+    XLA's CPU compiler is slow at input-dilated convolutions and slower at their gradients.
     """
-    ends = [(0, max(2 - size, 0)) for size in kernel.shape[:2]]  # so that no phase is without a tap
+    ends = [(0, max(2 - size, 0)) for size in kernel.shape[:2]]  # so that every phase has a tap
     kernel = jnp.pad(kernel, (*ends, (0, 0), (0, 0))).transpose(0, 1, 3, 2)
     rows, columns = (_phases(size, before) for size, before in zip(kernel.shape[:2], low, strict=True))
 
@@ -229,14 +228,14 @@ def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array
 
 
 class Phase(NamedTuple):
-    """The taps of a kernel that every second output sees, and the zeros that they need before and after the inputs."""
+    """The taps of a kernel for every second output, and the zeros they need before and after the inputs."""
 
     taps: np.ndarray
     padding: tuple[int, int]
 
 
 def _phases(size: int, low: int) -> list[Phase]:
-    """Even and odd outputs along one axis: 2m + a sums input m + d times tap a + low - 2d, where there is that tap."""
+    """Even and odd outputs along one axis: 2m + a sums input m + d times tap a + low - 2d over existing taps."""
     phases = []
     for a in range(2):
         taps = np.arange((a + low) % 2, size, 2)[::-1]
@@ -253,7 +252,7 @@ def interleaved(phases: Sequence[Sequence[jax.Array]]) -> jax.Array:
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array, padding: Padding, groups: int) -> jax.Array:
-    """A convolution of stride 1 in groups, one after the other: XLA's grouped ones are several times slower here."""
+    """A stride-1 convolution, group by group: XLA's grouped convolutions are several times slower on CPUs."""
     parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
     return jnp.concatenate([conv(a, b, (1, 1), padding) for a, b in parts], axis=-1)
 
@@ -262,13 +261,13 @@ def grouped_conv(x: jax.Array, kernel: jax.Array, padding: Padding, groups: int)
 def relu(x: jax.Array) -> jax.Array:
     """max(x, 0), with a gradient of 0 at 0, as `jax.nn.relu`'s.
 
-    Its gradient looks at the result and not at x, so that a convolution can end with it and x is never written.
+    Its gradient uses the result, not x, so a convolution can fuse with it and x is never written.
     """
     return jnp.maximum(x, 0)
 
 
 def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = materialize(jnp.maximum(x, 0))  # or XLA sees that y > 0 is x > 0, and writes x
+    y = materialize(jnp.maximum(x, 0))  # else XLA simplifies y > 0 to x > 0, and writes x
     return y, y > 0
 
 

@@ -1,6 +1,6 @@
-"""Pooling and layers of convolutions, written so that they and their gradients are fast on every platform.
+"""Pooling and convolutional layers whose values and gradients are fast on every platform.
 
-Each equals the plain one, values and gradients (`tests/models/test_layers.py`).
+Each matches the plain form in values and gradients (`tests/models/test_layers.py`).
 """
 
 import functools
@@ -19,7 +19,7 @@ from vae_jax.models.cpu_forms import interleaved
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Max-pooling 2x2, stride 2, no padding: [B, H, W, C] -> [B, H // 2, W // 2, C].
 
-    Four strided slices and `maximum`: the gradient of a window reduction is many times slower on CPU.
+    By four strided slices and `maximum`: the gradient of a window reduction is many times slower on CPUs.
     """
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
     rows = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
@@ -29,7 +29,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
 def max_pool_3x3(x: jax.Array, ceil_mode: bool = False) -> jax.Array:
     """Max-pooling 3x3, stride 2, no padding: [B, H, W, C] -> [B, (H - 1) // 2, (W - 1) // 2, C], as AlexNet's.
 
-    With `ceil_mode`, as Caffe's: [B, H // 2, W // 2, C]. Where H or W is even, the last window is cut off by the edge.
+    With `ceil_mode`, as Caffe's: [B, H // 2, W // 2, C]. If H or W is even, the edge cuts off the last window.
     """
     if ceil_mode:
         ends = ((0, 0), (0, 1 - x.shape[1] % 2), (0, 1 - x.shape[2] % 2), (0, 0))
@@ -57,7 +57,7 @@ def _as_flax_calls_it(
     x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any,
     lhs_dilation: Sequence[int], rhs_dilation: Sequence[int], feature_group_count: int, **plain: Any,
 ) -> jax.Array:  # fmt: skip
-    """`conv`, by the arguments that flax passes."""
+    """`conv` with the arguments that flax passes. ValueError for dilation or groups."""
     if {*lhs_dilation, *rhs_dilation, feature_group_count} != {1}:
         raise ValueError("Conv has neither dilation nor groups: flax.linen.Conv has")
     if isinstance(padding, str):
@@ -69,14 +69,14 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # fla
 
 
 def _biased(module: nn.Module, y: jax.Array) -> jax.Array:
-    """y [B, H, W, features] plus the module's bias, which it has unless `use_bias` is False."""
+    """y [B, H, W, features] plus the module's bias, unless `use_bias` is False."""
     if not module.use_bias:
         return y
     return y + module.param("bias", nn.initializers.zeros, (module.features,)).reshape(1, 1, 1, -1)
 
 
 class ConvTranspose2x(nn.Module):
-    """Learned up-sampling by two: `conv_transpose_2x`, with a bias unless something takes it out again."""
+    """Learnt upsampling by two: `conv_transpose_2x` plus a bias, which is redundant before a normalisation."""
 
     features: int
     kernel_size: int = 3
@@ -91,17 +91,17 @@ class ConvTranspose2x(nn.Module):
 
 
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array, padding: str = "edge") -> jax.Array:
-    """Nearest-neighbour up-sampling by two, padding by one, 3x3 convolution: [B, H, W, in] -> [B, 2H, 2W, out].
+    """Nearest-neighbour upsampling by two, padding by one, 3x3 convolution: [B, H, W, in] -> [B, 2H, 2W, out].
 
-    `kernel` is [3, 3, in, out]; `padding` repeats the edge, or with `constant` adds zeros. Written as a 2x2 convolution
-    of the small image for each of the four phases of output: 2.25 times fewer multiplications, and the padding is of
-    the small image.
+    `kernel` is [3, 3, in, out]; `padding` repeats the edge, or with `constant` adds zeros. Computed as a 2x2
+    convolution of the small image for each of the four output phases: 2.25 times fewer multiplications, and only the
+    small image is padded.
     """
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=padding)
     kernel = _nearest_phases(_nearest_phases(kernel, axis=0), axis=1)  # [2, 2, in, out, row phase, column phase]
 
-    def phase(a, b):  # output (2m + a, 2n + b) sees x from (m + a, n + b) on
+    def phase(a, b):  # output (2m + a, 2n + b) sees x from (m + a, n + b)
         seen = x[:, a : a + height + 1, b : b + width + 1]
         return conv(seen, kernel[..., a, b], (1, 1), ((0, 0), (0, 0)))
 
@@ -119,7 +119,7 @@ def _nearest_phases(kernel: jax.Array, axis: int) -> jax.Array:
 
 
 class NearestConv2x(nn.Module):
-    """Up-sampling by two and convolution: `nearest_conv_2x`, with a bias unless something takes it out again."""
+    """Upsampling by two and convolution: `nearest_conv_2x` plus a bias, which is redundant before a normalisation."""
 
     features: int
     use_bias: bool = True

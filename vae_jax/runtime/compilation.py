@@ -1,4 +1,4 @@
-"""The persistent cache of compiled programs: `compilation_cache`."""
+"""The persistent compilation cache, `compilation_cache`, and the platform that programs are compiled for."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from vae_jax.errors import UserError
 
 
 def use_compilation_cache(folder: str) -> None:
-    """From now on, loads every program from `folder` if it is there, and saves newly compiled ones in it.
+    """From now on, loads programs from `folder` and saves newly compiled ones there.
 
-    An empty `folder` leaves jax's setting, JAX_COMPILATION_CACHE_DIR. UserError if the folder cannot be created. jax
+    An empty `folder` keeps jax's setting, JAX_COMPILATION_CACHE_DIR. UserError if the folder cannot be created. jax
     itself creates folders with a scheme, such as gs://BUCKET/DIR.
     """
     if not folder:
@@ -36,7 +36,7 @@ _TARGET: ContextVar[str | None] = ContextVar("target", default=None)
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Within the context programs are traced for `platform`, such as cpu, gpu or tpu, whatever this process runs on."""
+    """Traces programs for `platform`, such as cpu, gpu or tpu, instead of this process's devices."""
     token = _TARGET.set(platform)
     try:
         yield
@@ -45,6 +45,5 @@ def compiling_for(platform: str) -> Iterator[None]:
 
 
 def target_platform() -> str:
-    """The platform that a program traced now is compiled for: that of this process's devices, unless `compiling_for`
-    says another."""
+    """The platform that a program traced now is compiled for: that of `compiling_for`, or of this process's devices."""
     return _TARGET.get() or jax.default_backend()

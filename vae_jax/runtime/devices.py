@@ -1,6 +1,6 @@
-"""CPUs as devices: the libraries that XLA may use there, how many devices they are, and where freed memory goes.
+"""CPUs as devices: XLA's libraries, the number of devices, and freed memory.
 
-Nothing here imports jax: all of it must be done before the first use of a device.
+Nothing here imports jax: call it before the first use of a device.
 """
 
 import ctypes
@@ -10,17 +10,17 @@ import platform
 import sys
 from collections.abc import Sequence
 
-FEW_CORES = 4  # at most: each may become a device, with a copy of the data, and all share one heap
+FEW_CORES = 4  # up to this many, each may become a device with a copy of the data, and all share one heap
 SMALLEST_SHARE = 8  # images of a batch per core
-THREADS_WELL = (0, 12)  # the jax from which the convolutions of one device use several cores well
+THREADS_WELL = (0, 12)  # first jax whose convolutions on one device use several cores well
 ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
 def initialise() -> None:
-    """Lets XLA use oneDNN, and keeps jax up to 0.10.2 from deadlocking where there are more devices than cores.
+    """Lets XLA use oneDNN, and keeps jax up to 0.10.2 from deadlocking with more devices than cores.
 
-    Where XLA_FLAGS sets the number of CPU devices, nothing else is changed.
+    If XLA_FLAGS sets the number of CPU devices, XLA_FLAGS stays unchanged.
     """
     given = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" in given:
@@ -36,9 +36,9 @@ def _threads_well() -> bool:
 def keep_freed_memory() -> None:
     """Keeps the memory that one train step on CPU frees for the next step.
 
-    By default glibc returns large blocks to the system, which then fills page after page with zeros for the next step.
-    On a few cores all threads share one heap, since otherwise each heap grows to the size of them all. Does nothing
-    with another C library.
+    By default glibc returns large blocks to the system, which then zeroes every page again for the next step. On few
+    cores all threads share one heap; separate heaps would each grow to the size of all. Does nothing with other C
+    libraries.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is not None and hasattr(libc, "mallopt"):
@@ -54,10 +54,10 @@ def _cores() -> int:
 
 
 def use_cores(batch_sizes: Sequence[int]) -> None:
-    """Makes each of a few CPU cores a device with its own share of every batch, for jax before 0.12, where that is
-    faster than one device with several threads.
+    """With jax before 0.12, makes each of a few CPU cores a device with its own share of every batch, which is faster
+    there than one device with several threads.
 
-    Does nothing where XLA_FLAGS sets the number of devices, or a batch cannot be split or the shares get too small.
+    Does nothing if XLA_FLAGS sets the number of devices, a batch cannot be split, or the shares are too small.
     """
     if _threads_well():
         return
