@@ -1,4 +1,4 @@
-"""Every config runs: shapes of init and step for all variants; every key is read by somebody."""
+"""Every config runs: shapes of init and step for all variants; every key is used."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def test_every_common_key_is_read_in_the_package():
     code = "\n".join(path.read_text() for path in (ROOT / "vae_jax").rglob("*.py"))
     for key in flat(load_config(f"{ROOT}/configs/common.py").to_dict()):
         last = key.split(".")[-1]
-        assert re.search(rf'\.{last}\b|"{last}"', code), f"nobody reads {key}"
+        assert re.search(rf'\.{last}\b|"{last}"', code), f"{key} is never read"
 
 
 def test_saved_and_read_again(tmp_path):
@@ -104,7 +104,7 @@ def test_saved_and_read_again(tmp_path):
     ],
 )  # fmt: skip
 def test_keys_that_are_wrong(change, words, smoke):
-    """Also in configs of one's own, which no command-line flag has checked."""
+    """Also in custom configs, which no command-line flag has checked."""
     config = smoke("vae_mnist")
     change(config)
     with pytest.raises(UserError, match=words):
@@ -125,8 +125,7 @@ def test_every_system_declares_its_keys():
 
 
 def test_workdirs_of_earlier_versions(tmp_path, smoke):
-    """A renamed key is read by its new name, a new key has the value that the version went by, an unknown one is
-    refused."""
+    """A renamed key gets its new name, a new key the value that the version used; an unknown key is an error."""
     tree = smoke("classifier_mnist").to_dict()
     tree["checkpointing"] = tree.pop("remat")
     del tree["network"], tree["data"]["augment"], tree["data"]["unreadable"]
@@ -140,7 +139,7 @@ def test_workdirs_of_earlier_versions(tmp_path, smoke):
         read_config(tmp_path)
 
 
-def test_a_config_of_ones_own_builds_on_a_published_one(tmp_path):
+def test_a_custom_config_builds_on_a_published_one(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from vae_jax.configs import common, dfc_mnist\n\n\ndef get_config(arg=''):\n"
         "    config = dfc_mnist.get_config(arg)\n    config.name = 'mine'\n"

@@ -1,4 +1,4 @@
-"""What does not depend on the machine: operations per image, compilations, and when the loop waits for a device."""
+"""Costs on any machine: operations per image, compilations, and when the loop waits for a device."""
 
 import collections
 import contextlib
@@ -36,7 +36,7 @@ def mnist() -> int:
 
 
 def blur_vae() -> int:
-    """And the network that makes kernels of latents, which it does not move."""
+    """And the kernel network, whose gradient does not reach the latents."""
     return mnist() + p.trained([5 * 1000, 1000 * 1000, 1000 * 11 * 11])
 
 
@@ -102,12 +102,12 @@ def published(name: str):
     if "inverted" in config:
         config.inverted.weights = "random"
     if "lpips" in config.terms:
-        config.terms.lpips.net = "alex"  # beside VGG16 all else would be little
+        config.terms.lpips.net = "alex"  # VGG16 would dominate the count
     return config
 
 
 def operations(config) -> float:
-    """What XLA counts in a compiled train step, per image; its optimisers are gradient descent, next to nothing."""
+    """What XLA counts in a compiled train step, per image; its optimisers are gradient descent, at negligible cost."""
     experiment = make_experiment(config, image_shape(config), config.system == "classifier")
     system, key = experiment.system, jax.eval_shape(lambda: jax.random.key(0))
     optimizers = dict.fromkeys(system.rules, optax.sgd(1.0))
@@ -152,7 +152,7 @@ def compilations():
 
 @pytest.mark.parametrize("name", ["dfc_mnist", "vaegan_mnist"])
 def test_every_function_is_compiled_once(name, smoke, tmp_path, monkeypatch):
-    """In a run of eight steps that is judged and saved twice; from the first time on nothing at all is compiled."""
+    """In a run of eight steps, evaluated and saved twice; nothing is compiled after the first time."""
     config = smoke(name)
     config.update(steps=8, steps_per_call=1, eval_every=4, checkpoint_every=4)
     judged = progress.Progress.evaluation
@@ -162,7 +162,7 @@ def test_every_function_is_compiled_once(name, smoke, tmp_path, monkeypatch):
     own = collections.Counter(names)
     functions = ("train_call", "init", "reconstruct", "judge", "draw")
     assert {name: own[f"jit({name})"] for name in functions} == dict.fromkeys(functions, 1)
-    assert own["jit(<lambda>)"] == 3  # the key, the batches to learn from, those to be judged on
+    assert own["jit(<lambda>)"] == 3  # the key, the training batches, the evaluation batches
     assert names[names.index("judged") :] == ["judged", "judged"]
 
 

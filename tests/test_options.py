@@ -1,4 +1,4 @@
-"""What saves memory or time changes no number, but for rounding: remat and bfloat16."""
+"""Options that save memory or time, remat and bfloat16, change results by rounding only."""
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ def plain() -> Step:
 def test_remat(system, factor, plain):
     """Terms, gradients and running statistics are the same to 1e-6, and `factor` of the memory is enough.
 
-    With pull-backs that are not in turn the VAE-GAN needs 0.94 of it.
+    With concurrent backward passes the VAE-GAN needs 0.94 of it.
     """
     plain = plain if system == "vae" else step_of(config_of(system))
     again = step_of(config_of(system, remat=True))
@@ -42,8 +42,8 @@ def test_remat(system, factor, plain):
 
 
 @pytest.mark.skipif(FORGETS, reason="XLA merges what is computed again with what was")
-def test_no_network_that_is_frozen_is_run_again(plain):
-    """Checkpointing costs a forward pass of the networks that learn, and none of the perceptual one."""
+def test_frozen_networks_are_not_recomputed(plain):
+    """remat costs a forward pass of the trained networks, and none of the perceptual one."""
     again = step_of(config_of("vae", remat=True))
 
     def forward(params, images):
@@ -55,7 +55,7 @@ def test_no_network_that_is_frozen_is_run_again(plain):
 
 
 def test_bfloat16(plain):
-    """The feature term is float32's to 0.2 %, gradients to 3 %; networks that learn, and sums, stay in float32."""
+    """The feature term matches float32 to 0.2 %, gradients to 3 %; trained networks and sums stay in float32."""
     half = step_of(config_of("vae", backbone={"dtype": "bfloat16"}))
     batch = {"image": images_of(28)}
     (found,), (expected,) = half(batch), plain(batch)

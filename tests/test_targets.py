@@ -1,4 +1,4 @@
-"""Cached features: what is learnt with them is what is learnt without, but for rounding."""
+"""Cached features give the same training as computed ones, up to rounding."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_cached_targets():
 
 
 def test_cached_targets_of_lpips_and_in_bfloat16():
-    """A term says the same of what is held as of the image itself; the type of the network loses nothing."""
+    """A term has the same value with cached features; the network's dtype loses nothing."""
     config = config_of("vae", image_size=32, backbone={"name": "alexnet", "weights": "random", "dtype": "bfloat16"})
     with config.unlocked():
         config.terms = {name: common.term(1.0) for name in ("kl", "lpips", "l1")}

@@ -1,4 +1,4 @@
-"""The player contract: each player moves by the gradient of its own row, and by nothing else."""
+"""The contract of players: each is updated by the gradient of its own row only."""
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +188,7 @@ def test_an_update_that_is_not_finite_moves_nothing():
 
 @pytest.mark.parametrize("name", ["vae_mnist", "dfc_mnist"])
 def test_loss_of_the_article_by_hand(name, smoke):
-    """The whole system's scalars against the article's formulas, written here once more from its text."""
+    """The whole system's scalars against the article's formulas, written out from its text."""
     from vae_jax.backbones import features
 
     config = smoke(name)
@@ -214,7 +214,7 @@ def test_loss_of_the_article_by_hand(name, smoke):
 
 
 def test_frozen_weights_are_arguments_and_get_no_gradient(smoke):
-    """The perceptual network's weights are not constants of the program, and no player owns them."""
+    """The perceptual network's weights are not constants of the program and are not trained."""
     config = smoke("dfc_mnist")
     experiment = make_experiment(config, (28, 28, 1), labelled=False)
     frozen = experiment.system.frozen()

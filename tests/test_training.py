@@ -1,4 +1,4 @@
-"""Whole runs, in this process: train, stop, resume, finish, judge, use."""
+"""Whole runs, in this process: train, stop, resume, finish, evaluate, use."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def test_offline_evaluation_is_the_same(finished):
 
 
 def test_an_example_does_not_depend_on_its_batch(finished):
-    """Odd batch sizes, four devices: every example is judged exactly once, the same."""
+    """Odd batch sizes, four devices: every example is evaluated exactly once, with the same result."""
     from vae_jax.evaluate import make_evaluate
 
     run = load_workdir(finished[0])
@@ -107,7 +107,7 @@ def test_another_model_in_the_workdir(finished, smoke):
 
 
 def test_other_weights_in_the_workdir(finished, smoke, tmp_path):
-    """Weights that changed since: told, not trained on."""
+    """Weights that have changed since are an error."""
     shutil.copytree(finished[0], tmp_path / "run")
     other = jax.tree.map(lambda leaf: 2 * leaf, load_backbone("mnist_classifier"))
     save_weights(tmp_path / "mnist_classifier.safetensors", other, {})
@@ -176,13 +176,13 @@ def test_fewer_steps_than_done(finished, smoke, tmp_path):
         train(config_of(smoke, "dfc_mnist", steps=2), str(finished[0]))
 
 
-def test_longer_training_goes_on(finished, smoke, tmp_path):
+def test_longer_training_resumes(finished, smoke, tmp_path):
     shutil.copytree(finished[0], tmp_path / "longer")
     metrics = train(config_of(smoke, "dfc_mnist", steps=6), str(tmp_path / "longer"))
     assert metrics["step"] == 6
 
 
-def test_a_folder_of_somebody_else(smoke, tmp_path):
+def test_a_folder_that_is_not_a_workdir(smoke, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="not the workdir of a run"):
         train(smoke("vae_mnist").lock(), str(tmp_path))
@@ -190,7 +190,7 @@ def test_a_folder_of_somebody_else(smoke, tmp_path):
 
 
 def test_a_start_that_was_cut_short(smoke, tmp_path):
-    """Killed, or on a disk that was full, before there was a config.json: the workdir is no stranger's."""
+    """Killed, or stopped by a full disk, before there was a config.json: the workdir can be used."""
     for name in ("lock", "config.json.tmp"):
         (tmp_path / name).touch()
     with open_workdir(tmp_path, smoke("vae_mnist").lock()):
@@ -230,7 +230,7 @@ def test_load_model_refuses_what_is_out_of_range(finished, images, words):
         load_model(finished[0]).encode(images)
 
 
-def test_load_model_of_what_is_no_autoencoder(tmp_path, smoke):
+def test_load_model_that_is_not_an_autoencoder(tmp_path, smoke):
     with pytest.raises(UserError, match="There is no workdir"):
         load_model(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no config.json"):
@@ -241,7 +241,7 @@ def test_load_model_of_what_is_no_autoencoder(tmp_path, smoke):
 
 
 def test_pictures_of_a_folder(smoke, tmp_path):
-    """Colour pictures of any size from a folder, one of them broken: trained on, and the broken one is named."""
+    """Colour pictures of any size from a folder, one of them broken: training works and the broken one is named."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Upscaling of folders: tiles without seams, every kind of image, nothing overwritten."""
+"""Upscaling folders: tiles without seams, every kind of image, nothing overwritten."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What tests compare by: values, gradients, golden arrays, and the operations of a program."""
+"""Comparisons for tests: values, gradients, golden arrays, and the operations of a program."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def value_and_gradient(function, *arguments):
 
 def assert_same(ours, plain, *arguments):
     """Two functions have the same values, to 1e-5, and gradients with respect to all arguments, to 1e-5 of the largest
-    entry, of a sum weighted at random."""
+    entry, of a randomly weighted sum."""
 
     def all_of(function):
         def values_and_gradients(*arguments):
@@ -51,7 +51,7 @@ def assert_gradients(ours, expected, rtol: float, atol: float) -> None:
 
 
 def equations(jaxpr):
-    """All equations of a program whose results are used, of nested programs too; what nothing uses, XLA drops."""
+    """All equations of a program, including nested ones, whose results are used: XLA drops the others."""
     used = {v for v in jaxpr.outvars if not hasattr(v, "val")}
     for equation in reversed(jaxpr.eqns):
         if used & set(equation.outvars):

@@ -1,4 +1,4 @@
-"""Commands as users start them, and how their mistakes are told."""
+"""Run commands as users do, and check their error messages."""
 
 import subprocess
 import sys

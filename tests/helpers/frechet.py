@@ -9,7 +9,7 @@ SMALL = Features("mnist_classifier", "relu3")  # 64 features, weights that come 
 
 
 def by_singular_values(a, b):
-    """The same where a covariance is singular and scipy's root is of no use: tr (S S')^1/2 is the sum of the singular
+    """The same for singular covariances, where scipy's root fails: tr (S S')^1/2 is the sum of the singular
     values of X X'^T / sqrt((n - 1) (m - 1)), X and X' being the centred features."""
     a, b = (np.asarray(features, np.float64) for features in (a, b))
     x, y = (features - features.mean(0) for features in (a, b))

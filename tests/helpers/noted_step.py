@@ -1,4 +1,4 @@
-"""A small train step of any system that notes its gradients, with what XLA counts of it."""
+"""A small train step of any system that records its gradients, with XLA's cost analysis."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ CONFIGS = {
     "deepsim": "deepsim_ae_stl10",
     "kl_autoencoder": "kl_autoencoder",
 }
-RATE = 1e-6  # of the steps that are taken here
+RATE = 1e-6  # of the steps taken here
 
 
 def config_of(system: str, **changes):
@@ -58,7 +58,7 @@ def config_of(system: str, **changes):
 
 
 def filled(shapes):
-    """A tree of numbers: kernels as large as at the start of a network, all else positive."""
+    """A tree of numbers: kernels as large as initial ones, all else positive."""
     rng = np.random.default_rng(0)
 
     def fill(leaf):
@@ -72,7 +72,7 @@ def filled(shapes):
 
 
 class Step(NamedTuple):
-    """A compiled train step whose optimisers note the gradients and follow them a little."""
+    """A compiled train step whose optimisers record the gradients and take small steps."""
 
     experiment: Experiment
     state: State

@@ -1,4 +1,4 @@
-"""One step of ours by plain gradient descent at rate 1, so that what moves is the gradient, with its noise of z."""
+"""One step of ours by plain gradient descent at rate 1, so that the update is the gradient, with its noise of z."""
 
 import functools
 from typing import NamedTuple

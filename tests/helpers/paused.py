@@ -1,7 +1,7 @@
-"""Run by test_stops.py: `python paused.py PHASE FLAGS...` is vae_jax.main, paused in a phase until a stop is asked for.
+"""Run by test_stops.py: `python paused.py PHASE FLAGS...` is vae_jax.main, paused in a phase until a stop is requested.
 
-It says `paused in PHASE` when it is there. In three phases it does not wait for a stop: `compiling` really compiles for
-minutes, `computing` really computes for minutes, both outside of Python, and `sleeping` sleeps.
+It prints `paused in PHASE` on arrival. Three phases do not wait for a stop: `compiling` compiles for minutes and
+`computing` computes for minutes, both outside Python, and `sleeping` sleeps.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ def say() -> None:
 
 
 def wait() -> None:
-    """Until a stop is asked for."""
+    """Waits until a stop is requested."""
     say()
     while not STOPS[-1].asked:
         time.sleep(0.01)
 
 
 def before(owner, name: str, pause=wait, when=lambda *arguments: True) -> None:
-    """Pauses before the first call of owner.name with fitting arguments."""
+    """Pauses before the first call of owner.name with matching arguments."""
     function, calls = getattr(owner, name), []
 
     def paused(*arguments, **options):

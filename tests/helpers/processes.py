@@ -38,7 +38,7 @@ def start(
 
 @contextlib.contextmanager
 def within(seconds: float, process: subprocess.Popen) -> Iterator[None]:
-    """Kills a process that keeps its reader waiting for longer."""
+    """Kills a process that keeps its reader waiting for too long."""
     timer = threading.Timer(seconds, process.kill)
     timer.start()
     yield
@@ -79,7 +79,7 @@ def assert_same_state(workdir: Path, other: Path) -> None:
 
 
 def assert_tidy(workdir: Path) -> None:
-    """Nothing is in the folder of checkpoints but those that are finished."""
+    """The folder of checkpoints contains only finished ones."""
     folder = workdir / "checkpoints"
     names = {path.name for path in folder.iterdir()} - {"manifests"}
     assert names == {path.stem for path in (folder / "manifests").iterdir()}

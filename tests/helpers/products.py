@@ -1,9 +1,9 @@
-"""How many products the networks need for one image: a hand count, layer by layer, from the layers' sizes.
+"""Products that the networks need for one image: a hand count, layer by layer, from the layers' sizes.
 
-A product is a multiplication with its addition, two operations. Those with the zeros of a margin are none; those with
-an edge that is repeated are. A network is the list of what its layers need in a forward pass; the gradient with respect
-to a layer's input takes as many again, and so does that with respect to its weights. Nothing here looks at the programs
-that it judges: the sizes are those that the networks' docstrings and papers give.
+A product is a multiplication with its addition, two operations. Products with the zeros of a margin do not count; those
+with a repeated edge do. A network is the list of its layers' products in a forward pass; the gradient with respect to a
+layer's input takes as many again, and so does that with respect to its weights. The sizes come from the networks'
+docstrings and papers, not from the programs under test.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Network = list[int]
 
 
 def line(size: int, kernel: int, stride: int, margin: tuple[int, int]) -> int:
-    """Products along one line of `size` pixels with that many zeros before and after it."""
+    """Products along one line of `size` pixels, with this many zeros before and after it."""
     before, after = margin
     starts = range(-before, size + after - kernel + 1, stride)
     return sum(0 <= start + tap < size for start in starts for tap in range(kernel))
@@ -26,7 +26,7 @@ def conv(size: int, kernel: int, inputs: int, outputs: int, stride: int = 1, mar
 
 
 def up(size: int, kernel: int, inputs: int, outputs: int) -> int:
-    """A transposed convolution from size x size to twice that: as many as the convolution that it is the gradient of.
+    """A transposed convolution from size x size to twice that: as many as the convolution whose gradient it is.
 
     Of a 3x3 kernel the four phases of the output have 1, 2, 2 and 4 taps, of a 5x5 kernel 9, 6, 6 and 4.
     """
@@ -45,17 +45,17 @@ def chain(widths: Sequence[int], layer: Callable[[int, int, int], int], sizes: S
 
 
 def trained(network: Network) -> int:
-    """Forward, to all weights, and to all inputs but that of the first layer, which nobody asks for."""
+    """Forward, to all weights, and to all inputs except the first layer's."""
     return 3 * sum(network) - network[0]
 
 
 def between(network: Network) -> int:
-    """The same of a network whose input is another one's output: to that, too."""
+    """The same for a network whose input is another's output: also to that input."""
     return 3 * sum(network)
 
 
 def frozen(network: Network) -> int:
-    """Of a network that nobody trains: forward for the image and its reconstruction, and back to the latter."""
+    """A network that is not trained: forward for the image and its reconstruction, back to the reconstruction."""
     return 3 * sum(network)
 
 
@@ -87,7 +87,7 @@ def celeba_decoder() -> Network:
 
 
 def vgg(size: int, convolutions: Sequence[int]) -> Network:
-    """VGG, so many convolutions of each block."""
+    """VGG with this many convolutions per block."""
     layers, before = [], 3
     for block, count in enumerate(convolutions):
         width = min(64 * 2**block, 512)

@@ -1,7 +1,7 @@
-"""A process that trains 2,000 steps of a small model, and says what it held at each line: see test_efficiency.py.
+"""A process that trains 2,000 steps of a small model and reports its memory: see test_efficiency.py.
 
-The last line of its output is a list of [step, megabytes of resident memory, arrays on devices]. What malloc holds of
-freed memory is given back first: how much that is depends on which threads freed it.
+The last line of its output is a list of [step, megabytes of resident memory, arrays on devices]. Freed memory that
+malloc keeps is returned first: its amount depends on which threads freed it.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ def megabytes() -> float:
 
 
 class Watched(progress.Progress):
-    """Notes what the process holds after each line."""
+    """Records the memory of the process after each line."""
 
     def log(self, step: int) -> None:
         super().log(step)

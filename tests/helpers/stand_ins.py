@@ -1,4 +1,4 @@
-"""Stand-ins for programs that tests must not call, or need not: they write down what they were asked."""
+"""Stand-ins for programs that tests must not call, or need not: they record their arguments."""
 
 import json
 import os
@@ -36,7 +36,7 @@ time.sleep(600)
 
 
 class World:
-    """A folder with stand-ins, first on the PATH of what is started here; nothing outlives the context."""
+    """A folder with stand-ins, first on the PATH of commands started here; no process outlives the context."""
 
     def __init__(self, folder: Path):
         self.folder, self._notes, self._started = folder, folder / "notes.jsonl", []
@@ -53,7 +53,7 @@ class World:
                 process.kill()
 
     def stand_in(self, name: str, code: str) -> Path:
-        """A program that writes down its name and words, then runs `code`; {notes} in it is the file of the notes."""
+        """A program that records its name and arguments, then runs `code`; {notes} in it is the file of records."""
         path = self.folder / "bin" / name
         code = code.replace("{notes}", repr(str(self._notes)))
         path.write_text(STAND_IN.format(python=sys.executable, notes=str(self._notes), code=code))
@@ -61,17 +61,17 @@ class World:
         return path
 
     def obedient(self) -> tuple[str, Callable[[], list[str]]]:
-        """The code of a program that is stopped by a signal, and what it notes: that it listens, and the signals."""
+        """The code of a program that stops at a signal and records that it listens, and the signals."""
         heard = self.folder / "heard"
         return OBEDIENT.replace("FILE", repr(str(heard))), lambda: heard.read_text().split() if heard.exists() else []
 
     def training(self, code: str) -> str:
-        """A Python that runs supervise.py as it is, and `code` in place of vae_jax.main."""
+        """A Python that runs supervise.py unchanged, and `code` in place of vae_jax.main."""
         real = f"if words[0].startswith('launch/'): os.execv({sys.executable!r}, [{sys.executable!r}, *words])"
         return str(self.stand_in("python-stand-in", f"{real}\n{code}"))
 
     def asked(self, *names: str) -> list[list[str]]:
-        """What the stand-ins with these names, or all, were asked, in order."""
+        """The calls of the stand-ins with these names, or of all, in order."""
         lines = self._notes.read_text().splitlines() if self._notes.is_file() else []
         return [words for words in map(json.loads, lines) if not names or words[0] in names]
 
@@ -80,7 +80,7 @@ class World:
         return [words[3:] for words in self.asked() if words[1:3] == ["-m", "vae_jax.main"]]
 
     def forget(self) -> None:
-        """Nothing has been asked yet."""
+        """Clears the recorded calls."""
         self._notes.unlink()
 
     def start(self, *command: object, **environment: str) -> subprocess.Popen:
@@ -103,7 +103,7 @@ class World:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Looks again and again."""
+    """Polls a condition."""
     until = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < until, "it never came to that"

@@ -1,4 +1,4 @@
-"""Run by test_process.py, once per process: prints the batches that two processes see, and what they agree on."""
+"""Run by test_process.py, once per process: prints the batches that two processes see, and what they exchange."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from vae_jax.runtime.sharding import make_mesh, replicated
 
 
 def batches() -> dict:
-    """What two processes see of steps 6 and 7, of a set in memory and of one that is not."""
+    """The batches of steps 6 and 7 in two processes, from data in memory and streamed."""
     images = np.arange(50 * 4 * 6, dtype=np.uint8).reshape(50, 4, 6, 1)
     dataset = in_memory(images, np.arange(50))
     found = {}
@@ -29,7 +29,7 @@ def batches() -> dict:
 
 
 def calls_until_stopped(process: int) -> list[int]:
-    """How often each process asked in vain whether to stop, which process 1 wishes when it asks for the fourth time."""
+    """How often each process checked for a stop in vain; process 1 requests it at its fourth check."""
     calls = 0
     stop = agreed(lambda: process == 1 and calls == 3, make_mesh(8))
     while not stop():
@@ -39,7 +39,7 @@ def calls_until_stopped(process: int) -> list[int]:
 
 
 def bits_of_the_first(process: int) -> list[int]:
-    """The bits of numbers that only process 0 has, in process 1."""
+    """The bits in process 1 of numbers that only process 0 has."""
     sharding = replicated(make_mesh(8))
     target = {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
@@ -58,7 +58,7 @@ def bits_of_the_first(process: int) -> list[int]:
 
 
 def told_by_the_first(process: int) -> list:
-    """What process 1 hears of the work of process 0: what it returns, and twice how it fails."""
+    """What process 1 receives from process 0: a result, and two failures."""
 
     def work(*_):
         assert process == 0

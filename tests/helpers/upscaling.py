@@ -1,4 +1,4 @@
-"""What the tests of super-resolution share: photographs, small configs, and the protocol by other people's packages."""
+"""Shared by tests of super-resolution: photographs, small configs, and the protocol by third-party packages."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,7 @@ def config_of(variants: str, **changes):
 
 
 def drawn(config) -> Run:
-    """A run of random weights, none of them zero, so that what a network adds to bicubic upsampling is large."""
+    """A run with random nonzero weights, so that the network adds much to bicubic upsampling."""
     experiment = make_experiment(config, (config.image_size, config.image_size, 3), labelled=False)
     rng, state = np.random.default_rng(0), jax.eval_shape(experiment.init)
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.15, leaf.shape).astype(np.float32), state.params)

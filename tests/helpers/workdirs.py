@@ -11,7 +11,7 @@ from vae_jax.runs.checkpoint import Checkpoints
 
 
 def make_workdir(workdir, name="vae_mnist", **changes):
-    """A run of the smoke size that was saved before its first step."""
+    """A run of the smoke size, saved before its first step."""
     config = load_config(f"{ROOT}/configs/{name}.py:smoke")
     config.update(changes)
     workdir.mkdir()

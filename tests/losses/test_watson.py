@@ -143,7 +143,7 @@ def test_weights_of_a_file(tmp_path, smoke):
 
 @pytest.mark.parametrize("transform", ["dct", "dft"])
 def test_degenerate_points(transform):
-    """Equal and constant images, black ones among them: finite and bounded, small for equal images."""
+    """Equal, constant and black images: finite and bounded, small for equal images."""
     noise, _ = rival_images((16, 24))
     black, grey, white = (np.full_like(noise, value) for value in (0, 0.5, 1))
     loss = jax.jit(lambda x, y: watson(x, y, transform=transform))

@@ -1,5 +1,5 @@
-"""The forms of convolutions for CPUs, and what stands in their place elsewhere, equal the plain ones, values and
-gradients, odd sizes and odd kernels included."""
+"""The CPU forms of convolutions, and those used elsewhere, match the plain ones in values and gradients, including odd
+sizes and kernels."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Layers equal the plain ones, values and gradients, odd sizes included."""
+"""Layers match the plain ones in values and gradients, including odd sizes."""
 
 import functools
 

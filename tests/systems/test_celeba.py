@@ -69,7 +69,7 @@ def test_initialisation_of_the_authors():
 
 
 def test_running_statistics_move_and_are_used(finished):
-    """After a run they are no longer 0 and 1, and a reconstruction does not depend on the batch it is in."""
+    """After a run they are no longer 0 and 1, and a reconstruction does not depend on its batch."""
     workdir, metrics = finished
     assert np.isfinite(metrics["feature"]) and metrics["kl"] > 0
     stats = load_workdir(workdir).state.stats
@@ -96,9 +96,9 @@ def test_momentum_is_torchs():
 
 
 @pytest.mark.parametrize("name", ["dfc_celeba.py:345,smoke", "lpips_celeba.py:smoke"])
-def test_what_is_computed_of_the_perceptual_network(name):
+def test_passes_through_the_perceptual_network(name):
     """Forward for target and reconstruction, backward for the reconstruction's input only: no gradient of its weights,
-    none through the target; and the weights are arguments, no constants of the program."""
+    none through the target; and the weights are arguments, not constants of the program."""
     config = config_of(name).lock()
     experiment = make_experiment(config, image_shape(config), labelled=False)
     frozen = jax.eval_shape(experiment.system.frozen)

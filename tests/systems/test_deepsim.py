@@ -1,4 +1,4 @@
-"""DeePSiM: both players move by their own rule, the balance rules on scripted losses, all three applications."""
+"""DeePSiM: each player's own rule, the balance rules on scripted losses, all three applications."""
 
 import functools
 
@@ -139,14 +139,14 @@ def test_the_papers_balance_rule():
 
 
 def test_the_released_balance_rule():
-    """Each step's losses decide of the next: below 0.1 only the generator moves, until above 0.5; above 10 only the
+    """A step's losses decide the next step: below 0.1 only the generator is updated, until above 0.5; above 10 only the
     discriminator, until below 0.1."""
     gate, first = balance(0.1, 0.5, 10.0)
     assert play(gate, first()) == ["gd", "gd", "g", "g", "gd", "d", "d", "g", "g"]
 
 
 @pytest.mark.parametrize("numbers", [(-0.1,), (0.5, 0.1, 10.0), (0.1, 0.5, 0.3), (0.1, 0.0, 3.0)])
-def test_balance_rules_that_cannot_be(numbers):
+def test_invalid_balance_rules(numbers):
     with pytest.raises(UserError, match="expected 0 <= stop < resume < rest, or stop alone"):
         balance(*numbers)
 
@@ -231,7 +231,7 @@ def test_variants(name):
     assert len(names) == len(VARIANTS[name])
 
 
-def test_dense_layers_that_nobody_trained_are_in_the_name():
+def test_untrained_dense_layers_are_in_the_name():
     config = load_config(f"{ROOT}/configs/deepsim_invert_alexnet.py:fc7,random_dense,96,quick")
     assert config.inverted.weights == "random_dense" and config.name == "deepsim_invert_alexnet_fc7_random_dense_96"
 

@@ -1,4 +1,4 @@
-"""Exemplar-CNN: its layers against numpy, dropout while training only, and its way from a run to a backbone."""
+"""Exemplar-CNN: its layers against numpy, dropout in training only, and from a run to a backbone."""
 
 import json
 
@@ -101,7 +101,7 @@ def exemplar(smoke):
     return config
 
 
-def test_networks_that_nobody_knows(smoke):
+def test_unknown_networks(smoke):
     config = exemplar(smoke)
     config.network.name = "exemplars"
     with pytest.raises(UserError, match=r"Unknown network.name 'exemplars'. Did you mean 'exemplar'\?"):
@@ -109,7 +109,7 @@ def test_networks_that_nobody_knows(smoke):
 
 
 def test_taps_are_the_classifiers_layers():
-    """Also of grey images and of the smallest ones; the dense layer sees 32 to 35 pixels."""
+    """Also for grey and smallest images; the dense layer takes 32 to 35 pixels."""
     backbone, network = BACKBONES["exemplar_cnn"], ExemplarCnn(10)
     params, images = weights_of(network), uniform(2, 32, 32, 3)
     weights = {name: layer for name, layer in params.items() if name != "logits"}
@@ -137,7 +137,7 @@ def test_gradients_reach_every_pixel():
 
 
 def test_from_a_run_to_a_backbone(smoke, tmp_path, monkeypatch):
-    """Without the file the two commands are told; after them it is where it is looked for."""
+    """Without the file, the error names two commands; after them the file is found."""
     monkeypatch.setenv("VAE_JAX_WEIGHTS", str(tmp_path / "weights"))
     wanting = smoke("dfc_celeba")
     wanting.backbone.update(name="exemplar_cnn", weights="")

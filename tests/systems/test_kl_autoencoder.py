@@ -1,4 +1,4 @@
-"""Latent diffusion's autoencoder: both players move by their own rule, with an adaptive weight, in one forward pass."""
+"""Latent diffusion's autoencoder: each player's own rule, with an adaptive weight, in one forward pass."""
 
 import functools
 import json
@@ -156,7 +156,7 @@ def same(old, new) -> bool:
 
 @pytest.mark.parametrize("step", [0, START - 1, START])
 def test_the_discriminator_before_and_after_it_enters(step):
-    """Before, it rests with its optimiser, and the autoencoder moves bit for bit alike with any other discriminator."""
+    """Before, it and its optimiser rest, and the autoencoder's update does not depend on it, bit for bit."""
     s = first()
     other = s.state.params | {"discriminator": jax.tree.map(lambda w: 1.5 * w, s.state.params["discriminator"])}
     (after, scalars), (changed, theirs) = s.at(step), s.at(step, other)
@@ -236,7 +236,7 @@ def test_mistakes_in_the_config(monkeypatch):
     ],
 )
 def test_variants(variant, latents, name):
-    """Also of a config that was read again from its JSON, which knows no tuples."""
+    """Also for a config read back from its JSON, which has no tuples."""
     config = ConfigDict(json.loads(to_json(load_config(f"{ROOT}/configs/kl_autoencoder.py:{variant}"))))
     system = make_system(config, (config.image_size, config.image_size, 3))
     assert (system.latent_shape, config.name, system.prior) == (latents, name, False)

@@ -85,7 +85,7 @@ def config_with(smoke, name: str, kl_weight: float = 1.0, **options):
 
 @pytest.mark.parametrize("name", ["l2", "l1", "bce"])
 def test_the_loss_is_an_elbo(smoke, images, name):
-    """kl_weight (KL - log p) and the loss differ by what no reconstruction changes, for bce by a normaliser alone."""
+    """kl_weight (KL - log p) and the loss differ by a constant; for bce by a normaliser only."""
     target, recon = images
     config = config_with(smoke, name, kl_weight=0.5)
     nll = make_likelihoods(config).nll(None, target, recon)
@@ -99,8 +99,8 @@ def test_the_loss_is_an_elbo(smoke, images, name):
     np.testing.assert_allclose(make_likelihoods(mean).nll(None, target, recon), nll, rtol=1e-5)
 
 
-def test_what_is_no_elbo(smoke):
-    """Two terms, features, and squares without KL are not judged by one."""
+def test_losses_that_are_not_an_elbo(smoke):
+    """Two terms, features, and squared errors without KL."""
     config = config_with(smoke, "l2")
     config.terms.l1 = TERMS["l1"] | {"start": 0, "warmup": 0}
     assert make_likelihoods(config).nll is None

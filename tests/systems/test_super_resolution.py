@@ -1,4 +1,4 @@
-"""The super-resolution VAE: what goes in, what comes out, what that is compared with; Pillow, scipy, scikit-image."""
+"""The super-resolution VAE: inputs, outputs and comparisons, against Pillow, scipy and scikit-image."""
 
 import dataclasses
 import json
@@ -94,8 +94,8 @@ def test_the_gradient_by_hand():
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_the_reference_is_the_high_resolution_target(factor):
-    """An evaluation of what gives back its input: scikit-image's distance of the target from that, which is far; where
-    the input were the reference, as in the document, it would be 100 dB. What knows the target does have 100 dB."""
+    """Returning the input scores scikit-image's distance from the target, which is large; were the input the reference,
+    as in the document, it would score 100 dB. Returning the target does score 100 dB."""
     config = config_of(f"x{factor},pixel")
     system = make_system(config, (SIZE, SIZE, 3))
     dataset, run = in_memory(photographs()), drawn(config)
@@ -167,7 +167,7 @@ def test_the_documents_networks(factor):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two steps with spatial latents; once more under another batch size, as another run."""
+    """Two steps with spatial latents, and a copy of the run with another batch size."""
     folder = tmp_path_factory.mktemp("runs")
     config = config_of("x2,pixel", steps=2, steps_per_call=1, checkpoint_every=2, eval_every=2)
     train(config.lock(), str(folder / config.name))

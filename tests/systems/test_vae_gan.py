@@ -1,4 +1,4 @@
-"""The VAE-GAN: every player moves by its own published rule and by nothing else, from one forward pass."""
+"""The VAE-GAN: every player is updated by its own published rule only, from one forward pass."""
 
 import dataclasses
 import functools
@@ -61,7 +61,7 @@ class Step(NamedTuple):
 
 @functools.cache
 def first_step(fakes=("recon", "sample"), saturating=True, gated=False) -> Step:
-    """SGD at rate 1, so that what moves is the gradient."""
+    """SGD at rate 1, so that the update is the gradient."""
     config = small_config(fakes=fakes, saturating=saturating)
     system = make_system(config, SHAPE)
     optimizers = dict.fromkeys(PLAYERS, optax.adam(1e-3) if gated else optax.sgd(1.0))
@@ -140,7 +140,7 @@ def test_every_player_descends_on_its_own_loss(fakes, saturating):
 
 @pytest.mark.parametrize(("player", "term"), [(player, term) for player, rule in RULES.items() for term in rule])
 def test_no_other_term_reaches_a_player(player, term):
-    """Another weight of a term in a player's rule moves that player elsewhere and the others bit for bit alike."""
+    """Changing a weight in a player's rule changes that player's update and no other, bit for bit."""
     _, _, state, run = first_step()
     plain, _ = run(state, RULES, 0.0)
     changed, _ = run(state, RULES | {player: RULES[player] | {term: 3.3}}, 0.0)
@@ -224,7 +224,7 @@ def test_mistakes_in_the_config():
 
 
 def test_from_training_to_a_comparison(tmp_path, smoke):
-    """A run is judged with the metrics that its config adds, and a comparison shows how its players fared."""
+    """A run is evaluated with the metrics that its config adds, and a comparison plots its players."""
     config = smoke("vaegan_sharp_mnist")
     config.latents, config.steps_per_call = LATENTS, 1
     for network in (config.encoder, config.decoder, config.discriminator):
@@ -240,7 +240,7 @@ def test_from_training_to_a_comparison(tmp_path, smoke):
 
 
 def test_images_of_a_linear_decoder_lie_in_the_range():
-    """What is judged, shown and decoded is cut to [0, 1]; training compares the decoder's output as it is."""
+    """Evaluation, pictures and decode clip to [0, 1]; training does not clip the decoder's output."""
     config = load_config(f"{ROOT}/configs/losses_celeba.py:vae_gan,smoke")
     assert config.decoder.name == "celeba"  # no output activation
     system = make_system(config, image_shape(config))
