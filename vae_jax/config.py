@@ -54,7 +54,8 @@ def check_config(config: ConfigDict) -> None:
 def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
     """(declared keys, values) by dotted key; UserError if a key is missing or unexpected."""
     tree = config.to_dict()
-    system = look_up(SYSTEMS, tree.get("system", ""), "system") and tree["system"]
+    system = tree.get("system", "")
+    look_up(SYSTEMS, system, "system")
     keys = declared(system, tree.get("data", {}).get("name", ""), tree.get("terms", {}))
     leaves = _leaves(tree, keys)
     for name in leaves.keys() - keys.keys():
