@@ -150,7 +150,7 @@ def _check_inputs(folder: Path, training: Training, eval_data: Dataset) -> None:
 
 
 def _restored_or_first(folder: Path, checkpoints: Checkpoints, training: Training) -> State:
-    """The newest state of the workdir, or the first one; notes in the workdir that a run goes on from there."""
+    """The newest state of the workdir, or the first one; records in the workdir that a run resumes from it."""
     state = from_first(checkpoints.restore, abstract_state(training.experiment, training.mesh))
     if state is None:
         state = training.first_state()
