@@ -137,6 +137,10 @@ def test_workdirs_of_earlier_versions(tmp_path, smoke):
     (tmp_path / "config.json").write_text(json.dumps(tree | {"sharpen": 1}))
     with pytest.raises(UserError, match="has the key 'sharpen', which this version of vae_jax does not know"):
         read_config(tmp_path)
+    for nonsense in (tree | {"data": 3}, tree | {"terms": 3}, [1], 7):
+        (tmp_path / "config.json").write_text(json.dumps(nonsense))
+        with pytest.raises(UserError, match="config.json is not a config|config.json: terms is 3; expected a table"):
+            read_config(tmp_path)
 
 
 def test_a_custom_config_builds_on_a_published_one(tmp_path):

@@ -159,15 +159,17 @@ def read_config(workdir: str | Path) -> ConfigDict:
     try:
         tree: dict[str, Any] = _tuples(json.loads(path.read_text()))
         config = ConfigDict({RENAMED.get(name, name): value for name, value in tree.items()})
-    except (ValueError, AttributeError) as error:
+        keys = declared(config.get("system", ""), config.get("data", {}).get("name", ""), config.get("terms", {}))
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a config: {error}.") from None
-    keys = declared(config.get("system", ""), config.get("data", {}).get("name", ""), config.get("terms", {}))
     leaves = _leaves(config.to_dict(), keys)
     if unknown := sorted(leaves.keys() - keys.keys()):
         raise UserError(
             f"{path} has the key {unknown[0]!r}, which this version of vae_jax does not know. Use the version that "
             "trained it, or train again."
         )
+    for name, value in leaves.items():
+        check_value(f"{path}: {name}", keys[name], value)
     for name in keys.keys() - leaves.keys():
         set_key(config, name, keys[name].default if keys[name].before is None else keys[name].before)
     return config.lock()
