@@ -24,8 +24,31 @@ COMMON_KEYS = ("seed", "steps", "batch_size", "image_size", "steps_per_call", "d
             "system", "latents")  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", ["", "quick", "smoke"])
+LENGTHS = {
+    "steps",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "data.name",
+    "data.per_class",
+    "terms.adversarial.start",
+}
+
+
+def variants():
+    """(name, variant) of all programs: `quick` is one of its own where it changes more than lengths and data."""
+    for name in NAMES:
+        published, quick = (flat(load_config(f"{name}:{variant}").to_dict()) for variant in ("", "quick"))
+        same = {key for key in published if published[key] != quick[key]} <= LENGTHS
+        yield from ((name, variant) for variant in ("", "smoke") + ("quick",) * (not same))
+
+
 @pytest.mark.parametrize("name", NAMES)
+def test_quick_variants_are_valid(name):
+    check_config(load_config(f"{name}:quick"))
+
+
+@pytest.mark.parametrize(("name", "variant"), variants())
 def test_shapes_of_init_and_step(name, variant):
     config = load_config(f"{ROOT}/configs/{name}.py:{variant}")
     if config.backbone.name != "mnist_classifier":

@@ -150,7 +150,7 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("name", ["dfc_mnist", "vaegan_mnist"])
+@pytest.mark.parametrize("name", ["dfc_mnist", pytest.param("vaegan_mnist", marks=pytest.mark.slow)])
 def test_every_function_is_compiled_once(name, smoke, tmp_path, monkeypatch):
     """In a run of eight steps, evaluated and saved twice; nothing is compiled after the first time."""
     config = smoke(name)
