@@ -48,7 +48,7 @@ def test_quick_variants_are_valid(name):
     check_config(load_config(f"{name}:quick"))
 
 
-@pytest.mark.parametrize(("name", "variant"), variants())
+@pytest.mark.parametrize(("name", "variant"), list(variants()))
 def test_shapes_of_init_and_step(name, variant):
     config = load_config(f"{ROOT}/configs/{name}.py:{variant}")
     if config.backbone.name != "mnist_classifier":
