@@ -8,6 +8,7 @@ import jax
 import pytest
 from helpers.checks import ROOT
 from helpers.commands import assert_mistake, run
+from helpers.workdirs import make_workdir
 
 from vae_jax import cli
 from vae_jax.config import check_config
@@ -89,16 +90,13 @@ def test_folders_that_cannot_be_written(tmp_path):
     assert_mistake(result, f"{tmp_path}/file/output", "Not a directory", "Choose another")
 
 
-def test_evaluate_chosen_metrics(tmp_path, smoke):
-    from vae_jax.train import train
-
-    train(smoke("vae_mnist").lock(), str(tmp_path / "run"))
+def test_evaluate_chosen_metrics(tmp_path):
+    make_workdir(tmp_path / "run")
     result = run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=psnr,ssim")
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())
     assert {"psnr", "ssim", "kl", "step", "state_digest"} <= set(metrics) and "mse" not in metrics
     assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=pnsr"), "'pnsr'", "'psnr'")
-    assert run("vae_jax.evaluate", f"--workdir={tmp_path / 'run'}", "--metrics=laplacian_variance").returncode == 0
 
 
 def load(name="dfc_mnist", **changes):

@@ -140,6 +140,7 @@ def test_the_papers_average_stands_beside_celeba(tmp_path):
         ) == lines
 
 
+@pytest.mark.slow
 def test_two_workdirs_side_by_side(tmp_path):
     """The other run adds columns; missing results, or results on other images, are errors."""
     data = {"train": "train[:40]", "eval": "test[:20]"}

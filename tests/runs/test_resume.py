@@ -35,7 +35,7 @@ RUNS = {  # config:variant -> its system, its number of players, and changes tha
     "kl_autoencoder:smoke": ("kl_autoencoder", 2, {}),
     "vaegan_mnist:smoke": ("vae_gan", 3, NARROW),  # with running statistics
 }  # fmt: skip
-SLOW = ("deepsim_invert_alexnet", "deepsim_ae_stl10", "kl_autoencoder", "sr_vae_pets")
+SLOW = ("deepsim_invert_alexnet", "deepsim_ae_stl10", "kl_autoencoder", "sr_vae_pets", "vaegan_mnist")
 STOPS = {  # step -> the method of Progress called at this point, and its argument; an epoch has three steps
     1: ("add", 0),  # the first step, in the middle of an epoch
     3: ("add", 2),  # the last step of an epoch

@@ -223,6 +223,7 @@ def test_mistakes_in_the_config():
         make_system(config, SHAPE)
 
 
+@pytest.mark.slow
 def test_from_training_to_a_comparison(tmp_path, smoke):
     """A run is evaluated with the metrics that its config adds, and a comparison plots its players."""
     config = smoke("vaegan_sharp_mnist")
