@@ -118,6 +118,9 @@ def test_saved_and_read_again(tmp_path):
         (lambda c: _set(c, "seed", True), "seed is True; expected a whole number"),
         (lambda c: _set(c, "metrics", "psnr"), "metrics is 'psnr'; expected a tuple"),
         (lambda c: _set(c, "encoder", "mnist"), "encoder is 'mnist'; expected a table"),
+        (lambda c: _set(c, "encoder", {"width": 3}), "encoder lacks 'name'"),
+        (lambda c: _set(c, "data", "mnist"), "data is 'mnist'; expected a table"),
+        (lambda c: _set(c.terms, "kl", 1.0), "terms.kl is 1.0; expected a table"),
         (lambda c: _set(c, "remat", 1), "remat is 1; expected True or False"),
         (lambda c: _set(c, "eval_batch_size", -4), "eval_batch_size is -4; it must be at least 1"),
         (lambda c: c.data.update(unreadable=1.5), "data.unreadable is 1.5; it must be at most 1"),
@@ -175,3 +178,24 @@ def test_a_custom_config_builds_on_a_published_one(tmp_path):
     config = load_config(f"{tmp_path}/mine.py:smoke")
     check_config(config)
     assert config.name == "mine" and set(config.terms) == {"kl", "feature", "l1"}
+
+
+@pytest.mark.parametrize(
+    "body, variant, words",
+    [
+        ("def get_config(): return {}", "", "returns dict; expected a ConfigDict"),
+        ("def get_config(): pass", ":quick", "has no variants"),
+        ("config = 1", "", "has no function get_config"),
+    ],
+)
+def test_files_that_are_no_configs(body, variant, words, tmp_path):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(UserError, match=words):
+        load_config(f"{tmp_path}/mine.py{variant}")
+
+
+def test_a_config_whose_variant_has_no_default(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from vae_jax.configs import vae_mnist\n\n\ndef get_config(arg):\n    return vae_mnist.get_config(arg)\n"
+    )
+    assert load_config(f"{tmp_path}/mine.py").steps > load_config(f"{tmp_path}/mine.py:smoke").steps

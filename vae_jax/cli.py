@@ -1,6 +1,7 @@
 """Shared by the commands: flags, devices and error messages."""
 
 import importlib.util
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,7 +101,13 @@ def load_config(name: str) -> ConfigDict:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise UserError(f"{given} is not a config: it has no function get_config.")
-    return module.get_config(variant) if variant else module.get_config()
+    takes_variant = bool(inspect.signature(module.get_config).parameters)
+    if variant and not takes_variant:
+        raise UserError(f"{given} has no variants: its get_config takes no argument.")
+    config = module.get_config(variant) if takes_variant else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config of {given} returns {type(config).__name__}; expected a ConfigDict.")
+    return config
 
 
 def _nearest_config(path: Path) -> str:

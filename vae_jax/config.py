@@ -18,6 +18,7 @@ KINDS = {
     bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "a tuple", dict: "a table",
 }  # fmt: skip
 WEIGHTS = ("weight", "decoder_weight")  # of terms
+TABLE = Key({}, "a loss term or an optimiser with its options")
 
 
 def check_config(config: ConfigDict) -> None:
@@ -28,6 +29,7 @@ def check_config(config: ConfigDict) -> None:
         check_value(name, key, leaves[name])
     for table, entries in (("terms", TERM), ("optimizers", OPTIMIZER)):
         for owner, options in config[table].items():
+            check_value(f"{table}.{owner}", TABLE, options)
             for name, key in entries.items():
                 if name not in options:
                     raise UserError(f"{table}.{owner} lacks {name!r}: {key.what}.")
@@ -56,6 +58,8 @@ def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
     tree = config.to_dict()
     system = tree.get("system", "")
     look_up(SYSTEMS, system, "system")
+    for table in ("data", "terms"):
+        check_value(table, TABLE, tree.get(table, {}))
     keys = declared(system, tree.get("data", {}).get("name", ""), tree.get("terms", {}))
     leaves = _leaves(tree, keys)
     for name in leaves.keys() - keys.keys():
@@ -71,9 +75,12 @@ def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
 def check_value(name: str, key: Key, value: Any) -> None:
     """UserError if a value has the wrong type or is out of bounds."""
     kind = type(key.default)
+    value = value.to_dict() if isinstance(value, ConfigDict) else value
     fits = {int: int, float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
     if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{name} is {value!r}; expected {KINDS[kind]}.")
+    if kind is dict and "name" in key.default and "name" not in value:
+        raise UserError(f"{name} lacks 'name': {key.what}.")
     if key.choices and value not in key.choices:
         raise UserError(f"{name} is {value!r}; expected {' or '.join(map(repr, key.choices))}.")
     for bound, wrong, words in (
@@ -172,6 +179,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
         check_value(f"{path}: {name}", keys[name], value)
     for name in keys.keys() - leaves.keys():
         set_key(config, name, keys[name].default if keys[name].before is None else keys[name].before)
+    look_up(SYSTEMS, config.system, f"system in {path}:")
     return config.lock()
 
 

@@ -1,6 +1,6 @@
 """Measures the image terms of a config: between different training images, and between images and blurred copies.
 
-    python -m vae_jax.scales --config=configs/NAME.py[:variant] [--images=200] [--config.KEY=VALUE ...]
+    python -m vae_jax.scales --config=NAME[:variant] [--images=200] [--config.KEY=VALUE ...]
 
 prints them next to the weights, and for each term the weight that makes it as large as the squared error at its own
 weight (1 if the config has no term l2): a first weight for a loss whose paper gives none. A Gaussian blur of two pixels
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter
 
 from vae_jax import cli
-from vae_jax.config import check_weights, image_shape
+from vae_jax.config import check_config, check_weights, image_shape
 from vae_jax.data import load_dataset
 from vae_jax.errors import UserError
 from vae_jax.losses import IMAGE_TERMS, PERCEPTUAL_TERMS, l2
@@ -88,8 +88,9 @@ def _partners(count: int) -> list[np.ndarray]:
 def main() -> None:
     """The command line."""
     if "config" not in flags.FLAGS:
-        raise UserError("Choose a config: --config=configs/NAME.py.")
+        raise UserError("Choose a config: --config=NAME or --config=FILE.py.")
     config = flags.FLAGS.config
+    check_config(config)
     check_weights(config)
     height, width, _ = image_shape(config)
     print(f"{IMAGES.value} images of {config.data.name}, split {config.data.train}, {height}x{width}\n")

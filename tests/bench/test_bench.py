@@ -176,7 +176,7 @@ def test_configs_with_a_peer():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["--config=configs/NAME.py"]),
+        ([], ["--config=NAME or --config=FILE.py"]),
         ([SMOKE, "--part=steps", "--calls=20"], ["--part=steps", "all|step|input"]),
         ([SMOKE, "--config.batch_size=6"], ["multiple of the number of devices (4)"]),
         (["--config=configs/vae_mnist.py", "--peer=torch"], ["vae_mnist at 28x28 has no counterpart"]),

@@ -1,6 +1,6 @@
 """Measures how fast a config trains on this machine: one JSON line on stdout, progress on stderr.
 
-    python -m vae_jax.bench --config=configs/NAME.py[:variant] [--config.KEY=VALUE ...]
+    python -m vae_jax.bench --config=NAME[:variant] [--config.KEY=VALUE ...]
         [--data=synthetic|real] [--part=all|step|input] [--calls=20] [--peer=torch|keras --peer_python=PATH]
 
 Times are medians over at least 20 blocking calls of `steps_per_call` steps, after three warm-up calls.
@@ -49,7 +49,7 @@ def main() -> None:
         print(markdown_table(*comparison_table(read_records(TABLE.value))), end="")
         return
     if "config" not in flags.FLAGS:
-        raise UserError("Choose what to measure: --config=configs/NAME.py.")
+        raise UserError("Choose a config: --config=NAME or --config=FILE.py.")
     config = flags.FLAGS.config
     with contextlib.redirect_stdout(sys.stderr):
         check_config(config)

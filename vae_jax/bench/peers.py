@@ -1,6 +1,6 @@
 """Compares a training with its counterpart in another framework: ratios of images per second, round by round.
 
-    python -m vae_jax.bench --config=configs/NAME.py --peer=torch|keras [--calls=20] [--peer_python=PATH]
+    python -m vae_jax.bench --config=NAME --peer=torch|keras [--calls=20] [--peer_python=PATH]
 
 measures our training, on random images, and every layout of the peer's (tests/peers, each in its own process) in turn.
 A round takes as many steps of each as our train call has, and every other round is in reverse order, so that changes in
@@ -139,6 +139,7 @@ def started(command: Sequence[str], peer: str, steps: int) -> Iterator[tuple[dic
             reason = errors.read().strip() or problem
             return UserError(
                 f"The {peer} peer failed: {shlex.join(command)}\n{reason.splitlines()[-1]}\n"
+                "The peers are in tests/peers of a clone of the repository. "
                 f"Install its requirements:\n  {command[0]} -m pip install -r tests/peers/requirements.txt\n"
                 "or choose a Python that has them: --peer_python=PATH."
             )

@@ -23,6 +23,8 @@ from vae_jax.metrics.frechet import read_features
 from vae_jax.reports.study import print_study
 from vae_jax.runtime.devices import use_cores
 
+FEW = "A comparison needs two or more runs, separated by commas."
+
 
 def main() -> None:
     """The command line."""
@@ -33,10 +35,12 @@ def main() -> None:
     workdirs = WORKDIRS.value or []
     if CONFIGS.value:
         configs = cli.load_configs(CONFIGS.value)
+        if len(configs) < 2:
+            raise UserError(FEW)
         use_cores([config.batch_size for config in configs])
         workdirs = train_all(configs, WORKDIR.value)
     if len(workdirs) < 2:
-        raise UserError("A comparison needs two or more runs, separated by commas.")
+        raise UserError(FEW)
     compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)
     print_study(WORKDIR.value, "compare")
 

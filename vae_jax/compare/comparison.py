@@ -77,6 +77,7 @@ def train_all(configs: Sequence[ConfigDict], output: str | Path) -> list[str]:
     for config in configs:
         check_config(config)
         check_weights(config)
+    check_same_data(names, configs)
     for number, config in enumerate(configs, 1):
         print(f"training {config.name} ({number} of {len(configs)})", flush=True)
         if train(config, str(Path(output) / config.name)) is None:
