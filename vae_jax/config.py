@@ -79,7 +79,7 @@ def check_value(name: str, key: Key, value: Any) -> None:
     fits = {int: int, float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
     if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{name} is {value!r}; expected {KINDS[kind]}.")
-    if kind is dict and "name" in key.default and "name" not in value:
+    if isinstance(value, Mapping) and "name" in key.default and "name" not in value:
         raise UserError(f"{name} lacks 'name': {key.what}.")
     if key.choices and value not in key.choices:
         raise UserError(f"{name} is {value!r}; expected {' or '.join(map(repr, key.choices))}.")
