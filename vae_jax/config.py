@@ -79,8 +79,8 @@ def check_value(name: str, key: Key, value: Any) -> None:
     fits = {int: int, float: (int, float), tuple: (tuple, list), dict: Mapping}.get(kind, kind)
     if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{name} is {value!r}; expected {KINDS[kind]}.")
-    if isinstance(value, Mapping) and "name" in key.default and "name" not in value:
-        raise UserError(f"{name} lacks 'name': {key.what}.")
+    if kind is dict:
+        _check_name(name, key, value)
     if key.choices and value not in key.choices:
         raise UserError(f"{name} is {value!r}; expected {' or '.join(map(repr, key.choices))}.")
     for bound, wrong, words in (
@@ -91,6 +91,11 @@ def check_value(name: str, key: Key, value: Any) -> None:
     ):
         if bound is not None and (wrong(value, bound) or not math.isfinite(value)):
             raise UserError(f"{name} is {value}; it must be {words} {bound:g}.")
+
+
+def _check_name(name: str, key: Key, table: Any) -> None:
+    if "name" in key.default and "name" not in table:
+        raise UserError(f"{name} lacks 'name': {key.what}.")
 
 
 def hint(name: str, known: Collection[str]) -> str:
