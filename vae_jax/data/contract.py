@@ -73,7 +73,7 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
     found: dict[str, object] = {"images": dataset.size, "sha256": sha256}
     if dataset.arrays is not None:
         arrays = {key: np.ascontiguousarray(array) for key, array in dataset.arrays.items()}
-        return found | {f"sha256 of all {key}s": hashlib.sha256(array).hexdigest() for key, array in arrays.items()}
+        return found | {f"sha256 of all {key}s": hashlib.sha256(array.data).hexdigest() for key, array in arrays.items()}
     return found | {key: value for key, value in dataset.notes.items() if key == LISTING}
 
 

@@ -100,7 +100,7 @@ def _attributes(dataset: Dataset) -> Attributes:
 def _varying(attributes: Attributes) -> Attributes:
     """The attributes that some examples have and others do not."""
     mask = attributes.values.any(axis=0) & ~attributes.values.all(axis=0)
-    return Attributes(tuple(compress(attributes.names, mask)), attributes.values[:, mask])
+    return Attributes(tuple(compress(attributes.names, np.asarray(mask))), attributes.values[:, mask])
 
 
 def _choose(requested: Sequence[str], known: Sequence[str], varying: Sequence[str]) -> list[str]:
