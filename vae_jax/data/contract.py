@@ -72,8 +72,8 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
     sha256 = hashlib.sha256(examples["image"].tobytes()).hexdigest()
     found: dict[str, object] = {"images": dataset.size, "sha256": sha256}
     if dataset.arrays is not None:
-        arrays = {key: np.ascontiguousarray(array) for key, array in dataset.arrays.items()}
-        return found | {f"sha256 of all {key}s": hashlib.sha256(array.data).hexdigest() for key, array in arrays.items()}
+        buffers = {key: np.ascontiguousarray(array).data for key, array in dataset.arrays.items()}
+        return found | {f"sha256 of all {key}s": hashlib.sha256(data).hexdigest() for key, data in buffers.items()}
     return found | {key: value for key, value in dataset.notes.items() if key == LISTING}
 
 
