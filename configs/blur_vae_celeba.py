@@ -4,7 +4,7 @@
     ... --config=configs/blur_vae_celeba.py:fixed               one Gaussian kernel for all images, no kernel network
     ... --config.kernel_loss=elbo                               the kernel network descends on -ELBO as well
     ... --config.alternate=1                                    the players take turns, one step each
-    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square    any folder of images
+    ... --config.data.name=image_folder --config.data.dir=DIR   any folder of images
     ... and --config.data.grey=True                             greyscale images, such as slices of scans
 
 Based on sections 1 and 2 of the paper and on summaries; there is no official code. From the paper: a likelihood whose

@@ -13,6 +13,12 @@ def get_config(system: str = "vae") -> ConfigDict:
     return keys.defaults(system)
 
 
+def add_adversary(config: ConfigDict) -> None:
+    """The options of a discriminator at their defaults, in a config that was made without one."""
+    for name, key in keys.ADVERSARY.items():
+        keys.set_key(config, name, key.default)
+
+
 def term(weight: float, start: int = 0, warmup: int = 0, **options) -> ConfigDict:
     """A loss term: its weight, first step, steps of linear ramp, and the options of the loss."""
     return ConfigDict({"weight": float(weight), "start": start, "warmup": warmup, **options})

@@ -56,6 +56,7 @@ def full_loss(config: ConfigDict, comparator: str, tap: str) -> None:
     config.terms.adversarial = common.term(ADVERSARIAL * (config.image_size / PUBLISHED_SIZE) ** 2)
     config.discriminator = {"name": "deepsim", "stride": 4 if config.image_size >= 128 else 2, "scale": 1.0}
     config.gate = {"stop": 0.1, "resume": 0.0, "rest": 0.0}  # as released: 0.1, 0.5, 10.0
+    common.add_adversary(config)
     config.optimizers.discriminator = common.adam(2e-4, schedule="deepsim")
     config.optimizers.discriminator.weight_decay = 4e-4
 
@@ -65,6 +66,6 @@ def without(config: ConfigDict, *terms: str) -> None:
     for term in terms:
         del config.terms[term]
     if "adversarial" in terms:
-        del config.discriminator, config.gate, config.optimizers["discriminator"]
+        del config.discriminator, config.gate, config.adversary, config.optimizers["discriminator"]
     if "feature" in terms:
         config.backbone.name = ""

@@ -5,7 +5,7 @@
     ... --config=configs/dfc_celeba.py:128 or :345,128          128x128 pixels
     ... --config.backbone.name=vgg16                            VGG16 instead of VGG19
     ... --config.backbone.dtype=bfloat16                        the perceptual network in bfloat16
-    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+    ... --config.data.name=image_folder --config.data.dir=DIR   any folder of images
 
 Networks, crop, initialisation and optimiser as in configs/vae_celeba.py. Squared differences are averaged over height,
 width and channels of each tap, with weight 0.5 (beta); KL is summed over the latents.

@@ -28,11 +28,11 @@ OPTIONS = {
 
 
 def with_loss(
-    config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple
+    config: ConfigDict, name: str, loss: str, weights: Mapping[str, float], backbone: str, taps: tuple, phase: float
 ) -> ConfigDict:
     """`config` with `loss` in place of its reconstruction terms: a likelihood, a name in `weights`, l2 or wiener.
 
-    `backbone` and `taps` are for the feature loss.
+    `backbone` and `taps` are for the feature loss, `phase` for Watson's.
     """
     for term in [term for term in config.terms if term != "kl"]:
         del config.terms[term]
@@ -49,5 +49,6 @@ def with_loss(
         config.backbone.name = backbone
         config.terms.feature = common.term(weights[loss], taps=taps, reduction="sum")
     elif loss != "l2":
-        config.terms[loss] = common.term(weights[loss], **OPTIONS.get(loss, {}))
+        options = OPTIONS.get(loss, {}) | ({"phase": phase} if loss == "watson" else {})
+        config.terms[loss] = common.term(weights[loss], **options)
     return config

@@ -3,15 +3,18 @@
     losses=configs/losses_celeba.py
     python -m vae_jax.compare --configs=$losses:l2,quick,$losses:ssim,quick,$losses:wiener,quick --workdir=runs/losses
     python -m vae_jax.main --config=configs/losses_celeba.py:ssim --workdir=runs/ssim          one of them
-    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square    any folder of images
+    ... --config.data.name=image_folder --config.data.dir=DIR   any folder of images
 
 Squared errors (l2), gaussian (with a learnt variance), l1, bce, ssim, ms_ssim, focal_frequency, watson, robust
 (Barron's general loss), adaptive (his adaptive likelihood), feature (VGG16, relu1_1 to relu3_1 as VAE-123), lpips
 (VGG16), sharpness, wiener (the blur-error VAE). Watson's distance compares Fourier coefficients, with its initial
-weights rather than those that its authors learnt: starting from an untrained network it hardly learns, and with cosine
-coefficients (weight 1,850 by the same rule) it diverges. Networks and optimiser as in configs/vae_celeba.py, with a
-cosine schedule; weights by the rule of configs/losses.py, measured on photographs. Two have a discriminator and weights
-of their own, but the same encoder and decoder: vae_gan has the optimisers and balance of configs/vaegan_celeba.py;
+weights rather than those that its authors learnt. With these, phases outweigh amplitudes 68 to 1 between photographs
+and their blur; here they count as much (terms.watson.phase). For cosine coefficients the weight by the same rule is
+1,850. Networks and optimiser as in configs/vae_celeba.py, with a cosine schedule; weights by the rule of
+configs/losses.py, measured on photographs.
+
+Two losses have a discriminator and weights of their own, but the same encoder and decoder: vae_gan has the optimisers
+and balance of configs/vaegan_celeba.py (and the mean cost of fakes, with which it was measured, not their sum);
 kl_autoencoder has this file's optimiser for both players, KL at weight 1 like the others, and its discriminator after
 3/10 of the steps.
 """
@@ -24,11 +27,12 @@ WEIGHTS = {
     "ssim": 3_200.0,
     "ms_ssim": 7_200.0,
     "focal_frequency": 5.6e5,
-    "watson": 2.4,
+    "watson": 87.0,
     "feature": 0.0012,
     "lpips": 2_600.0,
     "sharpness": 13.0,
 }
+PHASE = 0.015  # of Watson's phases: as much as amplitudes, between photographs and their blur
 TAPS = ("relu1_1", "relu2_1", "relu3_1")
 LOSSES = ("l2", *losses.LIKELIHOODS, *WEIGHTS, "wiener", "vae_gan", "kl_autoencoder")
 
@@ -39,14 +43,16 @@ def get_config(arg: str = ""):
     config = vae_celeba.get_config(f"{pixels},{size}")
     config.optimizers.vae.schedule = "constant" if size == "smoke" else "cosine"
     if loss == "vae_gan":
-        return _on_networks_of(config, vaegan_celeba.get_config(size), loss)
+        gan = _on_networks_of(config, vaegan_celeba.get_config(size), loss)
+        gan.terms.gan.fake_cost = "mean"
+        return gan
     if loss == "kl_autoencoder":
         gan = _on_networks_of(config, kl_autoencoder.get_config(f"celeba,{size}"), loss)
         gan.terms.kl.weight = 1.0
         gan.terms.adversarial.start = 3 * config.steps // 10
         gan.optimizers = {player: config.optimizers.vae.to_dict() for player in gan.optimizers}
         return gan
-    return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS)
+    return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS, PHASE)
 
 
 def _on_networks_of(config, gan, name: str):

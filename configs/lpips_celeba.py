@@ -2,7 +2,7 @@
 
     python -m vae_jax.main --config=configs/lpips_celeba.py --workdir=runs/lpips_celeba
     ... --config=configs/lpips_celeba.py:128                     128x128 pixels instead of 64x64
-    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+    ... --config.data.name=image_folder --config.data.dir=DIR    any folder of images
 
 It is evaluated by LPIPS with AlexNet, which training does not use. LPIPS of two images is below 1, so KL in nats needs
 a small weight: 5e-5 gives about as many nats as configs/dfc_celeba.py.

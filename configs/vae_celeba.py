@@ -2,7 +2,7 @@
 
     python -m vae_jax.main --config=configs/vae_celeba.py --workdir=runs/vae_celeba
     ... --config=configs/vae_celeba.py:128                       128x128 pixels instead of 64x64
-    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+    ... --config.data.name=image_folder --config.data.dir=DIR    any folder of images
 
 As published: CelebA cropped to 138x138 at row 40, column 30; convolutions initialised from N(0, 0.02^2), BatchNorm
 scales from N(1, 0.02^2); Adam, 5e-4, beta1 0.5; 5 epochs in batches of 64, the rate halved after each. The squared
@@ -27,7 +27,6 @@ def get_config(arg: str = ""):
     config.eval_every = 2_540
     config.checkpoint_every = 1_270
     config.data.name = "celeb_a"
-    config.data.crop = "40,30,138,138"
     config.encoder = {"name": "celeba", "slope": 0.2}
     config.decoder = {"name": "celeba", "slope": 0.2}
     config.terms.kl = common.term(1.0)

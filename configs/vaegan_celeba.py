@@ -1,13 +1,16 @@
 """The VAE-GAN of Larsen, Sonderby, Larochelle, Winther (2016) on faces, 64x64, their networks, 128 latents.
 
     python -m vae_jax.main --config=configs/vaegan_celeba.py --workdir=runs/vaegan_celeba
-    ... --config.data.name=image_folder --config.data.dir=DIR --config.data.crop=square         any folder of images
+    ... --config.data.name=image_folder --config.data.dir=DIR   any folder of images
     ... --config.terms.gan.fakes="('sample',)"                  the discriminator sees no reconstructions
+    ... --config.terms.gan.fake_cost=mean                       of both kinds of fakes, as in version 0.1
     ... --config.terms.gan.saturating=False                     the decoder descends on -log Dis(fake)
 
-As published: the decoder weighs similarity by 1e-6 against the discriminator (sums over features, means over the
-batch); images are compared at the third convolution of stride 2, before its BatchNorm; RMSprop, 3e-4, batches of 64;
-the discriminator or the decoder rests while it is too strong (equilibrium 0.68, margin 0.35).
+As published: the discriminator's cost is the sum of those of real images, reconstructions and samples (algorithm 1;
+their released code weighs them otherwise, fake_cost `released`); the decoder weighs similarity by 1e-6 against it (sums
+over features, means over the batch; 1e-5 in the last version of their code); images are compared at the third
+convolution of stride 2, before its BatchNorm; RMSprop, 3e-4, batches of 64; the discriminator or the decoder rests
+while it is too strong (equilibrium 0.68, margin 0.35, of the mean cost of real images and that of fakes).
 """
 
 from vae_jax.configs import common
@@ -27,13 +30,14 @@ def get_config(arg: str = ""):
     config.eval_every = 6_360
     config.checkpoint_every = 2_540
     config.data.name = "celeb_a"
-    config.data.crop = "40,30,138,138"
     config.encoder = {"name": "larsen", "scale": 1.0}
     config.decoder = {"name": "larsen", "scale": 1.0}
     config.discriminator = {"name": "larsen", "scale": 1.0}
     config.terms.kl = common.term(1.0)
     config.terms.similarity = common.term(1.0, layer="conv4", decoder_weight=SIMILARITY)
-    config.terms.gan = common.term(1.0, decoder_weight=1 - SIMILARITY, fakes=("recon", "sample"), saturating=True)
+    config.terms.gan = common.term(
+        1.0, decoder_weight=1 - SIMILARITY, fakes=("recon", "sample"), fake_cost="sum", saturating=True
+    )
     for player in ("encoder", "decoder", "discriminator"):
         config.optimizers[player] = common.rmsprop(3e-4)
     if arg == "smoke":

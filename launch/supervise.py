@@ -6,12 +6,13 @@
 With --processes=N the command is started N times, each with its own --coordinator, --num_processes and --process_id;
 without, once and unchanged. When a process fails, the others have `settle` seconds to exit and are then killed; all
 restart after a pause, which doubles from `backoff` seconds to five minutes. The supervisor gives up after `restarts`
-restarts without an hour of running in between.
+restarts without an hour of running in between. A command that exits by itself within a minute of its first start, such
+as one that lacks a Python module, is not restarted: it was never able to run.
 
 SIGINT, SIGTERM and SIGHUP are passed on, so that the run saves and exits, and nothing is restarted.
 
-Exit codes: 0, the command succeeded; 2, a user error of vae_jax, which a restart cannot fix; 128 + number, stopped by a
-signal; otherwise that of the process that failed last.
+Exit codes: 0, the command succeeded; 2, a user error of vae_jax, which a restart cannot fix, or no such command; 128 +
+number, stopped by a signal; otherwise that of the process that failed last.
 
 Checked by tests/launch/test_supervise.py, and with trainings on a CPU by tests/runtime/test_processes.py. Needs only
 Python.
@@ -27,7 +28,9 @@ import sys
 import time
 
 MISTAKE = 2
+SIGNALLED = 128  # added to a signal's number, as shells do
 LONGEST_PAUSE = 300.0  # seconds; less than processes wait for each other, vae_jax.runtime.processes.CONNECT_SECONDS
+QUICK = 60.0  # seconds from the first start in which a failure is not one of the machine
 LASTING = 3600.0  # seconds of running after which earlier failures are forgotten
 SAME = 2.0  # seconds within which two signals count as one: Ctrl-C reaches both a script and what it started
 POLL = 0.1
@@ -63,7 +66,11 @@ def pass_on(running: list[subprocess.Popen], done: int) -> int:
 
 def attempt(lines: list[list[str]], settle: float) -> list[int]:
     """Runs one process per command line until all have ended; their exit codes, negative after a signal."""
-    running = [subprocess.Popen(line, start_new_session=True) for line in lines]  # Ctrl-C is for the supervisor
+    try:
+        running = [subprocess.Popen(line, start_new_session=True) for line in lines]  # Ctrl-C is for the supervisor
+    except OSError as error:
+        say(f"cannot start {lines[0][0]}: {error.strerror}")
+        return [MISTAKE]
     say(f"started {', '.join(str(process.pid) for process in running)}")
     passed, failed = 0, None
     while any(process.poll() is None for process in running):
@@ -87,28 +94,34 @@ def attempt(lines: list[list[str]], settle: float) -> list[int]:
 
 def supervise(command: list[str], processes: int, restarts: int, backoff: float, settle: float) -> int:
     """Runs the command until it succeeds, is stopped, or has failed too often; the supervisor's exit code."""
-    failures, pause = 0, backoff
+    failures, pause, first = 0, backoff, True
     while True:
         began = time.monotonic()
         codes = attempt(commands(command, processes), settle)
         if received:
-            return 128 + received[0][0]
+            return SIGNALLED + received[0][0]
         if not any(codes):
             return 0
         if MISTAKE in codes:
+            say("not restarting: exit code 2 is a mistake, which the message above tells")
             return MISTAKE
-        if time.monotonic() - began > LASTING:
+        lasted = time.monotonic() - began
+        if first and lasted < QUICK and all(0 <= code < SIGNALLED for code in codes):
+            say(f"not restarting: it failed by itself after {lasted:.0f} s; what it printed says why")
+            return max(codes)
+        first = False
+        if lasted > LASTING:
             failures, pause = 0, backoff
         failures += 1
         if failures > restarts:
             say(f"giving up after {failures} failures")
-            return max(codes) if max(codes) > 0 else 128 - min(codes)
+            return max(codes) if max(codes) > 0 else SIGNALLED - min(codes)
         say(f"restarting in {pause:g} s, {failures} of {restarts}")
         until = time.monotonic() + pause
         while time.monotonic() < until and not received:
             time.sleep(POLL)
         if received:
-            return 128 + received[0][0]
+            return SIGNALLED + received[0][0]
         pause = min(2 * pause, LONGEST_PAUSE)
 
 

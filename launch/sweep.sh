@@ -28,7 +28,7 @@ one() { # one LINE GPU [ARGUMENT ...]: trains one run in the background as `runn
   name=${words[0]}
   train=("$PYTHON" -m vae_jax.main --workdir="$runs/$name" "${words[@]:1}" "${@:3}")
   start=("$PYTHON" launch/supervise.py --restarts="${RESTARTS:-3}" -- "${train[@]}")
-  [ -z "$gpu" ] || start=(env CUDA_VISIBLE_DEVICES="$gpu" "${start[@]}")
+  [ -z "$gpu" ] || start=(env JAX_PLATFORMS="${JAX_PLATFORMS:-cuda,cpu}" CUDA_VISIBLE_DEVICES="$gpu" "${start[@]}")
   if [ -n "${DRY_RUN:-}" ]; then
     quoted "${start[@]}"
   elif [ "$(cat "$runs/$name.finished" 2> /dev/null)" = "$(quoted "${train[@]}")" ]; then

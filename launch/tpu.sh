@@ -54,6 +54,6 @@ send() { # copies this folder to ~/vae_jax and installs its environment, unless 
 
 train() { # train ARGUMENT ...: starts the training, or attaches to it
   local python=.venv/bin/python
-  on_tpu "cd vae_jax && ${BEFORE:+$BEFORE && }$(quoted bash launch/attach.sh .launch "$python" launch/supervise.py \
-    --restarts="${RESTARTS:-10}" -- "$python" -m vae_jax.main "$@")"
+  on_tpu "cd vae_jax && ${BEFORE:+$BEFORE && }$(quoted env JAX_PLATFORMS=tpu,cpu bash launch/attach.sh .launch "$python" \
+    launch/supervise.py --restarts="${RESTARTS:-10}" -- "$python" -m vae_jax.main "$@")"
 }

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from vae_jax.errors import UserError, did_you_mean, mistakes_told
+from vae_jax.paths import local_path
 from vae_jax.weights.published import TRAINED, WEIGHTS, how_to_get
 
 NAMES = (*WEIGHTS, *TRAINED, "vae_mnist", "dfc_mnist")
@@ -22,11 +23,12 @@ NAMES = (*WEIGHTS, *TRAINED, "vae_mnist", "dfc_mnist")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help=", ".join(NAMES))
-    parser.add_argument("--source", type=Path, help="file, archive or folder to read; downloaded if omitted")
-    parser.add_argument("--output", type=Path, help="file or folder to write")
+    parser.add_argument("--source", help="file, archive or folder to read; downloaded if omitted")
+    parser.add_argument("--output", help="file or folder to write")
     args = parser.parse_args(argv)
     with mistakes_told():
-        print(f"wrote {convert(args.name, args.source, args.output)}")
+        source, output = (None if path is None else local_path(path) for path in (args.source, args.output))
+        print(f"wrote {convert(args.name, source, output)}")
 
 
 def convert(name: str, source: Path | None, output: Path | None) -> Path:

@@ -31,7 +31,7 @@ ARTICLE = {"origin": "krasserm/bayesian-machine-learning, autoencoder-applicatio
 
 
 def mnist_classifier(source: Path, output: Path | None) -> Path:
-    """The article's classifier (Keras 2 HDF5), or a workdir of configs/classifier_mnist.py."""
+    """The article's classifier (a Keras file), or a workdir of configs/classifier_mnist.py."""
     if source.is_dir():
         return trained("mnist_classifier")(source, output)
     output = _weights_file("mnist_classifier", output)
@@ -154,7 +154,7 @@ def _weights_file(name: str, output: Path | None) -> Path:
 
 
 def article_vae(get_config: Callable[[], ConfigDict]) -> Callable[[Path, Path | None], Path]:
-    """A converter of the article's trained VAE (Keras 2 HDF5 weights) to a workdir of that config."""
+    """A converter of the article's trained VAE (a Keras file) to a workdir of that config."""
 
     def convert(source: Path, output: Path | None) -> Path:
         if output is None:

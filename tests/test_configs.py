@@ -14,8 +14,10 @@ from vae_jax.config import check_config, differences, flat, read_config, to_json
 from vae_jax.configs import common
 from vae_jax.data import DATASETS
 from vae_jax.data.augment import stored_shape
+from vae_jax.data.crops import crop_of, with_crop
 from vae_jax.errors import UserError
 from vae_jax.experiment import make_experiment
+from vae_jax.runs.workdir import open_workdir
 from vae_jax.systems import SYSTEMS
 from vae_jax.train_step import make_train_step
 
@@ -100,6 +102,24 @@ def test_saved_and_read_again(tmp_path):
     assert differences(read_config(tmp_path), other) == [
         "  terms.feature.taps: ['relu1', 'relu2'] in the workdir, ['relu1'] now"
     ]
+    config.optimizers.vae.schedule = "constant"
+    other = ConfigDict(config.to_dict())
+    other.steps *= 2
+    assert differences(config, other) == []  # a run can be made longer
+    config.optimizers.vae.schedule = other.optimizers.vae.schedule = "cosine"
+    (line,) = differences(config, other)
+    assert line.endswith(f"{other.steps} now; the learning rate's cosine schedule depends on it")
+
+
+def test_a_vae_gan_of_an_earlier_version(tmp_path):
+    """It averaged the fakes' costs without saying so: it goes on like that, and no other way."""
+    config = load_config(f"{ROOT}/configs/vaegan_celeba.py")
+    mean, earlier = ConfigDict(config.to_dict()), ConfigDict(config.to_dict())
+    mean.terms.gan.fake_cost = "mean"
+    del earlier.terms.gan.fake_cost
+    (tmp_path / "config.json").write_text(to_json(earlier))
+    assert differences(read_config(tmp_path), mean) == []
+    assert differences(read_config(tmp_path), config) == ["  terms.gan.fake_cost: 'mean' in the workdir, 'sum' now"]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +147,10 @@ def test_saved_and_read_again(tmp_path):
         (lambda c: c.backbone.update(dtype="float16"), "backbone.dtype is 'float16'; expected 'float32' or 'bfloat16'"),
         (lambda c: _set(c, "system", "vea"), "Unknown system 'vea'. Did you mean 'vae'"),
         (lambda c: c.terms.kl.update(warmup=-1), "terms.kl.warmup is -1; it must be at least 0"),
+        (lambda c: c.terms.kl.update(weight=-1.0), "terms.kl.weight is -1.0; it must be at least 0"),
+        (lambda c: c.terms.bce.update(ConfigDict({"decoder_weight": -1.0})), "bce.decoder_weight is -1.0; it must be"),
+        (lambda c: c.optimizers.vae.update(warmup_steps=-3), "vae.warmup_steps is -3; it must be at least 0"),
+        (lambda c: c.backbone.update(name="vgg16"), "backbone.name is 'vgg16', but no loss term looks through it"),
     ],
 )  # fmt: skip
 def test_keys_that_are_wrong(change, words, smoke):
@@ -140,6 +164,33 @@ def test_keys_that_are_wrong(change, words, smoke):
 def _set(config, key, value):
     with config.ignore_type():
         config[key] = value
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_config(name).data.name == "celeb_a"])
+@pytest.mark.parametrize("variant", ["", "quick"])
+def test_the_box_around_the_face_is_celebas(name, variant):
+    """Other data are cropped to squares; a crop that is set counts for both."""
+    config = load_config(f"{name}:{variant}")
+    assert crop_of(config) == with_crop(config).data.crop == "40,30,138,138"
+    config.data.name = "celeb_a:2.*.*"
+    assert crop_of(config) == "40,30,138,138"
+    config.data.name = "image_folder"
+    assert crop_of(config) == "square"
+    config.data.crop = "none"
+    assert crop_of(config) == with_crop(config).data.crop == "none"
+
+
+def test_a_workdir_that_recorded_the_box(tmp_path):
+    """Of an earlier version: the same config opens it; it records the crop, which other data would not have."""
+    config = load_config("dfc_celeba")
+    tree = config.to_dict()
+    tree["data"]["crop"] = "40,30,138,138"
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    with open_workdir(tmp_path, config):
+        assert read_config(tmp_path).data.crop == "40,30,138,138"
+    config.data.name = "image_folder"
+    with pytest.raises(UserError, match="data.crop: '40,30,138,138' in the workdir, 'square' now"):
+        open_workdir(tmp_path, config).__enter__()
 
 
 def test_every_system_declares_its_keys():
@@ -186,6 +237,9 @@ def test_a_custom_config_builds_on_a_published_one(tmp_path):
         ("def get_config(): return {}", "", "returns dict; expected a ConfigDict"),
         ("def get_config(): pass", ":quick", "has no variants"),
         ("config = 1", "", "has no function get_config"),
+        ("\ndef get_config(:", "", "mine.py, line 2: invalid syntax"),
+        ("import math\nmath.tua", "", "mine.py, line 2: AttributeError: .*tua"),
+        ("def get_config():\n    return 1 / 0", "", "mine.py, line 2: ZeroDivisionError: division by zero"),
     ],
 )
 def test_files_that_are_no_configs(body, variant, words, tmp_path):

@@ -60,6 +60,7 @@ def folder(tmp_path):
     Image.fromarray(colours).save(images / "side.jpg", exif=exif, quality=95)
     (images / "broken.jpg").write_bytes(b"no image")
     (images / "notes.txt").write_text("none")
+    (images / ".hidden.png").write_bytes(b"")
     return images
 
 
@@ -67,7 +68,7 @@ def test_a_folder(model, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(upscale, "load_model", lambda workdir: model)
     output = tmp_path / "out"
     skipped = upscale_folder("run", str(folder), str(output))
-    assert set(skipped) == {"broken.jpg", "notes.txt"} and skipped["notes.txt"] == "not an image, by its extension"
+    assert set(skipped) == {"broken.jpg"}
     made = {str(path.relative_to(output)): np.asarray(Image.open(path)) for path in output.rglob("*.png")}
     assert {name: array.shape for name, array in made.items()} == {
         "colour.png": (40, 60, 3), "deep/grey.png": (40, 60, 3), "transparent.png": (40, 60, 3),
@@ -82,6 +83,7 @@ def test_a_folder(model, folder, tmp_path, monkeypatch, capsys):
     straight = 255 * np.asarray(model.upscale(np.rot90(colours[0], -1)[None])[0])
     assert np.abs(turned - np.rot90(straight)).mean() < 10
     told = capsys.readouterr().out
+    assert "Left out: hidden, 1 (.hidden.png); not images by their extension, 1 (.txt)." in told
     assert "colour.png, 30x20 -> 60x40" in told and "skipped broken.jpg: UnidentifiedImageError" in told
 
     with pytest.raises(UserError, match="colour.png already exists and is not overwritten. Choose another --output"):
@@ -93,6 +95,8 @@ def test_mistakes(model, folder, tmp_path, monkeypatch):
     output = str(tmp_path / "out")
     with pytest.raises(UserError, match="There is no folder nowhere"):
         upscale_folder("run", "nowhere", output)
+    with pytest.raises(UserError, match=r"takes images \[N, h, w, 3\], not \(0, 8, 8, 3\)"):
+        model.upscale(np.zeros((0, 8, 8, 3)))
     (folder / "colour.jpg").write_bytes(b"")
     with pytest.raises(UserError, match="would both be written to"):
         upscale_folder("run", str(folder), output)

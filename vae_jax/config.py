@@ -3,21 +3,21 @@
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from vae_jax import strict_json
 from vae_jax.errors import UserError, did_you_mean, look_up
-from vae_jax.keys import OPTIMIZER, RENAMED, SYSTEMS, TERM, TERM_WEIGHTS, Key, declared, set_key
+from vae_jax.keys import OPTIMIZER, RENAMED, SYSTEMS, TERM, TERM_OPTIONS, TERM_WEIGHTS, UNSAID, Key, declared, set_key
 from vae_jax.weights.finding import RANDOM, check_weights_file
 
 CROPS = ("square", "none", "pad")
 KINDS = {
     bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "a tuple", dict: "a table",
 }  # fmt: skip
-WEIGHTS = ("weight", "decoder_weight")  # of terms
 TABLE = Key({}, "a loss term or an optimiser with its options")
 
 
@@ -35,13 +35,14 @@ def check_config(config: ConfigDict) -> None:
                     raise UserError(f"{table}.{owner} lacks {name!r}: {key.what}.")
                 check_value(f"{table}.{owner}.{name}", key, options[name])
     for name, term in config.terms.items():
-        for key in {*WEIGHTS} & set(term):
-            if not math.isfinite(term[key]):
-                raise UserError(f"terms.{name}.{key} is {term[key]}; it must be a finite number.")
+        for option in TERM_OPTIONS.keys() & set(term):
+            check_value(f"terms.{name}.{option}", TERM_OPTIONS[option], term[option])
+        if term.get("target") and not term.weight:
+            raise UserError(f"terms.{name}.target: the weight starts from terms.{name}.weight, which must be above 0.")
     for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
         if config[key] % config.steps_per_call:
             raise UserError(f"{key} ({config[key]}) must be a multiple of steps_per_call ({config.steps_per_call}).")
-    if config.data.crop not in CROPS and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
+    if config.data.crop not in ("", *CROPS) and not re.fullmatch(r"\d+,\d+,\d+,\d+", config.data.crop):
         crops = ", ".join(map(repr, CROPS))
         raise UserError(f"data.crop is {config.data.crop!r}; expected {crops} or 'TOP,LEFT,HEIGHT,WIDTH'.")
     if config.data.random_crop and config.data.random_crop < config.image_size:
@@ -51,6 +52,12 @@ def check_config(config: ConfigDict) -> None:
         )
     if not config.terms:
         raise UserError("The config has no loss terms to train on.")
+    looks_through = config.backbone.name
+    if looks_through and looks_through not in {network for network, _ in _weights(config)}:
+        raise UserError(
+            f"backbone.name is {looks_through!r}, but no loss term looks through it. Add such a term, as "
+            "--config.terms.feature.weight=1 --config.terms.feature.taps=TAP,TAP, or leave backbone.name empty."
+        )
 
 
 def _check_keys(config: ConfigDict) -> tuple[dict[str, Key], dict[str, Any]]:
@@ -90,7 +97,7 @@ def check_value(name: str, key: Key, value: Any) -> None:
         (key.most, lambda v, b: not v <= b, "at most"),
     ):
         if bound is not None and (wrong(value, bound) or not math.isfinite(value)):
-            raise UserError(f"{name} is {value}; it must be {words} {bound:g}.")
+            raise UserError(f"{name} is {value}; it must be {words} {bound}.")
 
 
 def _check_name(name: str, key: Key, table: Any) -> None:
@@ -153,8 +160,8 @@ def image_shape(config: ConfigDict) -> tuple[int, int, int]:
 
 
 def to_json(config: ConfigDict) -> str:
-    """The full config as JSON."""
-    return json.dumps(config.to_dict(), indent=2) + "\n"
+    """The full config as JSON; an infinite option of a term is text, such as '-inf'."""
+    return strict_json.to_json(_of_terms(config.to_dict(), _in_words), indent=2) + "\n"
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
@@ -169,7 +176,7 @@ def read_config(workdir: str | Path) -> ConfigDict:
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json.")
     try:
-        tree: dict[str, Any] = _tuples(json.loads(path.read_text()))
+        tree: dict[str, Any] = _of_terms(_tuples(json.loads(path.read_text())), _in_numbers)
         config = ConfigDict({RENAMED.get(name, name): value for name, value in tree.items()})
         keys = declared(config.get("system", ""), config.get("data", {}).get("name", ""), config.get("terms", {}))
     except (ValueError, TypeError, AttributeError) as error:
@@ -190,14 +197,14 @@ def read_config(workdir: str | Path) -> ConfigDict:
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """One line per differing key that must not change when a run is resumed."""
-    a, b = flat(old.to_dict()), flat(new.to_dict())
+    a, b = (UNSAID | flat(config.to_dict()) for config in (old, new))
     free = {name for name, key in declared(new.system, new.data.name, new.terms).items() if key.free}
-    if any(optimizer.schedule != "constant" for optimizer in new.optimizers.values()):
-        free -= {"steps"}  # they change the schedule
+    scheduled = [optimizer.schedule for optimizer in new.optimizers.values() if optimizer.schedule != "constant"]
+    why = {"steps": f"; the learning rate's {scheduled[0]} schedule depends on it"} if scheduled else {}
     return [
-        f"  {key}: {a.get(key, 'absent')!r} in the workdir, {b.get(key, 'absent')!r} now"
+        f"  {key}: {a.get(key, 'absent')!r} in the workdir, {b.get(key, 'absent')!r} now{why.get(key, '')}"
         for key in sorted(a.keys() | b.keys())
-        if key not in free and a.get(key) != b.get(key)
+        if key not in free - why.keys() and a.get(key) != b.get(key)
     ]
 
 
@@ -243,6 +250,20 @@ def _tuples(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _tuples(value) for key, value in tree.items()}
     return tuple(tree) if isinstance(tree, list) else tree
+
+
+def _of_terms(tree: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """A config's tree with every option of its terms changed."""
+    terms = tree.get("terms", {})
+    return {**tree, "terms": {name: {key: change(v) for key, v in term.items()} for name, term in terms.items()}}
+
+
+def _in_words(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _in_numbers(value: Any) -> Any:
+    return float(value) if value in ("inf", "-inf") else value
 
 
 def _nearby(path: Path) -> str:

@@ -4,10 +4,11 @@ import contextlib
 import difflib
 import errno
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from vae_jax.runtime.output import readers_may_leave
 
 
 class UserError(Exception):
@@ -27,23 +28,27 @@ HINTS |= dict.fromkeys(DISK_ERRORS, "Free some disk space and run the same comma
 @contextlib.contextmanager
 def mistakes_told() -> Iterator[None]:
     """The context of a command: a user error becomes one message and exit code 2, never a traceback."""
-    try:
-        yield
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(MISTAKE)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes the rest to
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in HINTS:
-            raise
-        print(f"error: {error.filename}: {error.strerror}. {HINTS[error.errno]}", file=sys.stderr)
-        sys.exit(MISTAKE)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    with readers_may_leave():
+        try:
+            yield
+        except UserError as error:
+            _end(str(error))
+        except OSError as error:
+            if error.errno not in HINTS:
+                raise
+            _end(f"{error.filename}: {error.strerror}. {HINTS[error.errno]}")
+        except RuntimeError as error:
+            if "home directory" not in str(error):  # of Path.home and Path.expanduser
+                raise
+            _end("This user has no home folder: set HOME, or write the path without ~.")
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(MISTAKE)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

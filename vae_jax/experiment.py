@@ -35,6 +35,11 @@ class Experiment(NamedTuple):
 def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], labelled: bool) -> Experiment:
     """The experiment for a config and the shape of the networks' images; UserError if a name is unknown."""
     system = make_system(config, image_shape)
+    if config.elbo_samples > 1 and not system.has_elbo:
+        raise UserError(
+            f"elbo_samples is {config.elbo_samples}, but the loss of this {config.system} is not an ELBO: its terms "
+            f"are {', '.join(config.terms)}. A vae with kl and one likelihood, such as bce or gaussian, has one."
+        )
     players = set(system.rules)
     if players != set(config.optimizers):
         wrong = sorted(players ^ set(config.optimizers))
@@ -64,7 +69,7 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
     metrics = [name for name in judged if not isinstance(look_up(METRICS, name, "metric"), FrozenMetric)]
 
     def evaluate(state, batch):
-        batch = to_float(batch)
+        batch = to_float(batch) | {"index": jnp.zeros(config.batch_size, jnp.int32)}
         recon, _ = experiment.system.evaluate(state.params, state.stats, frozen, batch)
         return [] if recon is None else measure(metrics, {}, batch["image"], recon)
 

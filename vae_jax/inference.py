@@ -1,5 +1,6 @@
 """Use of a trained model: `load_model(workdir)`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ from ml_collections import ConfigDict
 from vae_jax.config import image_shape, read_config
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, abstract_state, make_experiment
+from vae_jax.paths import local_path
 from vae_jax.runs.checkpoint import Checkpoints
+from vae_jax.runs.workdir import read_inputs
 from vae_jax.runtime.sharding import make_mesh
 from vae_jax.state import State, eval_params
 
@@ -24,17 +27,19 @@ class Run(NamedTuple):
     experiment: Experiment
     mesh: Mesh
     state: State
+    inputs: Mapping[str, Any] = {}  # what the workdir records of its data, see `read_inputs`
 
 
 def load_workdir(workdir: str | Path) -> Run:
     """The config, the experiment and the newest good state of a trained workdir."""
+    workdir = local_path(workdir)
     config = read_config(workdir)
+    mesh = make_mesh()
     experiment = make_experiment(config, image_shape(config), labelled=True)
-    mesh = make_mesh(jax.device_count())
     state = Checkpoints(workdir).restore(abstract_state(experiment, mesh))
     if state is None:
         raise UserError(f"{workdir} has no checkpoint yet: the run has not saved one.")
-    return Run(config, experiment, mesh, state)
+    return Run(config, experiment, mesh, state, read_inputs(workdir))
 
 
 class Model:
@@ -99,9 +104,11 @@ class Model:
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    """Whether a batch [N, ...] has this shape, where None is any positive length."""
-    return len(shape) == 1 + len(expected) and all(
-        e in (None, n) and n for n, e in zip(shape[1:], expected, strict=True)
+    """Whether a batch [N, ...] has this shape, where None is any length; none may be 0."""
+    return (
+        len(shape) == 1 + len(expected)
+        and all(shape)
+        and all(e in (None, n) for n, e in zip(shape[1:], expected, strict=True))
     )
 
 

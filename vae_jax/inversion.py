@@ -21,6 +21,7 @@ from absl import flags
 from PIL import Image
 
 from vae_jax import cli
+from vae_jax.compare.same_data import check_same_images
 from vae_jax.config import check_same_keys, check_weights, read_config, row_name
 from vae_jax.errors import UserError
 from vae_jax.evaluate import load_eval_dataset
@@ -99,6 +100,8 @@ def invert(
         check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
     _check_same_features(workdirs, runs)
+    if data_dir is None:
+        check_same_images(workdirs, runs)
     dataset = load_eval_dataset(runs[0], data_dir)
     chosen = np.unique(np.linspace(0, dataset.size - 1, count).astype(int))
     images = dataset.read(chosen)["image"].astype(np.float32) / 255
@@ -211,9 +214,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIRS = flags.DEFINE_list("workdirs", None, "Workdirs of inversions, separated by commas.", required=True)
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write the comparison to.", required=True)
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data, if they have moved since training.")
+    WORKDIRS = cli.paths_flag("workdirs", "Workdirs of inversions, separated by commas.", required=True)
+    WORKDIR = cli.path_flag("workdir", "Folder to write the comparison to.", required=True)
+    DATA_DIR = cli.path_flag("data_dir", "Folder of the data, if they have moved since training.")
     IMAGES = flags.DEFINE_integer("images", 100, "Number of images, evenly spread over the eval split.", lower_bound=1)
     STEPS = flags.DEFINE_integer("descent_steps", 500, "Steps of gradient descent; 0 to omit it.", lower_bound=0)
     cli.run(main)

@@ -46,7 +46,7 @@ STEPS: dict[str, Any] = {"least": 1, "free": True}
 COMMON: dict[str, Key] = {
     "name": Key("", "what tables and plots call the experiment"),
     "system": Key("vae", "training recipe, a name in vae_jax.systems.SYSTEMS"),
-    "seed": Key(0, "seed of everything random", least=0),
+    "seed": Key(0, "seed of everything random", least=0, most=2**64 - 1),
     "steps": Key(10_000, "train steps", **STEPS),
     "batch_size": Key(32, "images per step, over all devices", **COUNT),
     "steps_per_call": Key(5, "train steps per compiled call; steps and intervals must be multiples of it", **COUNT),
@@ -63,7 +63,13 @@ COMMON: dict[str, Key] = {
     "data.eval": Key("test", "split to evaluate on", data=True),
     "data.grey": Key(False, "one channel instead of three", data=True),
     "data.per_class": Key(0, "train on the first N examples of each label; 0: on all", least=0),
-    "data.crop": Key("square", "square (largest, centred), none, pad (with black) or TOP,LEFT,HEIGHT,WIDTH", data=True),
+    "data.crop": Key(
+        "",
+        "square (largest, centred), none, pad (with black) or TOP,LEFT,HEIGHT,WIDTH; '': the data set's own in "
+        "vae_jax.data.crops, else square",
+        data=True,
+        before="square",
+    ),
     "data.random_crop": Key(0, "train on random image_size windows of images this large; 0: no windows", least=0),
     "data.augment": Key("", "augmentation of the training images, a name in vae_jax.data.augment.AUGMENTATIONS"),
     "data.memory_limit": Key(4_000_000_000, "bytes of images to hold in memory; larger splits are streamed", free=True),
@@ -80,13 +86,18 @@ COMMON: dict[str, Key] = {
     "keep_checkpoints": Key(2, "newest checkpoints to keep", **STEPS),
     "compilation_cache": Key("", "folder of compiled programs; '': JAX_COMPILATION_CACHE_DIR, or none", free=True),
     "eval_batch_size": Key(250, "images per batch of an evaluation", **STEPS),
+    "elbo_samples": Key(1, "samples of z per image of the judged ELBO; K > 1 adds the bound iwae_K", **STEPS),
     "metrics": Key((), "names in vae_jax.metrics.METRICS, in addition to the default ones", free=True),
 }
 
 TERM: dict[str, Key] = {  # of terms.NAME, beside the options of the loss
-    "weight": Key(1.0, "its weight in the loss"),
+    "weight": Key(1.0, "its weight in the loss", least=0),
     "start": Key(0, "first step at which the term counts", least=0),
     "warmup": Key(0, "steps of its linear ramp", least=0),
+}
+TERM_OPTIONS: dict[str, Key] = {  # of terms.NAME where they are set
+    "decoder_weight": TERM["weight"]._replace(what="its weight for the decoder of a vae_gan, if not `weight`"),
+    "target": Key(0.0, "what the mean of the term is held at, by a weight that starts from `weight`; 0: none", least=0),
 }
 OPTIMIZER: dict[str, Key] = {  # of optimizers.PLAYER, beside the options of the optimiser
     "name": Key("adam", "a name in vae_jax.optim.OPTIMIZERS"),
@@ -100,12 +111,20 @@ AUTOENCODER: dict[str, Key] = {
     "decoder": Key({"name": ""}, "a name in vae_jax.models.DECODERS, and that network's options"),
 }
 DISCRIMINATOR = Key({"name": ""}, "a name in vae_jax.models.DISCRIMINATORS, and that network's options")
+ADVERSARY: dict[str, Key] = {  # see vae_jax.systems.adversary
+    "adversary.lecam": Key(0.0, "weight of LeCam's regularisation of the discriminator; 0: none", least=0),
+    "adversary.r1": Key(0.0, "gamma of R1, the penalty of its gradient at real images; 0: none", least=0),
+    "adversary.r1_step": Key(0.0, "standard deviation of R1's finite differences; 0: exact derivatives", least=0),
+    "adversary.augment": Key((), "augmentations of what it sees: color, translation, cutout"),
+    "adversary.head_start": Key(0, "steps for which it learns before the generator descends on its term", least=0),
+}
 DEEPSIM: dict[str, Key] = {
     "decoder": AUTOENCODER["decoder"],
     "discriminator": DISCRIMINATOR._replace(term="adversarial"),
     "gate.stop": Key(0.1, "ratio of losses below which the discriminator rests", least=0, term="adversarial"),
     "gate.resume": Key(0.0, "ratio above which it is updated again; 0: gate.stop", least=0, term="adversarial"),
     "gate.rest": Key(0.0, "ratio above which the generator rests; 0: never", least=0, term="adversarial"),
+    **{name: key._replace(term="adversarial") for name, key in ADVERSARY.items()},
 }
 
 SYSTEMS: dict[str, dict[str, Key]] = {
@@ -119,12 +138,16 @@ SYSTEMS: dict[str, dict[str, Key]] = {
     "vae_gan": AUTOENCODER
     | {
         "discriminator": DISCRIMINATOR,
+        **ADVERSARY,
         "gate.equilibrium": Key(0.68, "cost at which discriminator and decoder are balanced, in nats per image"),
         "gate.margin": Key(0.35, "deviation of a cost from it at which a player rests; 0: no gate", least=0),
     },
     "kl_autoencoder": AUTOENCODER
     | {
         "discriminator": DISCRIMINATOR,
+        **ADVERSARY,
+        "adversary.generator": Key("hinge", "the generator's cost", choices=("hinge", "non_saturating")),
+        "adversary.ceiling": Key(1e4, "the adaptive weight's largest value", above=0),
         "learn_logvar": Key(True, "learn the log-variance s of the reconstruction; otherwise it stays 0"),
     },
     "deepsim": {
@@ -158,6 +181,7 @@ DATA: dict[str, dict[str, Key]] = {  # by data.name
 }
 
 RENAMED = {"checkpointing": "remat"}  # keys of earlier versions
+UNSAID = {"terms.gan.fake_cost": "mean"}  # options of terms that were added later: what a config without them means
 
 # Weights files of loss terms with a frozen network: (config, term) -> [(network, weights file)]
 TERM_WEIGHTS: dict[str, Callable[[ConfigDict, Mapping[str, Any]], list[tuple[str, str]]]] = {

@@ -13,16 +13,17 @@ As one of several processes, all started with the same command (launch/README.md
 import contextlib
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from vae_jax import cli
 from vae_jax.config import check_config, check_weights
 from vae_jax.errors import UserError
-from vae_jax.runtime.devices import use_cores
+from vae_jax.runtime.devices import initialise, use_cores
 
 
-def main() -> None:
+def main(config: ConfigDict | None) -> None:
     """The command line."""
-    if "config" not in flags.FLAGS:
+    if config is None:
         raise UserError(
             "Name a config: --config=NAME or --config=FILE.py; python -m vae_jax.configs lists the published."
         )
@@ -34,9 +35,9 @@ def main() -> None:
         raise UserError("--coordinator=HOST:PORT, --num_processes=N and --process_id=I are only valid together.")
     if COORDINATOR.value and not COORDINATOR.value.rpartition(":")[2].isdigit():
         raise UserError(f"--coordinator={COORDINATOR.value} has no port; expected HOST:PORT, such as 10.0.0.1:8476.")
-    config = flags.FLAGS.config
     check_config(config)
     check_weights(config)
+    initialise([config])
     if not several and not DISTRIBUTED.value:  # several processes share the cores of their host
         use_cores([config.batch_size])
     from vae_jax.runtime.processes import together  # imports jax: only once the flags are known to be good
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.", required=True)
+    WORKDIR = cli.path_flag("workdir", "Folder of the run; an existing run is resumed.", required=True)
     COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process 0 waits for the others.")
     NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)
     PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
@@ -58,4 +59,4 @@ if __name__ == "__main__":
     HEARTBEAT = flags.DEFINE_integer(
         "heartbeat", 60, "Seconds without a sign of life from a process after which all end.", lower_bound=1
     )
-    cli.run(main)
+    cli.run(main, takes="config")

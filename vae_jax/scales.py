@@ -21,6 +21,7 @@ from vae_jax.data import load_dataset
 from vae_jax.errors import UserError
 from vae_jax.losses import IMAGE_TERMS, PERCEPTUAL_TERMS, l2
 from vae_jax.reports import page
+from vae_jax.runtime.sharding import check_devices
 from vae_jax.systems.image_terms import make_image_terms
 
 PARTNERS = 5  # other images to compare each image with
@@ -85,13 +86,13 @@ def _partners(count: int) -> list[np.ndarray]:
     return [np.roll(order, -shift)[np.argsort(order)] for shift in shifts]
 
 
-def main() -> None:
+def main(config: ConfigDict | None) -> None:
     """The command line."""
-    if "config" not in flags.FLAGS:
+    if config is None:
         raise UserError("Choose a config: --config=NAME or --config=FILE.py.")
-    config = flags.FLAGS.config
     check_config(config)
     check_weights(config)
+    check_devices()
     height, width, _ = image_shape(config)
     print(f"{IMAGES.value} images of {config.data.name}, split {config.data.train}, {height}x{width}\n")
     header = ["term", "weight", "between images", "weight to match l2", "from blurred copies", "weight to match l2"]
@@ -101,4 +102,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     IMAGES = flags.DEFINE_integer("images", 200, "Number of images from the training split.")
-    cli.run(main)
+    cli.run(main, takes="config")

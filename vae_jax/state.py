@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vae_jax.multipliers import init_multipliers
+
 Tree = Any
 
 
@@ -22,6 +24,7 @@ class State(NamedTuple):
     ema: dict[str, Tree]  # moving average of params, or {} if the run keeps none
     gate: Tree  # state of the balance rule
     skipped: jax.Array  # [] int32, steps that changed nothing because a value was not finite
+    multipliers: dict[str, Tree]  # by term, of those that are held at a target
 
 
 def init_state(
@@ -44,6 +47,7 @@ def init_state(
         ema=jax.tree.map(jnp.copy, params) if ema else {},
         gate=system.init_gate(),
         skipped=jnp.zeros((), jnp.int32),
+        multipliers=init_multipliers(system.rules),
     )
 
 

@@ -1,7 +1,6 @@
 """The training loop, the only one: it knows players and terms, and nothing of what they mean."""
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +11,23 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from vae_jax.config import check_config, flat
-from vae_jax.data import load_dataset
+from vae_jax.data import examples_in_both, load_dataset
 from vae_jax.data.contract import Dataset, fingerprint
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
 from vae_jax.experiment import abstract_state
+from vae_jax.paths import local_path
 from vae_jax.reports.report import write_report
 from vae_jax.runs.checkpoint import Checkpoints
+from vae_jax.runs.places import own_place
 from vae_jax.runs.progress import Progress
 from vae_jax.runs.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
 from vae_jax.runtime.compilation import use_compilation_cache
 from vae_jax.runtime.interrupt import Stop, Stopped, interruptibly, stop_requested
 from vae_jax.runtime.processes import agreed, check_same_everywhere, from_first
-from vae_jax.runtime.sharding import make_mesh
+from vae_jax.runtime.sharding import check_devices, make_mesh
 from vae_jax.state import State, digest
+from vae_jax.strict_json import to_json
 from vae_jax.training import Training, prepare
 
 Metrics = dict[str, Any]
@@ -44,6 +46,8 @@ def train(config: ConfigDict, workdir: str) -> Metrics | None:
 def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> Metrics | None:
     started = time.perf_counter()
     check_config(config)
+    check_devices()
+    local_path(workdir)  # before the data are read
     use_compilation_cache(config.compilation_cache)
     check_same_everywhere(flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""})  # may differ by host
     stop.at_once = jax.process_count() == 1  # there is nothing to save yet; many processes would have to agree
@@ -54,6 +58,9 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     data, eval_data = load_dataset(config, config.data.train, augmented=True), load_dataset(config, config.data.eval)
     size = "x".join(map(str, eval_data.image_shape))
     say(f"data: {config.data.name}, {data.size:,} images to train on, {eval_data.size:,} to evaluate, {size}")
+    if both := examples_in_both(config, data, eval_data):
+        say(f"warning: {both:,} of the {eval_data.size:,} images to evaluate are trained on as well: data.train is "
+            f"{config.data.train!r}, data.eval is {config.data.eval!r}")  # fmt: skip
     training = prepare(config, data, mesh)
     folder = held.enter_context(open_workdir(workdir, config))
     _check_inputs(folder, training, eval_data)
@@ -63,7 +70,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     state = _restored_or_first(folder, checkpoints, training)
     rules = training.experiment.system.rules
     progress = Progress(folder, int(state.step), config, sorted({term for rule in rules.values() for term in rule}))
-    judge = make_judge(config, training.experiment, eval_data, mesh, folder, stop=stopping)
+    judge = make_judge(config, training.experiment, eval_data, mesh, own_place(folder), stop=stopping)
 
     def evaluate(state: State) -> Metrics | None:
         progress.check()
@@ -142,11 +149,13 @@ def _check_inputs(folder: Path, training: Training, eval_data: Dataset) -> None:
         "eval": fingerprint(eval_data),
         "frozen weights": digest(training.frozen),
     }
+    if training.data.classes:
+        inputs["classes"] = list(training.data.classes)
     check_same_everywhere(inputs)
     check_inputs(folder, inputs)
     if jax.process_index() == 0 and (training.data.notes or eval_data.notes):
         notes = {"train": dict(training.data.notes), "eval": dict(eval_data.notes)}
-        write_text(folder / "data_report.json", json.dumps(notes, indent=2) + "\n")
+        write_text(folder / "data_report.json", to_json(notes, indent=2) + "\n")
 
 
 def _restored_or_first(folder: Path, checkpoints: Checkpoints, training: Training) -> State:
@@ -154,6 +163,7 @@ def _restored_or_first(folder: Path, checkpoints: Checkpoints, training: Trainin
     state = from_first(checkpoints.restore, abstract_state(training.experiment, training.mesh))
     if state is None:
         state = training.first_state()
+        checkpoints.try_out(state)  # no hour is lost to a place that cannot be written
         say(parameter_overview.get_parameter_overview(state.params, include_stats=False))
     else:
         say(f"resuming from step {int(state.step):,} of {folder}")

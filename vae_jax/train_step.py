@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from vae_jax.losses.reduction import total
+from vae_jax.multipliers import factor, held_terms, moved
 from vae_jax.runtime.compilation import target_platform
 from vae_jax.state import State
 from vae_jax.systems.contract import System, weight_at
@@ -38,9 +39,11 @@ def make_train_step(
     `state.skipped`.
 
     Scalars: every term, the sum of each player's row as `loss/<player>`, the norms `gradient_norm/<player>` and
-    `update_norm/<player>`, `statistics_norm` if there are statistics, whether a player was updated as
-    `updated/<player>` (0 or 1), whether the step was `finite` (0 or 1), and how many were not, `skipped`.
+    `update_norm/<player>`, `statistics_norm` if there are statistics, the weight of every term that is held at a target
+    as `<term>_weight`, whether a player was updated as `updated/<player>` (0 or 1), whether the step was `finite` (0 or
+    1), and how many were not, `skipped`.
     """
+    held = held_terms(system.rules)
 
     def train_step(state: State, frozen, batch, root_key: jax.Array):
         key = jax.random.fold_in(root_key, state.step)
@@ -53,10 +56,11 @@ def make_train_step(
             return system.terms(params, state.stats, frozen, batch, key, state.step)
 
         terms, pull_back, stats = jax.vjp(forward, state.params, has_aux=True)
-        scalars = dict(terms)
+        factors = {term: factor(multiplier) for term, multiplier in state.multipliers.items()}
+        scalars = dict(terms) | {f"{term}_weight": weight_at(held[term], state.step) * factors[term] for term in held}
         gradients = {}
         for player, rule in system.rules.items():
-            weights = {term: weight_at(weight, state.step) for term, weight in rule.items()}
+            weights = {term: weight_at(weight, state.step) * factors.get(term, 1.0) for term, weight in rule.items()}
             cotangent = {term: jnp.full_like(terms[term], weights.get(term, 0.0)) for term in terms}
             if in_turn:
                 cotangent, gradients = jax.lax.optimization_barrier((cotangent, gradients))
@@ -81,6 +85,7 @@ def make_train_step(
             new = (optax.apply_updates(state.params[player], updates[player]), new_opt[player])
             params[player], opt_state[player] = _where(updated, new, (state.params[player], state.opt_state[player]))
             scalars[f"updated/{player}"] = updated.astype(jnp.float32)
+        multipliers = {term: moved(state.multipliers[term], held[term], terms[term], state.step) for term in held}
         skipped = state.skipped + ~finite
         scalars |= {"finite": finite.astype(jnp.float32), "skipped": skipped.astype(jnp.float32)}
 
@@ -94,6 +99,7 @@ def make_train_step(
             ema=_where(finite, ema, state.ema),
             gate=_where(finite, gate, state.gate),
             skipped=skipped,
+            multipliers=_where(finite, multipliers, state.multipliers),
         ), scalars
 
     return train_step

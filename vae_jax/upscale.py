@@ -4,19 +4,18 @@
 
 Images may have any size and format and lie at any depth. They are rotated upright, reduced to 8 bits, drawn on white
 where transparent, and converted to grey or colour like the training data. Each is saved as a PNG under the same path
-in OUTPUT; existing files are never overwritten. Files that are not images are skipped and listed. Large images are
-upscaled in tiles that overlap by as much as the model sees, so there are no seams.
+in OUTPUT; existing files are never overwritten. Images that cannot be read are skipped and listed; hidden and other
+files are counted. Large images are upscaled in tiles that overlap by as much as the model sees, so there are no seams.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
 from vae_jax import cli
-from vae_jax.data.image_folder import EXTENSIONS, files_below, read_image
+from vae_jax.data.image_files import image_files, no_images, read_image, tell
 from vae_jax.data.images import in_colours, to_array
 from vae_jax.errors import UserError
 from vae_jax.inference import Model, load_model
@@ -65,8 +64,8 @@ def _within(kept: slice, seen: slice, factor: int) -> slice:
 
 
 def upscale_folder(workdir: str, folder: str, output: str) -> dict[str, str]:
-    """Upscales every image below `folder` into `output`; returns {file: reason} of the skipped files."""
-    targets, skipped = _targets(Path(folder), Path(output))
+    """Upscales every image below `folder` into `output`; returns {file: reason} of the images that were skipped."""
+    targets, skipped = _targets(Path(folder), Path(output)), {}
     model = load_model(workdir)
     if model.factor == 1:
         raise UserError(f"{workdir} is a {model.config.system}, not a super_resolution run: it does not upscale.")
@@ -98,38 +97,34 @@ def _upscaled_or_reason(model: Model, image: np.ndarray) -> np.ndarray | str:
         return str(error)
 
 
-def _targets(folder: Path, output: Path) -> tuple[dict[Path, Path], dict[str, str]]:
-    """The target of each image, and {file: reason} of the files that are not images.
-
-    UserError if a target exists or belongs to two images.
-    """
+def _targets(folder: Path, output: Path) -> dict[Path, Path]:
+    """The target of each image; UserError if one exists or belongs to two images, or if there are no images."""
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} (--images).")
+    images, left_out = image_files(folder)
+    if not images:
+        raise no_images(folder, left_out)
     sources: dict[Path, Path] = {}
-    skipped = {}
-    for path in files_below(folder):
-        if path.suffix.lower() not in EXTENSIONS:
-            skipped[str(path.relative_to(folder))] = "not an image, by its extension"
-            continue
+    for path in images:
         target = (output / path.relative_to(folder)).with_suffix(".png")
         if target in sources:
             raise UserError(f"{sources[target]} and {path} would both be written to {target}. Rename one of them.")
         if target.exists():
             raise UserError(f"{target} already exists and is not overwritten. Choose another --output.")
         sources[target] = path
-    if not sources:
-        raise UserError(f"No images in {folder}: expected files ending in {', '.join(sorted(EXTENSIONS))}.")
-    return {path: target for target, path in sources.items()}, skipped
+    if left_out:
+        print(tell(left_out), flush=True)
+    return {path: target for target, path in sources.items()}
 
 
 def main() -> None:
     """The command line."""
     skipped = upscale_folder(WORKDIR.value, IMAGES.value, OUTPUT.value)
-    print(f"wrote {OUTPUT.value}" + (f", skipped {len(skipped)} files" if skipped else ""))
+    print(f"wrote {OUTPUT.value}" + (f", skipped {len(skipped)} images" if skipped else ""))
 
 
 if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a trained super_resolution run.", required=True)
-    IMAGES = flags.DEFINE_string("images", None, "Folder of images to upscale.", required=True)
-    OUTPUT = flags.DEFINE_string("output", None, "Folder to write the PNGs to.", required=True)
+    WORKDIR = cli.path_flag("workdir", "Workdir of a trained super_resolution run.", required=True)
+    IMAGES = cli.path_flag("images", "Folder of images to upscale.", required=True)
+    OUTPUT = cli.path_flag("output", "Folder to write the PNGs to.", required=True)
     cli.run(main)

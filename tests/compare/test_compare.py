@@ -4,14 +4,16 @@ import io
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
+from helpers.commands import assert_mistake, run
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from vae_jax import cli
-from vae_jax.compare.comparison import compare, train_all
+from vae_jax.compare.comparison import compare, train_all, with_seeds
 from vae_jax.errors import UserError
 from vae_jax.reports import figures
 from vae_jax.train import train
@@ -32,7 +34,8 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_the_article_in_one_page(runs, tmp_path):
+def test_the_article_in_one_page(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_jax.compare.comparison.are_digits", lambda *_: True)  # ten classes, as if digits
     workdirs = [str(runs / name) for name in ("vae_mnist_0", "vae_mnist_1", "dfc_mnist_0")]
     record = compare(workdirs, tmp_path / "out")
     assert record == json.loads((tmp_path / "out" / "compare.json").read_text())
@@ -48,7 +51,7 @@ def test_the_article_in_one_page(runs, tmp_path):
     assert dfc["std"]["mse"] is None
 
     for title, images in (("class != 1", 90), ("class == 1", 10)):
-        tests = record["t_tests"][title]
+        tests = record["t_tests"][f"Laplacian variance, {title}"]
         pairs = [("originals", "vae_mnist"), ("originals", "dfc_mnist"), ("vae_mnist", "dfc_mnist")]
         assert [(t["first"], t["second"]) for t in tests] == pairs
         assert all(t["images"] == images for t in tests)
@@ -75,9 +78,9 @@ def test_only_seeds_share_a_row(runs, tmp_path):
         (tmp_path / folder / "run" / "config.json").write_text(json.dumps(config | changes))
     workdirs = [str(runs / "vae_mnist_0"), *(str(tmp_path / folder / "run") for folder in "abc")]
     record = compare(workdirs, tmp_path / "out")
-    assert [row["name"] for row in record["rows"]] == ["vae_mnist", "run", "b/run", "c/run"]
+    assert [row["name"] for row in record["rows"]] == ["vae_mnist_0", "run", "b/run", "c/run"]
     assert all(len(row["seeds"]) == 1 for row in record["rows"])
-    assert len(record["t_tests"]["class != 1"]) == 10
+    assert len(record["t_tests"]["Laplacian variance, all"]) == 10 and len(record["t_tests"]["PSNR dB"]) == 6
 
 
 def test_other_data_cannot_be_compared(runs, tmp_path):
@@ -103,6 +106,9 @@ def test_pictures_of_many_rows_are_small():
             assert picture.width > 64 * count and picture.height > 64 * len(rows)
         assert count >= 2 and len(png) < 300_000, (models, count, len(png))
     rng = np.random.default_rng(0)
+    started = time.perf_counter()
+    figures.box_plot({"a": rng.gamma(2, 0.1, 1500)}, np.arange(1500), "x", [f"class {i}" for i in range(1500)])
+    assert time.perf_counter() - started < 20  # forty of the classes; all of them took three times as long
     variances, labels = {name: rng.gamma(2, 0.1, 60) for name, _ in rows[:13]}, np.arange(60) % 10
     everything = {"all": np.ones(60, bool)}
     for png in (figures.box_plot(variances, labels, "x"), figures.histograms(variances, everything, "x")):
@@ -110,30 +116,63 @@ def test_pictures_of_many_rows_are_small():
             assert 300 < picture.width < 950  # a legend in one line would make it 2,000
 
 
+def test_seeds():
+    """Whole seeds one after another, in folders that do not depend on their number; a clash is refused."""
+    configs = [cli.load_config(f"{name}:smoke") for name in ("vae_mnist", "dfc_mnist")]
+    configs[0].seed = 7
+    runs = with_seeds([config.lock() for config in configs], 2)
+    assert {name: config.seed for name, config in runs.items()} == {
+        "vae_mnist": 7, "dfc_mnist": 0, "vae_mnist_seed8": 8, "dfc_mnist_seed1": 1,
+    }  # fmt: skip
+    assert list(runs)[:2] == list(with_seeds(configs, 1)) and runs["vae_mnist_seed8"].name == "vae_mnist"
+    clash = cli.load_config("dfc_mnist:smoke")
+    clash.name = "vae_mnist_seed8"
+    with pytest.raises(UserError, match="Two configs are named 'vae_mnist_seed8'"):
+        with_seeds([configs[0], clash], 2)
+
+
 def test_configs_are_trained_and_compared(tmp_path, capsys, monkeypatch):
     """Each run resumes where it was stopped; --config.KEY=VALUE applies to all of them."""
     from conftest import ROOT
 
     names = [f"{ROOT}/configs/deepsim_invert_alexnet.py:conv5", "96", "smoke", f"{ROOT}/configs/vae_mnist.py:smoke"]
-    monkeypatch.setattr(cli, "_OVERRIDES", ["--config.seed=3", "--config.data.memory_limit=5"])
+    monkeypatch.setattr(cli, "_VALUES", {"seed": "3", "data.memory_limit": "5"})
     first, second = cli.load_configs(names)
     assert (first.name, first.seed, second.data.memory_limit) == ("deepsim_invert_alexnet_conv5_96", 3, 5)
     for override, message in (
         ("--config.sed=3", "Unknown config key 'sed'"),
         ("--config.seed=x", "vae_mnist.py:smoke"),
     ):
-        monkeypatch.setattr(cli, "_OVERRIDES", [override])
+        monkeypatch.setattr(cli, "_VALUES", dict([override.removeprefix("--config.").split("=")]))
         with pytest.raises(UserError, match=message):
             cli.load_configs(names[3:])
-    monkeypatch.setattr(cli, "_OVERRIDES", ["--config.steps=2", "--config.checkpoint_every=2"])
+    monkeypatch.setattr(cli, "_VALUES", {"steps": "2", "checkpoint_every": "2"})
     configs = cli.load_configs([names[3], f"{ROOT}/configs/dfc_mnist.py:smoke"])
     with pytest.raises(UserError, match="Two configs are named 'vae_mnist'"):
-        train_all([configs[0], configs[0]], tmp_path)
-    assert train_all(configs[:1], tmp_path) == [str(tmp_path / "vae_mnist")]
-    workdirs = train_all(configs, tmp_path)
+        with_seeds([configs[0], configs[0]], 1)
+    assert train_all(with_seeds(configs[:1], 1), tmp_path) == [str(tmp_path / "vae_mnist")]
+    workdirs = train_all(with_seeds(configs, 1), tmp_path)
     told = capsys.readouterr().out
     assert "training dfc_mnist (2 of 2)" in told and "resuming from step 2" in told
     assert told.count("compiling the train step") == 2  # a finished run is evaluated again, not trained
     ratios = re.findall(r"\d s in all, ([\d.]+) times the train steps", told)
     assert len(ratios) == 2 and all(float(ratio) > 1 for ratio in ratios)
     assert [row["name"] for row in compare(workdirs, tmp_path)["rows"]] == ["vae_mnist", "dfc_mnist"]
+
+
+def test_seeds_of_runs_that_are_trained():
+    told = run("vae_jax.compare", "--workdirs=a,b", "--seeds=2", "--workdir=c")
+    assert_mistake(told, "--seeds is for --configs, which it trains")
+
+
+@pytest.mark.slow
+def test_the_command_with_seeds(tmp_path):
+    """Two seeds of one config: one row, their runs in two folders."""
+    output, config = f"--workdir={tmp_path / 'out'}", "vae_mnist:smoke"
+    assert_mistake(run("vae_jax.compare", f"--configs={config}", output), "two or more runs")
+    done = run("vae_jax.compare", f"--configs={config}", "--seeds=2", output, "--config.steps=4")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]
+    assert row["seeds"] == [0, 1] and row["std"]["spectrum_high"] > 0
+    assert {"vae_mnist", "vae_mnist_seed1"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert "p, Holm" in (tmp_path / "out" / "compare.md").read_text()

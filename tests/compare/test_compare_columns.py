@@ -76,7 +76,7 @@ def test_missing_columns(workdirs, tmp_path):
     assert "FD-" not in text and "images/s" not in text
     for row in record["rows"]:
         del row["images_per_second"]
-    assert results(record)[0][-1] == "Laplacian variance, class == 1"
+    assert results(record)[0][-1] == "Laplacian variance, all"
     with pytest.raises(UserError, match="needs images of at least 31 pixels for relu5, not 28"):
         compare([str(workdirs[1])] * 2, tmp_path, features=Features())
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vae_jax.data import load_dataset
 from vae_jax.data.contract import LISTING, fingerprint
-from vae_jax.data.image_folder import read_image
+from vae_jax.data.image_files import read_image
 from vae_jax.errors import UserError
 
 
@@ -109,7 +109,12 @@ def test_depth_orientation_and_transparency(picture_folder, config):
 
 def test_crops(picture_folder, config):
     whole = np.asarray(Image.open(picture_folder / "test/dog/0.png"))  # 20 high, 31 wide
-    for crop, box in (("square", (5, 0, 25, 20)), ("none", (0, 0, 31, 20)), ("2,3,16,16", (3, 2, 19, 18))):
+    for crop, box in (
+        ("", (5, 0, 25, 20)),
+        ("square", (5, 0, 25, 20)),
+        ("none", (0, 0, 31, 20)),
+        ("2,3,16,16", (3, 2, 19, 18)),
+    ):
         config.data.crop = crop
         expected = Image.fromarray(whole).resize((16, 16), Image.Resampling.BICUBIC, box=box)
         np.testing.assert_array_equal(load_dataset(config, "test").arrays["image"][0], np.asarray(expected))

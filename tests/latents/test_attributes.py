@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vae_jax.data import load_dataset
-from vae_jax.data.contract import in_memory, take
+from vae_jax.data.contract import central_window, in_memory, take
 
 FACES = ("Young", "5_o_Clock_Shadow", "Smiling")  # not sorted, as in CelebA
 
@@ -98,7 +98,7 @@ def test_class_names_of_tensorflow_datasets(tmp_path, smoke):
         config.data.memory_limit = limit
         dataset = load_dataset(config, "train[1:]")
         names, values = dataset.attributes()
-        assert names == ("cat", "dog")
+        assert names == dataset.classes == ("cat", "dog")
         labels = dataset.read(np.arange(5))["label"]
         np.testing.assert_array_equal(values, np.stack([labels == 0, labels == 1], axis=1))
 
@@ -112,9 +112,10 @@ def test_class_folders(tmp_path, smoke, limit):
     config = smoke("vae_mnist")
     config.data.update(name="image_folder", dir=str(tmp_path), memory_limit=limit)
     config.image_size = 8
-    names, values = load_dataset(config, "train[1:4]").attributes()
-    assert names == ("cat", "dog")
-    np.testing.assert_array_equal(values, [[True, False], [True, False], [False, True]])
+    part = load_dataset(config, "train[1:4]")
+    names, values = part.attributes()
+    assert names == part.classes == central_window(part, 4).classes == ("cat", "dog")
+    np.testing.assert_array_equal(values, [[True, False], [False, True], [False, True]])  # the first and last are cats
     names, values = load_dataset(config, "test").attributes()
     assert names == ("cat", "dog") and values.shape == (4, 2)
     np.testing.assert_array_equal(values.all(axis=0), [False, True])  # dogs, even without cats
@@ -134,4 +135,5 @@ def test_images_outside_class_folders_have_no_attributes(tmp_path, smoke):
     config = smoke("vae_mnist")
     config.data.update(name="image_folder", dir=str(tmp_path))
     config.image_size = 8
-    assert load_dataset(config, "train").attributes is None
+    dataset = load_dataset(config, "train")
+    assert dataset.attributes is None and dataset.classes == ()

@@ -73,6 +73,14 @@ def test_missing_environment_variables(world):
     assert not world.asked()
 
 
+@pytest.mark.skipif(any(map(os.path.exists, ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg"))), reason="has a GPU")
+def test_gpu_sh_without_a_gpu(world):
+    """It does not train on the CPU instead."""
+    result = world.run(ROOT / "launch" / "gpu.sh", AWKWARD[0], f"--workdir={world.folder}/run", JAX_PLATFORMS="")
+    assert result.returncode == 2 and "JAX_PLATFORMS=cuda,cpu: there is no NVIDIA GPU" in result.stderr
+    assert "restarting in" not in result.stderr and not (world.folder / "run").exists()
+
+
 @pytest.mark.slow
 def test_gpu_sh_for_real(world):
     """On the CPU; run again, the same command resumes."""

@@ -41,7 +41,8 @@ def test_dry_runs_on_tpus(name, worker, world):
     assert install[:-1] == train[:-1] == [*gcloud, "ssh", "my-tpu", *where, f"--worker={worker}"]
     assert "jax[tpu]" in install[-1]
     on_the_machine = shlex.split(train[-1].removeprefix("--command="))
-    assert on_the_machine[:6] == ["cd", "vae_jax", "&&", "bash", "launch/attach.sh", ".launch"]
+    environment = ["env", "JAX_PLATFORMS=tpu,cpu"]  # an error where jax finds no TPU
+    assert on_the_machine[:8] == ["cd", "vae_jax", "&&", *environment, "bash", "launch/attach.sh", ".launch"]
     assert on_the_machine[-len(AWKWARD) :] == AWKWARD  # the words that the machine's shell sees
     assert ("--distributed=auto" in on_the_machine) == (worker == "all")
     assert not world.asked()

@@ -19,7 +19,7 @@ def world(tmp_path):
 
 
 def test_it_restarts_until_the_command_succeeds(world):
-    ends = ("sys.exit(1)", "os.kill(os.getpid(), 9)", "pass")
+    ends = ("os.kill(os.getpid(), 9)", "sys.exit(1)", "pass")
     command = world.stand_in("counted", f"exec({ends!r}[sum(1 for _ in open({{notes}})) - 1])")
     result = world.run(*SUPERVISE, "--", command, "two words")
     assert result.returncode == 0, result.stderr
@@ -28,8 +28,9 @@ def test_it_restarts_until_the_command_succeeds(world):
 
 
 def test_it_gives_up(world):
-    result = world.run(*SUPERVISE, "--restarts=2", "--", world.stand_in("failing", "sys.exit(7)"))
-    assert result.returncode == 7 and "giving up after 3 failures" in result.stderr
+    failing = world.stand_in("failing", "os.abort()")
+    result = world.run(*SUPERVISE, "--restarts=2", "--", failing)
+    assert result.returncode == 128 + signal.SIGABRT and "giving up after 3 failures" in result.stderr
     assert len(world.asked("failing")) == 3
 
 
@@ -38,6 +39,21 @@ def test_a_user_error_is_not_retried(world):
     code = "time.sleep(1) if '--process_id=0' in words else sys.exit(1)\nsys.exit(2)"
     result = world.run(*SUPERVISE, "--processes=2", "--", world.stand_in("mistaken", code))
     assert result.returncode == 2 and len(world.asked("mistaken")) == 2
+
+
+@pytest.mark.parametrize("processes", ["--processes=1", "--processes=2"])
+def test_what_never_ran_is_not_retried(world, processes):
+    """As where a Python module is missing: an exit code of its own, within seconds of the first start."""
+    result = world.run(*SUPERVISE, processes, "--", world.stand_in("without", "import no_such_module"))
+    assert result.returncode == 1 and "not restarting: it failed by itself after" in result.stderr
+    assert "No module named 'no_such_module'" in result.stderr
+    assert len(world.asked("without")) == int(processes[-1])
+
+
+def test_a_command_that_does_not_exist(world):
+    result = world.run(*SUPERVISE, "--", "no/such/python", "-m", "vae_jax.main")
+    assert result.returncode == 2 and "cannot start no/such/python: No such file or directory" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_when_one_fails_all_restart(world):
@@ -81,7 +97,7 @@ def test_a_stop_that_arrives_twice_and_a_second_one(world):
 
 
 def test_a_signal_before_a_restart(world):
-    process = world.start(*SUPERVISE, "--backoff=100", "--", world.stand_in("failing", "sys.exit(1)"))
+    process = world.start(*SUPERVISE, "--backoff=100", "--", world.stand_in("failing", "os.kill(os.getpid(), 9)"))
     for line in process.stderr:
         if "restarting in 100 s" in line:
             break

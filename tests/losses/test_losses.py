@@ -141,3 +141,12 @@ def test_gradients_are_bounded_for_equal_images(term, value):
     image = jnp.full((2, 3, 5, 1), value)
     value, gradient = value_and_gradient(term, image, image)
     assert np.isfinite(value).all() and np.abs(gradient).max() <= 2e7
+
+
+@pytest.mark.parametrize("name", IMAGE_TERMS)
+def test_equal_images_are_a_minimum(name):
+    """No gradient at x = xhat, as PyTorch has none (its sign(0) is 0): on flat images and on others, to rounding."""
+    noise = np.random.default_rng(0).uniform(0.01, 0.99, (1, 12, 12, 1)).astype(np.float32)
+    image = np.concatenate([noise, np.full((1, 12, 12, 1), 0.5, np.float32)])
+    _, gradient = value_and_gradient(IMAGE_TERMS[name], image, image)
+    np.testing.assert_allclose(gradient, 0, atol=0 if name in ("l1", "l2", "sharpness", "robust") else 1e-7)

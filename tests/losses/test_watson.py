@@ -25,13 +25,14 @@ def channel_by_hand(x, y, transform, weights):
         coefficients = [[fft.dctn(block, norm="ortho") for block in pair] for pair in pairs]
     else:
         coefficients = [[np.fft.rfft2(block) / 64 for block in pair] for pair in pairs]
-    brightness = [abs(c0[0, 0]) for c0, _ in coefficients]
+    brightness = [max(c0[0, 0].real / (8 if transform == "dct" else 1), 1 / 255) for c0, _ in coefficients]
     total, phases = 0.0, 0.0
     for (c0, c1), bright in zip(coefficients, brightness, strict=True):
-        t = weights["sensitivity"] * ((bright + E) / (np.mean(brightness) + E)) ** weights["luminance"]
+        t = weights["sensitivity"] * (bright / np.mean(brightness)) ** weights["luminance"]
         masked = (np.abs(c0) + E) ** weights["contrast"] * t ** (1 - weights["contrast"])
         s = (t * np.exp(t) + masked * np.exp(masked)) / (np.exp(t) + np.exp(masked))
         difference = np.abs(c0 - c1) if transform == "dct" else np.abs(np.abs(c0) - np.abs(c1))
+        difference[0, 0] = abs((c0 - c1)[0, 0].real)
         total += ((difference / s + E) ** weights["pooling"] + E).sum()
         if transform == "dft":
             turn = np.angle(c0 + 1e-6) - np.angle(c1 + 1e-6)
@@ -103,6 +104,36 @@ def test_grey_images_and_sides_that_are_not_multiples_of_8(transform):
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("transform", ["dct", "dft"])
+def test_a_black_block_is_not_the_whole_distance(transform):
+    """In the formula its threshold is 0; here it is that of a block of one grey level, by hand."""
+    target, recon = rival_images((16, 24))
+    target[:, :8, :8] = 0
+    weights = initial_weights(transform, 3)
+    loss = jax.jit(lambda x, y: watson(x, y, transform=transform))
+    expected = by_hand(target, recon, transform, weights)  # exact, where float32 rounds flat blocks
+    np.testing.assert_allclose(loss(target, recon), expected, rtol=2e-4)
+    everywhere, elsewhere = loss(target, recon), loss(target, np.where(target == 0, 0, recon))
+    assert (everywhere < 200 * elsewhere).all()
+
+
+@pytest.mark.parametrize("transform", ["dct", "dft"])
+def test_an_image_is_not_its_negative(transform):
+    """As a decoder without an output activation can give; nor does the distance lead there from black."""
+    target, _ = rival_images((16, 24))
+    loss = jax.jit(lambda x, y: watson(x, y, transform=transform, phase=0.0))
+    assert (loss(target, -target) > 1).all() and (loss(target, target) < 0.02).all()
+    gradient = jax.grad(lambda y: loss(target, y).sum())(-0.1 * target)
+    assert (gradient.mean(axis=(1, 2, 3)) < 0).all()
+
+
+def test_the_share_of_phases():
+    target, recon = rival_images((16, 24))
+    without, whole, half = (watson(target, recon, phase=phase) for phase in (0.0, 1.0, 0.5))
+    np.testing.assert_allclose(half - without, (whole - without) / 2, rtol=1e-4)
+    np.testing.assert_array_equal(whole, watson(target, recon))
+
+
 def test_shift():
     """Shifted blocks are those of the extended image; (4, 4) is no shift; it may be drawn under jit."""
     target, recon = rival_images((16, 24))
@@ -143,7 +174,7 @@ def test_weights_of_a_file(tmp_path, smoke):
 
 @pytest.mark.parametrize("transform", ["dct", "dft"])
 def test_degenerate_points(transform):
-    """Equal, constant and black images: finite and bounded, small for equal images."""
+    """Equal, constant and black images: finite and bounded, small for equal images, and there without a gradient."""
     noise, _ = rival_images((16, 24))
     black, grey, white = (np.full_like(noise, value) for value in (0, 0.5, 1))
     loss = jax.jit(lambda x, y: watson(x, y, transform=transform))
@@ -152,6 +183,7 @@ def test_degenerate_points(transform):
             values, gradient = value_and_gradient(loss, target, recon)
             assert np.isfinite(values).all() and np.abs(gradient).max() < 1e5
             assert (values < 0.2).all() == (target is recon)
+            assert target is not recon or np.abs(gradient).max() < 1e-4
 
 
 def test_what_does_not_fit():

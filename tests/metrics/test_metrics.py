@@ -1,16 +1,30 @@
 """Metrics against OpenCV, scikit-image, TensorFlow and scipy."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal, stats
 
+from vae_jax.cli import load_config
+from vae_jax.data import load_dataset
 from vae_jax.data.contract import in_memory
 from vae_jax.errors import UserError
-from vae_jax.metrics import METRICS, FrozenMetric, laplacian_variance, load_metrics
-from vae_jax.metrics.statistics import paired_t_tests
+from vae_jax.evaluate import summarise
+from vae_jax.metrics import (
+    METRICS,
+    FrozenMetric,
+    default_metrics,
+    laplacian_variance,
+    load_metrics,
+    mean_over_images,
+)
+from vae_jax.metrics.statistics import holm, paired_t_tests
 from vae_jax.metrics.upscaling import UPSCALING
+from vae_jax.runtime.sharding import make_mesh
+from vae_jax.training import prepare
 
 
 def test_laplacian_variance_is_opencv():
@@ -84,6 +98,40 @@ def test_blur_percent_without_edges():
     assert float(METRICS["blur_percent"](edge, edge)[0]) == 0
 
 
+def test_blur_percent_of_many_images_is_the_ratio_of_means(images):
+    """An almost flat image among others, whose own percentage is thousands: it counts as much as its edges."""
+    target, recon = (np.concatenate([batch, np.full_like(batch[:1], 0.5)]) for batch in images)
+    target[-1, 2, 3], recon[-1, 2, 3] = 0.51, 0.9
+    names = ("blur_percent", "variation", "target_variation", "mse")
+    per_image = {name: np.asarray(METRICS[name](target, recon)) for name in names}
+    assert per_image["blur_percent"][-1] < -1000
+    for chosen in (np.ones(len(target), bool), np.arange(len(target)) > 0):
+        z1, z2 = (per_image[name][chosen].mean(dtype=np.float64) for name in ("target_variation", "variation"))
+        assert mean_over_images(per_image, "blur_percent", chosen) == pytest.approx(100 * (1 - z2 / z1), rel=1e-12)
+        assert mean_over_images(per_image, "mse", chosen) == per_image["mse"][chosen].mean(dtype=np.float64)
+    labels = np.arange(len(target)) % 2
+    summary = summarise({"label": labels, **per_image, **{f"bicubic/{name}": per_image[name] for name in names}})
+    expected = mean_over_images(per_image, "blur_percent")
+    assert summary["blur_percent"] == expected == summary["baselines"]["bicubic"]["blur_percent"]
+    ones = mean_over_images(per_image, "blur_percent", labels == 1)
+    assert summary["per_class"]["blur_percent"]["1"] == ones != expected
+    flat = {name: np.zeros(2) for name in names}
+    assert mean_over_images(flat, "blur_percent") == 0
+
+
+@pytest.mark.parametrize(("image_size", "fits"), [(8, False), (10, False), (11, True)])
+def test_images_smaller_than_the_window_of_ssim_can_be_judged(image_size, fits):
+    """Without it; a config that names it is told."""
+    config = load_config("vae_mnist:smoke")
+    config.image_size = image_size
+    assert ({"ssim", "ms_ssim"} <= set(default_metrics(image_size))) == fits
+    data = load_dataset(config, "train", augmented=True)
+    prepare(config, data, make_mesh())
+    config.metrics = ("ssim",)
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="11x11 .* not fit .* leave it out"):
+        prepare(config, data, make_mesh())
+
+
 PLAIN = [name for name, metric in METRICS.items() if not isinstance(metric, FrozenMetric) and name not in UPSCALING]
 
 
@@ -108,6 +156,54 @@ def test_paired_t_tests_name_all_pairs():
         d = values[test.first] - values[test.second]
         t = d.mean() / (d.std(ddof=1) / np.sqrt(50))
         np.testing.assert_allclose((test.difference, test.t, test.p), (d.mean(), t, 2 * stats.t.sf(abs(t), 49)))
+
+
+def test_holm_by_hand():
+    """Four tests: 0.005 times 4, 0.01 times 3, then 0.03 times 2, and 0.04 times 1, which is less and becomes 0.06."""
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []
+    rng = np.random.default_rng(0)
+    same = rng.normal(size=20)
+    tests = paired_t_tests({"a": same, "b": same, "c": same + rng.normal(1, 1, 20)})
+    assert tests[0].p is None and tests[0].adjusted is None
+    np.testing.assert_allclose([t.adjusted for t in tests[1:]], [2 * tests[1].p] * 2)
+
+
+def test_spectrum_by_hand():
+    """White noise in colour, 12x20 pixels: power by the definition, a frequency at a time."""
+    x = np.random.default_rng(0).normal(0.5, 0.1, (2, 12, 20, 3))
+    expected = dict.fromkeys(("low", "middle", "high"), 0.0)
+    rows, columns = np.arange(12)[:, None], np.arange(20)[None, :]
+    for i in range(-6, 6):
+        for j in range(-10, 10):
+            wave = np.exp(-2j * np.pi * (i * rows / 12 + j * columns / 20))[None, :, :, None]
+            found = np.abs(np.sum((x - x.mean((1, 2), keepdims=True)) * wave, (1, 2))) ** 2
+            r = np.sqrt((i / 12) ** 2 + (j / 20) ** 2)
+            if r > 0:
+                band = "low" if r <= 1 / 6 + 1e-12 else "middle" if r <= 1 / 3 + 1e-12 else "high"
+                expected[band] = expected[band] + found.mean(1) / 240**2
+    target = np.random.default_rng(1).normal(0.5, 0.1, x.shape).astype(np.float32)
+    for band, value in expected.items():
+        np.testing.assert_allclose(METRICS[f"power_{band}"](target, x.astype(np.float32)), value, rtol=1e-4)
+        np.testing.assert_allclose(METRICS[f"target_power_{band}"](x.astype(np.float32), target), value, rtol=1e-4)
+    np.testing.assert_allclose(sum(expected.values()), x.var((1, 2)).mean(1), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("cycles", "band"), [(1, "low"), (4, "low"), (5, "middle"), (8, "middle"), (9, "high")])
+def test_a_sinusoid_is_in_its_band(cycles, band):
+    """Waves along 24 pixels; half of the amplitude is a quarter of the power, over many images the ratio of means."""
+    wave = 0.4 * np.sin(2 * np.pi * cycles * np.arange(24) / 24)
+    target = 0.5 + np.broadcast_to(wave[None, None, :, None], (2, 12, 24, 1)).astype(np.float32)
+    recon = 0.5 + (target - 0.5) * np.array([0.5, 1.0], np.float32).reshape(2, 1, 1, 1)
+    names = [f"{kind}_{b}" for b in ("low", "middle", "high") for kind in ("spectrum", "power", "target_power")]
+    values = {name: np.asarray(METRICS[name](target, recon)) for name in names}
+    np.testing.assert_allclose(values[f"spectrum_{band}"], [0.25, 1], rtol=1e-4)
+    np.testing.assert_allclose(values[f"target_power_{band}"], 0.08, rtol=1e-4)
+    assert mean_over_images(values, f"spectrum_{band}") == pytest.approx(0.625, rel=1e-4)
+    others = {"low", "middle", "high"} - {band}
+    assert all(values[f"target_power_{other}"].max() < 1e-10 for other in others)
+    flat = np.full_like(target, 0.5)
+    np.testing.assert_array_equal(METRICS["spectrum_high"](flat, flat), 1)
 
 
 @pytest.mark.parametrize("size", [28, 32])

@@ -15,6 +15,7 @@ from vae_jax.evaluate import evaluate_run, judged_by, load_eval_dataset, make_ju
 from vae_jax.inference import load_workdir
 from vae_jax.metrics import METRICS, load_metrics, measure, normalised
 from vae_jax.metrics.normalised import mean_distance
+from vae_jax.runs.places import own_place
 
 NAME = "normalised_error"
 THREE = np.array([[0, 0], [3, 4], [0, 16]], np.uint8)
@@ -131,7 +132,8 @@ def test_an_evaluation_judges_it_if_the_config_names_it(tmp_path):
     run = load_workdir(make_workdir(tmp_path / "run", metrics=(NAME,)))
     dataset = load_eval_dataset(run, None)
     frozen = run.experiment.system.frozen()
-    result, _ = make_judge(run.config, run.experiment, dataset, run.mesh, tmp_path / "run")(run.state, frozen)
+    place = own_place(tmp_path / "run")
+    result, _ = make_judge(run.config, run.experiment, dataset, run.mesh, place)(run.state, frozen)
     assert json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text()) == result
     per_image = np.load(tmp_path / "run" / "eval" / "per_image.npz")
     images = dataset.arrays["image"].reshape(100, -1) / 255

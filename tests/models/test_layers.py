@@ -24,30 +24,47 @@ def test_relu(dtype):
         np.testing.assert_array_equal(a.astype("float32"), b.astype("float32"))
 
 
+def pooled_by_hand(x, weights, size):
+    """Max-pooling of stride 2 of an image that may be padded, [B, H, W, C], and the gradient of its weighted sum: the
+    first largest value of each window, row by row, gets it all, as in torch.nn.MaxPool2d."""
+    values, gradient = np.zeros_like(weights), np.zeros_like(x)
+    for b, i, j, c in np.ndindex(weights.shape):
+        window = x[b, 2 * i : 2 * i + size, 2 * j : 2 * j + size, c]
+        row, column = np.unravel_index(np.argmax(window), window.shape)
+        values[b, i, j, c] = window[row, column]
+        gradient[b, 2 * i + row, 2 * j + column, c] += weights[b, i, j, c]
+    return values, gradient
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 1000])
 @pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 9, 2), (2, 5, 4, 1)])
-@pytest.mark.parametrize(("pool", "window"), [(max_pool_2x2, 2), (max_pool_3x3, 3)])
-def test_max_pool(shape, pool, window):
-    x = jax.random.normal(jax.random.key(0), shape)
-    plain = lambda x: nn.max_pool(x, (window, window), (2, 2))  # noqa: E731
-    np.testing.assert_array_equal(pool(x), plain(x))
-    weights = jax.random.normal(jax.random.key(1), plain(x).shape)
-    fast, slow = (jax.grad(lambda x, f=f: (weights * f(x)).sum())(x) for f in (pool, plain))
-    np.testing.assert_allclose(fast, slow, rtol=1e-6)
+@pytest.mark.parametrize(("size", "ceil_mode"), [(2, False), (3, False), (3, True)])
+def test_max_pool(shape, size, ceil_mode, levels):
+    """By hand, and as XLA's window reduction: values and gradients, also where few levels make many ties."""
+    pool = functools.partial(max_pool_3x3, ceil_mode=ceil_mode) if size == 3 else max_pool_2x2
+    ends = [(0, 0), *((0, (1 - n % 2) * ceil_mode) for n in shape[1:3]), (0, 0)]
+    reduction = functools.partial(
+        jax.lax.reduce_window, init_value=-jnp.inf, computation=jax.lax.max,
+        window_dimensions=(1, size, size, 1), window_strides=(1, 2, 2, 1), padding=ends,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, levels, shape).astype(np.float32)
+    values, pull = jax.vjp(pool, x)
+    weights = rng.integers(1, 100, values.shape).astype(np.float32)  # so that sums are exact
+    expected, gradient = pooled_by_hand(np.pad(x, ends, constant_values=-np.inf), weights, size)
+    gradient = gradient[:, : shape[1], : shape[2]]
+    for ours in (values, reduction(x)):
+        np.testing.assert_array_equal(ours, expected)
+    for ours in (*pull(weights), *jax.vjp(reduction, x)[1](weights)):
+        np.testing.assert_array_equal(ours, gradient)
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 10, 2), (2, 2, 3, 1)])
-def test_max_pool_in_ceil_mode(shape):
-    """A window reduction over an image padded with -inf at even edges; the gradient is finite and reaches them."""
-    x = jax.random.normal(jax.random.key(0), shape)
-    padding = [(0, 0), *((0, 1 - n % 2) for n in shape[1:3]), (0, 0)]
-    plain = lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)  # noqa: E731
-    pool = lambda x: max_pool_3x3(x, ceil_mode=True)  # noqa: E731
-    assert pool(x).shape == (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
-    np.testing.assert_array_equal(pool(x), plain(x))
-    weights = jax.random.normal(jax.random.key(1), plain(x).shape)
-    fast, slow = (jax.grad(lambda x, f=f: (weights * f(x)).sum())(x) for f in (pool, plain))
-    np.testing.assert_allclose(fast, slow, rtol=1e-6)
-    assert jnp.isfinite(jax.grad(lambda x: pool(x).sum())(jnp.zeros(shape))).all()
+def test_max_pool_keeps_nan():
+    """Wherever it stands in a window."""
+    for place in range(4):
+        x = np.arange(4, dtype=np.float32)
+        x[place] = np.nan
+        assert np.isnan(max_pool_2x2(jnp.asarray(x.reshape(1, 2, 2, 1)))).all()
 
 
 def test_adaptive_average_pool_by_hand():

@@ -121,7 +121,7 @@ def vae_gan(
         terms = {
             "kl": kl(mean, logvar),
             "similarity": F.mse_loss(conv4[n : 2 * n], conv4[:n], reduction="sum") / (2 * n),
-            "gan": F.softplus(-logits[:n]).mean() + F.softplus(logits[n:]).mean(),
+            "gan": F.softplus(-logits[:n]).mean() + F.softplus(logits[n:]).sum() / n,
         }
         for optimizer in optimizers.values():
             optimizer.zero_grad()

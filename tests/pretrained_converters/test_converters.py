@@ -1,12 +1,16 @@
 """The article's Keras files: imitations in Keras's layout, and the real ones where available."""
 
 import json
+import zipfile
 
 import jax
 import numpy as np
 import pytest
+from golden.formula import fill
+from helpers.checks import ROOT
 
 from pretrained_converters import convert, converters
+from pretrained_converters.keras_hdf5 import read_classifier, read_vae
 from vae_jax import load_model
 from vae_jax.backbones import BACKBONES, load_backbone
 from vae_jax.errors import UserError
@@ -21,27 +25,29 @@ CLASSIFIER = {
     "conv2d_6": ("conv1", (3, 3, 1, 32)), "conv2d_7": ("conv2", (3, 3, 32, 64)), "conv2d_8": ("conv3", (3, 3, 64, 64)),
     "dense_8": ("dense", (576, 64)), "dense_9": ("logits", (64, 10)),
 }  # fmt: skip
-ENCODER = {
-    "conv2d_1": (3, 3, 1, 32), "conv2d_2": (3, 3, 32, 64), "conv2d_3": (3, 3, 64, 64), "conv2d_4": (3, 3, 64, 64),
-    "dense_1": (12544, 32), "t_mean": (32, 5), "t_log_var": (32, 5),
+ENCODER = {  # as the article's DFC-VAE calls them
+    "conv2d_5": (3, 3, 1, 32), "conv2d_6_1": (3, 3, 32, 64), "conv2d_7_1": (3, 3, 64, 64),
+    "conv2d_8_1": (3, 3, 64, 64), "dense_3": (12544, 32), "t_mean": (32, 5), "t_log_var": (32, 5),
 }  # fmt: skip
-DECODER = {"dense_2": (5, 12544), "conv2d_transpose_1": (3, 3, 32, 64), "image_1": (3, 3, 32, 1)}
+DECODER = {"dense_4": (5, 12544), "conv2d_transpose_2": (3, 3, 32, 64), "image_1": (3, 3, 32, 1)}
 
 
-def write(file, prefix, layers):
-    rng = np.random.default_rng(len(prefix))
+def write(group, layers):
+    rng = np.random.default_rng(len(group.name))
     for layer, shape in layers.items():
         out = shape[-2] if "transpose" in layer else shape[-1]
-        file[f"{prefix}/{layer}/kernel:0"] = 0.1 * rng.normal(size=shape).astype(np.float32)
-        file[f"{prefix}/{layer}/bias:0"] = rng.normal(size=out).astype(np.float32)
+        group[f"{layer}/kernel:0"] = 0.1 * rng.normal(size=shape).astype(np.float32)
+        group[f"{layer}/bias:0"] = rng.normal(size=out).astype(np.float32)
+    group.attrs["weight_names"] = [f"{layer}/{leaf}:0".encode() for layer in layers for leaf in ("kernel", "bias")]
 
 
 @pytest.fixture
 def classifier_file(tmp_path):
     with h5py.File(tmp_path / "classifier.h5", "w") as file:
         for layer, (_, shape) in CLASSIFIER.items():
-            write(file, f"model_weights/{layer}", {layer: shape})
-        file.create_group("model_weights/max_pooling2d_1")
+            write(file.create_group(f"model_weights/{layer}"), {layer: shape})
+        write(file.create_group("model_weights/max_pooling2d_1"), {})
+        file["model_weights"].attrs["layer_names"] = ["conv2d_6", "max_pooling2d_1", *list(CLASSIFIER)[1:]]
         file["optimizer_weights/training_1/Variable:0"] = np.zeros(3)
     return tmp_path / "classifier.h5"
 
@@ -49,9 +55,9 @@ def classifier_file(tmp_path):
 @pytest.fixture
 def vae_file(tmp_path):
     with h5py.File(tmp_path / "vae_weights.h5", "w") as file:
-        write(file, "encoder", ENCODER)
-        write(file, "decoder", DECODER)
-        file.create_group("sampler")
+        for name, layers in (("image", {}), ("encoder", ENCODER), ("sampler", {}), ("decoder", DECODER)):
+            write(file.create_group(name), layers)
+        file.attrs["layer_names"] = ["image", "encoder", "sampler", "decoder"]
     return tmp_path / "vae_weights.h5"
 
 
@@ -72,9 +78,10 @@ def test_vae_becomes_a_workdir(vae_file, tmp_path):
     assert run.config.name == "article_dfc_mnist" and int(run.state.step) == 28_125
     with h5py.File(vae_file) as file:
         params = run.state.params["vae"]
-        np.testing.assert_array_equal(params["encoder"]["logvar"]["bias"], file["encoder/t_log_var/bias:0"])
+        for ours, theirs in (("conv1", "conv2d_5"), ("conv3", "conv2d_7_1"), ("logvar", "t_log_var")):
+            np.testing.assert_array_equal(params["encoder"][ours]["kernel"], file[f"encoder/{theirs}/kernel:0"])
         np.testing.assert_array_equal(
-            params["decoder"]["upconv"]["kernel"], file["decoder/conv2d_transpose_1/kernel:0"]
+            params["decoder"]["upconv"]["kernel"], file["decoder/conv2d_transpose_2/kernel:0"]
         )
     assert load_model(tmp_path / "run").reconstruct(np.zeros((1, 28, 28, 1))).shape == (1, 28, 28, 1)
 
@@ -90,20 +97,45 @@ def test_a_trained_classifier_becomes_weights(tmp_path, smoke):
         np.testing.assert_array_equal(a, b)
 
 
+def test_every_file_that_keras_writes(tmp_path):
+    """Keras 2 and 3, weights and whole models, with the article's names and with Keras's own; see make_keras.py."""
+    with zipfile.ZipFile(ROOT / "tests" / "golden" / "keras.zip") as archive:
+        archive.extractall(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 22
+    for path in files:
+        read, leaves = (read_classifier, 10) if "classifier" in path.name else (read_vae, 20)
+        arrays = read(path)
+        assert len(arrays) == leaves, path
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, fill(name, array.shape), err_msg=f"{path}: {name}")
+
+
 def test_files_that_do_not_match(classifier_file, vae_file, tmp_path):
-    with pytest.raises(UserError, match="no group 'model_weights'; it has decoder, encoder"):
-        converters.mnist_classifier(vae_file, tmp_path / "w.safetensors")
+    def fails(match, path=classifier_file):
+        with pytest.raises(UserError, match=match):
+            converters.mnist_classifier(path, tmp_path / "w.safetensors")
+
+    fails("an unexpected layer encoder. It has encoder, decoder; expected conv1, ", vae_file)
+    with pytest.raises(UserError, match="no encoder; it has conv2d_6, (?s:.*) the file of a VAE"):
+        converters.CONVERTERS["vae_mnist"](classifier_file, tmp_path / "run")
     with h5py.File(classifier_file, "a") as file:
-        file["model_weights/conv2d_9/conv2d_9/kernel:0"] = np.zeros((3, 3, 64, 64))
-    with pytest.raises(UserError, match="an unexpected layer conv2d_9"):
-        converters.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
+        write(file.create_group("model_weights/conv2d_9"), {"conv2d_9": (3, 3, 64, 64)})
+        names = file["model_weights"].attrs
+        names["layer_names"] = [*names["layer_names"], "conv2d_9"]
+    fails("an unexpected layer conv2d_9")
     with h5py.File(classifier_file, "a") as file:
-        del file["model_weights/conv2d_9"], file["model_weights/dense_8"]
-    with pytest.raises(UserError, match=r"(?s)missing: .*logits/kernel \(64, 10\)"):
-        converters.mnist_classifier(classifier_file, tmp_path / "w.safetensors")
-    (tmp_path / "page.h5").write_text("<html>")
-    with pytest.raises(UserError, match="not a readable HDF5 file"):
-        converters.mnist_classifier(tmp_path / "page.h5", None)
+        file["model_weights"].attrs["layer_names"] = ["conv2d_6", "conv2d_7", "conv2d_8", "dense_9"]
+    fails(r"(?s)missing: .*logits/kernel \(64, 10\)")
+    with h5py.File(classifier_file, "a") as file:
+        del file["model_weights"].attrs["layer_names"]
+    fails("not a readable file of Keras's weights .*/model_weights has no list of layer_names")
+    for name, content in (("page.h5", b"<html>"), ("cut.h5", classifier_file.read_bytes()[:5_000])):
+        (tmp_path / name).write_bytes(content)
+        fails(f"{name} is not a readable file of Keras's weights", tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    fails("other.keras is not a readable file of Keras's weights", tmp_path / "other.keras")
     with pytest.raises(UserError, match="--output=DIR"):
         converters.CONVERTERS["vae_mnist"](vae_file, None)
 

@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from vae_jax.errors import UserError
+from vae_jax.multipliers import Multiplier
 from vae_jax.runs.checkpoint import FAILED_SAVES, Checkpoints, NotSaved, _sums
 from vae_jax.runs.workdir import write_text
 from vae_jax.runtime.sharding import make_mesh, replicated
@@ -30,6 +31,7 @@ def state_at(step: int, width: int = 5) -> State:
         ema={},
         gate={"open": jnp.array(True)},
         skipped=jnp.int32(step // 10),
+        multipliers={"kl": Multiplier(jnp.float32(0.1), jnp.float32(step))},
     )
 
 
@@ -57,6 +59,42 @@ def test_only_the_last_ones_are_kept(saved):
     assert saved.steps() == [20, 30]
     assert sorted(p.name for p in saved.folder.iterdir()) == ["20", "30", "manifests"]
     assert saved.save(state_at(30)) == 30  # an existing step is left as it is
+
+
+PATHS = ("b[0]", "[a-z]/run", "a*b", "a?b", "#1:%20 x", "a\nb", "ä/日本", "$HOME {x}", "'\"\\", "gel\udcf6scht")
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_any_path(name, tmp_path):
+    Checkpoints(tmp_path / name).save(state_at(10))
+    (tmp_path / name).rename(tmp_path / "moved")
+    assert digest(Checkpoints(tmp_path / "moved").restore(target(state_at(0)))) == digest(state_at(10))
+    (tmp_path / "moved").rename(tmp_path / name)
+    assert digest(Checkpoints(tmp_path / name).restore(target(state_at(0)))) == digest(state_at(10))
+
+
+def test_a_save_is_good_only_when_it_was_read_back(saved, monkeypatch):
+    """Whatever a writer loses or changes: an error that names it, the older steps stay, and nothing is left behind."""
+    save = ocp.Checkpointer.save
+
+    def losing(self, path, leaves, **options):
+        save(self, path, {n: a + 1 if n == "params/vae/dense/kernel" else a for n, a in leaves.items()}, **options)
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", losing)
+    message = "step 40 could not be written to .*: other values of params/vae/dense/kernel .* good one is step 30"
+    with pytest.raises(NotSaved, match=message):
+        saved.save(state_at(40))
+    with pytest.raises(NotSaved, match="step 40 could not be written"):
+        saved.try_out(state_at(40))
+    monkeypatch.undo()
+    saved.try_out(state_at(40))
+    assert saved.steps() == [20, 30]
+    assert sorted(p.name for p in saved.folder.iterdir()) == ["20", "30", "manifests"]
+
+
+def test_trying_out_a_new_workdir_leaves_nothing(tmp_path):
+    Checkpoints(tmp_path).try_out(state_at(0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_checkpoint(tmp_path):
@@ -156,20 +194,20 @@ def test_an_interrupted_save_does_not_count(tmp_path):
 
 def test_a_disk_that_is_full(saved, monkeypatch, capsys):
     """A warning for each failed save; older steps are unchanged; a successful save resets the count."""
-    save, full = saved._checkpointer.save, OSError(errno.ENOSPC, "No space left on device")
+    save, full = ocp.Checkpointer.save, OSError(errno.ENOSPC, "No space left on device")
 
-    def fail(path, *args, **kwargs):
-        save(path, *args, **kwargs)
+    def fail(*args, **kwargs):
+        save(*args, **kwargs)
         raise full
 
     with monkeypatch.context() as patch:
-        patch.setattr(saved._checkpointer, "save", fail)
+        patch.setattr(ocp.Checkpointer, "save", fail)
         for step in (40, 50):
             saved.save_or_warn(state_at(step))
     assert capsys.readouterr().out.count("warning: The checkpoint of step") == FAILED_SAVES - 1
     saved.save_or_warn(state_at(60))
     assert saved.steps() == [30, 60]
-    monkeypatch.setattr(saved._checkpointer, "save", fail)
+    monkeypatch.setattr(ocp.Checkpointer, "save", fail)
     for step in (70, 80):
         saved.save_or_warn(state_at(step))
     message = r"(?s)step 90 could not be .*No space.* is step 60.*\n3 consecutive saves failed"
@@ -190,7 +228,7 @@ def test_abandoned_writes_are_silent(saved, monkeypatch, caplog):
         loop.close()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(saved._checkpointer, "save", fail)
+    monkeypatch.setattr(ocp.Checkpointer, "save", fail)
     with pytest.raises(NotSaved, match="No space left on device"):
         saved.save(state_at(40))
     gc.collect()
@@ -211,7 +249,7 @@ def test_checkpoints_of_earlier_versions(saved):
     earlier = Checkpoints(saved.folder.parent / "earlier")
     leaves = flatten(state_at(30))
     leaves.pop("skipped")
-    earlier._checkpointer.save(earlier.folder / "30", leaves)
+    ocp.Checkpointer(ocp.StandardCheckpointHandler()).save(earlier.folder / "30", leaves)
     write_text(earlier.folder / "manifests" / "30.json", json.dumps(_sums(earlier.folder / "30")))
     restored = earlier.restore(target(state_at(0)))
     assert int(restored.skipped) == 0 and restored.skipped.sharding == restored.step.sharding

@@ -89,6 +89,17 @@ def test_files_of_limited_size(whole, tmp_path):
     assert_resumes(run, whole)
 
 
+def test_a_disk_that_is_full_from_the_start(disk, smoke, capsys):
+    """No step is taken where the state cannot be saved."""
+    ballast = disk / "ballast"
+    fill(ballast)
+    os.truncate(ballast, ballast.stat().st_size - (1 << 18))  # enough for the config
+    with pytest.raises(UserError, match="checkpoint of step 0 could not be written to .*: No space left on device"):
+        train(smoke("vae_mnist").lock(), str(disk / "run"))
+    assert "compiling" not in capsys.readouterr().out
+    assert not list((disk / "run" / "checkpoints").iterdir())
+
+
 def test_a_workdir_that_cannot_be_written(disk, smoke):
     (disk / "run").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

@@ -104,8 +104,12 @@ def assert_finite(workdir, step: int) -> None:
 
 def test_stopped_with_step_and_term(run, tmp_path):
     """The kl term is NaN at the fourth step; the checkpoint of the second step does not change."""
-    with pytest.raises(UserError, match=r"NaN or infinity in kl, loss/vae.* at step 4\.(?s:.*)not_finite=skip"):
+    with pytest.raises(
+        UserError, match=r"in kl, loss/vae.* at step 4\..* the checkpoints in .* are good\.\n.*not_finite=skip"
+    ):
         run("run", {3}, steps=8, checkpoint_every=2, log_every=8, eval_every=8)
+    with pytest.raises(UserError, match="at step 2. It changed no parameters, and no checkpoint had been saved before"):
+        run("early", {1}, steps=8, checkpoint_every=4, log_every=8, eval_every=8)
     assert_finite(tmp_path / "run", 2)
     assert run("run", {3}, steps=8, not_finite="skip")["skipped_steps"] == 1  # as the message suggests
 

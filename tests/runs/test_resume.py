@@ -21,8 +21,9 @@ from vae_jax.train import train
 
 NARROW = {"encoder": {"scale": 1 / 32}, "decoder": {"scale": 1 / 32}, "discriminator": {"scale": 1 / 32}}
 RUNS = {  # config:variant -> its system, its number of players, and changes that make it small
-    "dfc_mnist_best:smoke": ("vae", 1, {  # with a moving average
-        part: {"width": 4, "blocks": 1, "hidden": 8} for part in ("encoder", "decoder")
+    "dfc_mnist_best:smoke": ("vae", 1, {  # with a moving average, and a rate that is held
+        "terms": {"kl": {"target": 20.0}},
+        **{part: {"width": 4, "blocks": 1, "hidden": 8} for part in ("encoder", "decoder")},
     }),
     "classifier_mnist:smoke": ("classifier", 1, {}),
     "sr_vae_pets:pixel,smoke": ("super_resolution", 1, {  # with augmentation

@@ -10,7 +10,7 @@ import sys
 import pytest
 from helpers.checks import ROOT
 
-from vae_jax.runtime.devices import ONEDNN, initialise, use_cores
+from vae_jax.runtime.devices import ONEDNN, initialise, use_cores, uses_onednn
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,31 @@ def test_xla_may_use_onednn(monkeypatch, version, machine, given, flags):
     for _ in range(2):  # is the same when it has been done
         initialise()
         assert os.environ == {"XLA_FLAGS": flags}
+
+
+@pytest.mark.parametrize(
+    ("folder", "steps", "kept"),
+    [
+        ("", [], False),
+        ("everywhere", [], True),  # a command that trains nothing
+        ("everywhere", [500], True),
+        ("everywhere", [700, 500], False),  # one is long: see docs/speed.md
+        ("of the config", [500], True),
+        ("of the config", [700], False),
+        ("", [500], False),
+    ],
+)
+def test_programs_are_kept_where_that_is_faster_than_onednn(monkeypatch, smoke, folder, steps, kept):
+    environment = {"XLA_FLAGS": ONEDNN} | ({"JAX_COMPILATION_CACHE_DIR": "x"} if folder == "everywhere" else {})
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.12.0.1")
+    trainings = [smoke("dfc_mnist") for _ in steps]
+    for config, count in zip(trainings, steps, strict=True):
+        config.update(steps=count, batch_size=32, compilation_cache="x" if folder == "of the config" else "")
+    initialise(trainings)
+    assert environment["XLA_FLAGS"] == ("" if kept else ONEDNN) and uses_onednn() != kept
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")

@@ -17,6 +17,7 @@ from vae_jax.models.mnist import MnistDecoder, MnistEncoder
 from vae_jax.state import init_state
 from vae_jax.systems import make_system
 from vae_jax.systems.blur_vae import turns
+from vae_jax.systems.networks import noise_by_index
 from vae_jax.train_step import make_train_step
 
 KEY, BATCH, LATENTS = jax.random.key(3), 3, 5
@@ -140,9 +141,10 @@ def test_the_elbo(smoke, variant):
     system, batch = make_system(config, image_shape(config)), {"image": images(config)}
     params, stats = jax.jit(system.init)(jax.random.key(0), batch)
     assert ("kernel" in params) == (variant == "network") == ("kernel" in system.rules)
-    _, values = jax.jit(system.evaluate)(params, stats, {}, batch)
+    index = np.arange(BATCH, dtype=np.int32)
+    _, values = jax.jit(system.evaluate)(params, stats, {}, batch | {"index": index})
     mean, logvar = jax.jit(system.encode)(params, stats, {}, batch["image"])
-    z = mean + jnp.exp(logvar / 2) * jax.random.normal(jax.random.key(0), mean.shape)
+    z = mean + jnp.exp(logvar / 2) * noise_by_index(index, 0, mean.shape[1:])
     recon = np.float64(jax.jit(system.decode)(params, stats, z))
     if fixed:
         kernels = np.broadcast_to(gaussian_kernel(5, 1.0), (BATCH, 5, 5))

@@ -174,11 +174,12 @@ def test_adaptive_weight_by_hand():
     """Kernel [1, 1, 2, 1] of a layer k . h = 3 k1 + 4 k2 of one pixel: where the loss of the pixel has slope 2 and g
     slope -0.5, the gradients are (6, 8) and (-1.5, -2) with norms 10 and 2.5."""
     h = jnp.array([3.0, 4.0]).reshape(1, 1, 2, 1)
-    np.testing.assert_allclose(adaptive_weight(2 * h, -0.5 * h), 10 / (2.5 + 1e-4), rtol=1e-6)
-    np.testing.assert_allclose(adaptive_weight(2 * h, 0 * h), 1e4)  # 10 / 1e-4 is cut off
-    np.testing.assert_allclose(adaptive_weight(0.01 * h, 0 * h), 0.05 / 1e-4, rtol=1e-6)
-    assert adaptive_weight(0 * h, h) == 0
-    assert not jax.grad(lambda h: adaptive_weight(2 * h, h))(h).any()
+    np.testing.assert_allclose(adaptive_weight(2 * h, -0.5 * h, 1e4), 10 / (2.5 + 1e-4), rtol=1e-6)
+    np.testing.assert_allclose(adaptive_weight(2 * h, 0 * h, 1e4), 1e4)  # 10 / 1e-4 is cut off
+    np.testing.assert_allclose(adaptive_weight(0.01 * h, 0 * h, 1e4), 0.05 / 1e-4, rtol=1e-6)
+    assert adaptive_weight(0 * h, h, 1e4) == 0
+    np.testing.assert_allclose(adaptive_weight(2 * h, -0.5 * h, 3.0), 3)
+    assert not jax.grad(lambda h: adaptive_weight(2 * h, h, 1e4))(h).any()
 
 
 def test_a_value_with_a_known_gradient():

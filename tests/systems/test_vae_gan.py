@@ -34,6 +34,7 @@ RULES = {
     "decoder": {"similarity": 0.6, "sharpness": 0.1, "gan": -40.0},
     "discriminator": {"gan": 0.9},
 }
+WEIGHTS = {"mean": (1, 1), "sum": (1, 2), "released": (0.66, 0.34)}  # of the costs of real images and of fakes
 
 
 def small_config(**gan):
@@ -60,9 +61,9 @@ class Step(NamedTuple):
 
 
 @functools.cache
-def first_step(fakes=("recon", "sample"), saturating=True, gated=False) -> Step:
+def first_step(fakes=("recon", "sample"), saturating=True, gated=False, fake_cost="mean") -> Step:
     """SGD at rate 1, so that the update is the gradient."""
-    config = small_config(fakes=fakes, saturating=saturating)
+    config = small_config(fakes=fakes, saturating=saturating, fake_cost=fake_cost)
     system = make_system(config, SHAPE)
     optimizers = dict.fromkeys(PLAYERS, optax.adam(1e-3) if gated else optax.sgd(1.0))
     state = jax.jit(lambda: init_state(system, optimizers, jax.random.key(0), {"image": IMAGES}, ema=False))()
@@ -80,8 +81,17 @@ def same(old, new) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True))
 
 
+def scale_gradient(x, factor):
+    """x, with a gradient that is multiplied by `factor`."""
+    return factor * x + jax.lax.stop_gradient((1 - factor) * x)
+
+
 def by_hand(state, config):
-    """A jax.grad per player of its own loss, written out: the document's rules, with weights."""
+    """A jax.grad per player of its own loss, written out: the document's rules, with weights.
+
+    The fakes' cost as a mean, as algorithm 1's sum, or scaled as by the graph of the released code: every image's cost
+    counts, its gradient is multiplied by a weight behind the discriminator and divided by it before.
+    """
     encoder, decoder = LarsenEncoder(LATENTS, SCALE), LarsenDecoder(SHAPE, SCALE)
     discriminator = LarsenDiscriminator(SCALE)
     step_key, prior_key = jax.random.split(jax.random.fold_in(KEY, 0))
@@ -102,11 +112,18 @@ def by_hand(state, config):
         if "sample" in gan.fakes:
             z = jnp.concatenate([z, jax.random.normal(prior_key, mean.shape)])
         decoded = apply(decoder, "decoder", params, z)
-        layers = apply(discriminator, "discriminator", params, jnp.concatenate([IMAGES, decoded]))
-        p = jax.nn.sigmoid(layers["logits"])
-        seen = {"real": p[:BATCH], "recon": p[BATCH : 2 * BATCH], "sample": p[2 * BATCH :]}
-        fake = jnp.concatenate([seen[kind] for kind in gan.fakes])
-        l_gan = -jnp.mean(jnp.log(seen["real"])) - jnp.mean(jnp.log(1 - fake))
+        seen = jnp.concatenate([IMAGES, decoded])
+        layers = apply(discriminator, "discriminator", params, seen)
+        logits = layers["logits"]
+        if gan.fake_cost == "released":
+            weights = np.repeat([0.66, 0.17, 0.17], BATCH)
+            seen = scale_gradient(seen, 1 / weights.reshape(-1, 1, 1, 1))
+            logits = scale_gradient(apply(discriminator, "discriminator", params, seen)["logits"], weights)
+        p = jax.nn.sigmoid(logits)
+        of = {"real": p[:BATCH], "recon": p[BATCH : 2 * BATCH], "sample": p[2 * BATCH :]}
+        fake = jnp.concatenate([of[kind] for kind in gan.fakes])
+        l_fake = jnp.mean(-jnp.log(1 - fake)) if gan.fake_cost == "mean" else jnp.sum(-jnp.log(1 - fake)) / BATCH
+        l_gan = -jnp.mean(jnp.log(of["real"])) + l_fake
         l_prior = jnp.mean(jnp.sum(-0.5 * (1 + logvar - mean**2 - jnp.exp(logvar)), 1))
         l_rec = 0.5 * jnp.sum((layers["conv4"][:BATCH] - layers["conv4"][BATCH : 2 * BATCH]) ** 2) / BATCH
         l_sharpness = jnp.sum((strongest(IMAGES) - strongest(decoded[:BATCH])) ** 2) / BATCH
@@ -121,18 +138,27 @@ def by_hand(state, config):
 
 
 @pytest.mark.parametrize(
-    ("fakes", "saturating"), [(("recon", "sample"), True), (("sample",), True), (("recon",), False)]
+    ("fakes", "saturating", "fake_cost"),
+    [
+        (("recon", "sample"), True, "mean"),
+        (("recon", "sample"), True, "sum"),
+        (("recon", "sample"), True, "released"),
+        (("sample",), True, "mean"),
+        (("recon",), False, "mean"),
+    ],
 )
-def test_every_player_descends_on_its_own_loss(fakes, saturating):
+def test_every_player_descends_on_its_own_loss(fakes, saturating, fake_cost):
     """To 1e-6, in float64 (in float32 both round to some 3e-6 of the largest entry), with the config's weights."""
-    config, system, state, run = first_step(fakes, saturating)
-    if saturating:
+    config, system, state, run = first_step(fakes, saturating, fake_cost=fake_cost)
+    if saturating and fake_cost != "released":
         assert system.rules == RULES
     with jax.enable_x64(True):
         state = jax.tree.map(lambda x: x.astype("float64") if x.dtype == "float32" else x, jax.device_get(state))
         after, scalars = run(state, system.rules, 0.0)
-        after, expected = jax.device_get((after.params, by_hand(state, config)))
-    assert float(scalars["finite"]) == 1
+        after, expected, scalars = jax.device_get((after.params, by_hand(state, config), scalars))
+    assert scalars["finite"] == 1
+    real, fake = WEIGHTS[fake_cost]
+    assert scalars["gan"] == pytest.approx(real * scalars["gan_real"] + fake * scalars["gan_fake"], rel=1e-12)
     for player in PLAYERS:
         moved = jax.tree.map(lambda old, new: old - new, state.params[player], after[player])
         assert_gradients(moved, expected[player], rtol=1e-6, atol=1e-12)
@@ -208,6 +234,7 @@ def test_mistakes_in_the_config():
 
     fails(r"terms.gan.fakes is \('samples',\); expected one or both of recon, sample", "gan", fakes=("samples",))
     fails(r"terms.gan.fakes is \(\)", "gan", fakes=())
+    fails("Unknown terms.gan.fake_cost 'summ'. Did you mean 'sum'", "gan", fake_cost="summ")
     fails(r"Unknown terms.similarity.layer 'conv5'. Did you mean 'conv", "similarity", layer="conv5")
     config = small_config()
     config.terms.gan.saturate = True
@@ -237,7 +264,7 @@ def test_from_training_to_a_comparison(tmp_path, smoke):
     record = compare([str(workdir), str(workdir)], tmp_path / "compare")
     assert record["originals"]["digit_accuracy"] == pytest.approx(metrics["target_digit_accuracy"])
     assert record["rows"][0]["mean"]["digit_accuracy"] == pytest.approx(metrics["digit_accuracy"])
-    assert (tmp_path / "compare" / "training_of_vaegan_sharp_mnist.png").stat().st_size > 1_000
+    assert (tmp_path / "compare" / "training_of_gan.png").stat().st_size > 1_000
 
 
 def test_images_of_a_linear_decoder_lie_in_the_range():

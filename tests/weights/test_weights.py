@@ -1,10 +1,14 @@
 """Weights files: complete, with the right shapes and the SHA-256 of their manifest; all others are refused."""
 
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from helpers.users import unprivileged
 
 from vae_jax.backbones import load_backbone
 from vae_jax.backbones.mnist_classifier import init
@@ -44,6 +48,19 @@ def test_where_weights_are_looked_up(path, monkeypatch, tmp_path):
 def test_shipped_weights_are_small_and_intact():
     assert (finding.SHIPPED / "mnist_classifier.safetensors").stat().st_size < 1_000_000
     load_backbone("mnist_classifier", finding.SHIPPED / "mnist_classifier.safetensors")
+
+
+def test_weights_that_may_not_be_read(tree):
+    """The file is named, never told to be missing or damaged."""
+    with tempfile.TemporaryDirectory() as folder:
+        files.save_weights(path := Path(folder) / "mine.safetensors", tree, {})
+        os.chmod(folder, 0o755)
+        for closed in (path, path.parent):
+            closed.chmod(0)
+            for read in (files.stored_names, lambda path: files.load_weights(path, tree)):
+                with unprivileged(), pytest.raises(PermissionError, match=str(path)):
+                    read(path)
+            closed.chmod(0o755)
 
 
 def test_damaged_files(path):

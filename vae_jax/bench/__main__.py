@@ -29,10 +29,10 @@ With `--peer` the line compares this training with its counterpart in another fr
 """
 
 import contextlib
-import json
 import sys
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from vae_jax import cli
 from vae_jax.bench.measure import benchmark, rounded, timed_call
@@ -40,25 +40,30 @@ from vae_jax.bench.peers import PEERS, against_peer, comparison_table, read_reco
 from vae_jax.config import check_config
 from vae_jax.errors import UserError
 from vae_jax.reports.page import markdown_table
-from vae_jax.runtime.devices import use_cores
+from vae_jax.runtime.compilation import use_compilation_cache
+from vae_jax.runtime.devices import initialise, use_cores
+from vae_jax.runtime.sharding import check_devices
+from vae_jax.strict_json import to_json
 
 
-def main() -> None:
+def main(config: ConfigDict | None) -> None:
     """The command line."""
     if TABLE.value:
         print(markdown_table(*comparison_table(read_records(TABLE.value))), end="")
         return
-    if "config" not in flags.FLAGS:
+    if config is None:
         raise UserError("Choose a config: --config=NAME or --config=FILE.py.")
-    config = flags.FLAGS.config
     with contextlib.redirect_stdout(sys.stderr):
         check_config(config)
+        initialise([config])
         use_cores([config.batch_size])
+        check_devices()
+        use_compilation_cache(config.compilation_cache)
         if PEER.value:
-            record = against_peer(config, PEER.value, PEER_PYTHON.value, CALLS.value, timed_call)
+            record = against_peer(config, PEER.value, PEER_PYTHON.value or sys.executable, CALLS.value, timed_call)
         else:
             record = benchmark(config, DATA.value, PART.value, CALLS.value)
-    print(json.dumps(rounded(record)))
+    print(to_json(rounded(record)))
 
 
 if __name__ == "__main__":
@@ -68,6 +73,6 @@ if __name__ == "__main__":
         "calls", 20, "Number of calls to take medians over; with --peer, of rounds.", lower_bound=20
     )
     PEER = flags.DEFINE_enum("peer", None, list(PEERS), "Framework to compare with.")
-    TABLE = flags.DEFINE_list("table", [], "Files with records of --peer, to print as a table.")
-    PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "Python that has the other framework.")
-    cli.run(main)
+    TABLE = cli.paths_flag("table", "Files with records of --peer, to print as a table.")
+    PEER_PYTHON = cli.path_flag("peer_python", "Python that has the other framework; by default this one.")
+    cli.run(main, takes="config")

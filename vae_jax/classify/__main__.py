@@ -31,13 +31,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIRS = flags.DEFINE_list("workdirs", None, "Workdirs of trained runs, separated by commas.", required=True)
-    WORKDIR = flags.DEFINE_string("workdir", None, "Folder to write to.", required=True)
+    WORKDIRS = cli.paths_flag("workdirs", "Workdirs of trained runs, separated by commas.", required=True)
+    WORKDIR = cli.path_flag("workdir", "Folder to write to.", required=True)
     DATA_NAME = flags.DEFINE_string("data_name", None, "Labelled data set; by default the one of the runs.")
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data, if not the one of the runs.")
+    DATA_DIR = cli.path_flag("data_dir", "Folder of the data, if not the one of the runs.")
     TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split to take the folds from.")
     TEST_SPLIT = flags.DEFINE_string("test_split", "test", "Split to classify, all of it.")
     FOLDS = flags.DEFINE_integer("folds", 10, "Number of random folds; ignored with --fold_file.")
     FOLD_SIZE = flags.DEFINE_integer("fold_size", 1000, "Examples per random fold.")
-    FOLD_FILE = flags.DEFINE_string("fold_file", None, "File with one line of indices per fold, as of STL-10.")
+    FOLD_FILE = cli.path_flag("fold_file", "File with one line of indices per fold, as of STL-10.")
     cli.run(main)

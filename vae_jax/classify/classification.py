@@ -110,6 +110,7 @@ def classify(workdirs: Sequence[str], output: str | Path, source: LabelledData, 
     counts = np.unique(labels[1], return_counts=True)[1]
     record = {
         "data": names[0],
+        "folder": source.dir or "",
         "train": {"split": source.train, "images": len(labels[0])},
         "test": {"split": source.test, "images": len(labels[1])},
         "classes": len(counts),

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_jax.compare.numbers import Entry, sharpness_of
 from vae_jax.compare.tables import ORIGINALS, SHARPNESS
-from vae_jax.data.contract import Dataset
+from vae_jax.data.contract import Dataset, class_name
 from vae_jax.inference import Model
 from vae_jax.latents.vectors import interpolate
 from vae_jax.reports import figures
@@ -37,14 +37,15 @@ def pictures_of(
     rows += [(name, np.asarray(model.reconstruct(examples))) for name, model in models.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
     if labels is not None:
-        pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS)
+        pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS, dataset.classes)
     pictures[SHARPNESS] = figures.histograms(variances, subsets, SHARPNESS)
     classes = np.array([]) if labels is None else labels[chosen]
     for a, b in INTERPOLATIONS:
         if {a, b} <= set(classes):
-            ends = [examples[np.flatnonzero(classes == c)[0]] for c in (a, b)]
-            rows = [(name, _some(interpolate(model, *ends), len(models))) for name, model in models.items()]
-            pictures[f"Interpolation {a}-{b}"] = figures.image_rows(rows)
+            images = [examples[np.flatnonzero(classes == c)[0]] for c in (a, b)]
+            rows = [(name, _some(interpolate(model, *images), len(models))) for name, model in models.items()]
+            ends = "-".join(class_name(c, dataset.classes) for c in (a, b))
+            pictures[f"Interpolation {ends}"] = figures.image_rows(rows)
     priors = {name: model for name, model in models.items() if model.has_prior}
     if priors:
         pictures["Prior samples"] = figures.image_rows(_samples(priors, dataset.image_shape[0], key))
@@ -77,8 +78,7 @@ def _balances(entries: Sequence[Entry]) -> dict[str, bytes]:
         players = judged.run.experiment.system.rules
         records = read_lines(Path(judged.workdir) / "scalars.jsonl")
         if len(players) > 1:
-            logged = dict.fromkeys(name for record in records for name in record)
-            terms = [name for name in logged if "/" not in name and name not in ("step", "images_per_second")]
+            terms = [name for name in figures.logged(records) if "/" not in name and name != "images_per_second"]
             names = [*terms, *(f"updated/{player}" for player in players)]
             names = figures.informative(records, names)
             pictures[f"Training of {entry.name}"] = figures.curves(records, names)

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_jax.metrics.frechet import FRECHET
+from vae_jax.metrics.spectrum import SPECTRUM
 from vae_jax.metrics.statistics import PairedTest
 from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.reports import page
+from vae_jax.systems.likelihoods import IMPORTANCE_WEIGHTED
 
 ORIGINALS = "originals"
 
@@ -35,23 +37,36 @@ COLUMNS = {
     "lpips_vgg": ("LPIPS-vgg", ".4f"),
     "digit_accuracy": ("digit accuracy", ".4f"),
     "residual_laplacian_variance": ("residual Laplacian variance", ".4f"),
+    **{name: (f"power / originals', {name.removeprefix('spectrum_')}", ".3f") for name in SPECTRUM},
 }
 RATIO = "Laplacian variance / originals'"
 SHARPNESS = "Laplacian variance"
 SPEED = "images/s"  # of training
+TESTS = "Paired t-tests:"
+TESTED = ("psnr", "lpips_alex")  # metrics with paired tests, beside the Laplacian variance
+HELD = "Terms that are held at a target"
+
+
+def column(name: str) -> tuple[str, str]:
+    """The title and the number format of a metric's column."""
+    if name.startswith(IMPORTANCE_WEIGHTED):
+        return f"IWAE nats, {name.removeprefix(IMPORTANCE_WEIGHTED)} samples", ".1f"
+    return COLUMNS.get(name, (name, _spec(name)))
 
 
 def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The table of compare.json: header and rows, first the originals, then baselines, then runs."""
     present = dict.fromkeys(name for row in numbers["rows"] for name in row["mean"])
     names = dict.fromkeys((*(name for name in COLUMNS if name in present), *present))
-    formats = {name: COLUMNS.get(name, (name, _spec(name))) for name in names}
+    formats = {name: column(name) for name in names}
 
     def cell(row: Mapping, name: str) -> str:
         if name not in row["mean"]:
             return ""
-        spec, std = formats[name][1], row["std"][name]
-        return f"{row['mean'][name]:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
+        spec, mean, std = formats[name][1], row["mean"][name], row["std"][name]
+        if mean is None:
+            return "not finite"
+        return f"{mean:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
 
     trained = any(any(row.get("images_per_second", ())) for row in numbers["rows"])  # older files lack it
     header = ["", "seeds"] + [title for title, _ in formats.values()] + [SPEED] * trained
@@ -77,28 +92,32 @@ def _speed(row: Mapping) -> str:
 
 
 def t_tests(tests: Sequence[PairedTest]) -> tuple[list[str], list[list[str]]]:
-    """The t-tests of one subset: header and rows."""
+    """The t-tests of one table: header and rows."""
 
-    def p_value(p: float) -> str:
-        return f"{p:.2g}" if p else "< 1e-300"
+    def t_value(t: float | None) -> str:
+        return "none: the same difference in every image" if t is None else f"{t:.2f}"
 
-    rows = [[f"{t.first} - {t.second}", f"{t.difference:.4f}", f"{t.t:.2f}", p_value(t.p), f"{t.images:,}"]
-            for t in tests]  # fmt: skip
-    return ["pair", "mean difference", "T", "p", "images"], rows
+    def p_value(p: float | None) -> str:
+        return "" if p is None else f"{p:.2g}" if p else "< 1e-300"
+
+    rows = [
+        [f"{t.first} - {t.second}", f"{t.difference:.4f}", t_value(t.t), p_value(t.p), p_value(t.adjusted),
+         f"{t.images:,}"]
+        for t in tests
+    ]  # fmt: skip
+    return ["pair", "mean difference", "T", "p", "p, Holm", "images"], rows
 
 
-def markdown(lead: str, table, notes: Sequence[str], test_tables: Mapping) -> list[str]:
-    """The paragraphs and tables of compare.md."""
-    tests = [(f"Paired t-tests of the {SHARPNESS}, {title}:", test) for title, test in test_tables.items()]
-    blocks = [block for title, test in tests for block in (title, page.markdown_table(*test))]
+def markdown(lead: str, table, notes: Sequence[str], others: Mapping) -> list[str]:
+    """The paragraphs and tables of compare.md; `others` are the tables after the first one, by title."""
+    blocks = [block for title, other in others.items() for block in (f"{title}:", page.markdown_table(*other))]
     return [lead, page.markdown_table(*table), *notes, *blocks]
 
 
-def html(lead: str, table, notes: Sequence[str], test_tables: Mapping, pictures: Mapping[str, bytes]) -> str:
+def html(lead: str, table, notes: Sequence[str], others: Mapping, pictures: Mapping[str, bytes]) -> str:
     """The whole comparison as one page."""
-    tests = [part for title, test in test_tables.items() for part in (page.text(title, "lead"), page.table(*test))]
     sections = [page.section("Numbers", page.text("Means over images; ± is the standard deviation over seeds."),
                              page.table(*table), *map(page.text, notes))]  # fmt: skip
     sections += page.figures(pictures)
-    sections.append(page.section(f"Paired t-tests of the {SHARPNESS}", *tests))
+    sections += [page.section(title, page.table(*other)) for title, other in others.items()]
     return page.page("Comparison", lead, *sections)

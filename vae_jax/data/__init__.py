@@ -5,11 +5,22 @@
 """
 
 import functools
+import os
+from collections.abc import Sequence
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.config import number_of_classes
-from vae_jax.data.contract import Dataset, central_window, first_of_each_class, take
+from vae_jax.data.contract import (
+    Dataset,
+    central_window,
+    first_of_each_class,
+    places,
+    take,
+    with_classes,
+    with_labels_below,
+)
 from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.exemplars import exemplars
 from vae_jax.data.idx import idx_or_tfds
@@ -18,6 +29,7 @@ from vae_jax.data.slices import parse_split
 from vae_jax.data.synthetic import synthetic
 from vae_jax.data.tfds_source import tfds_source
 from vae_jax.errors import UserError
+from vae_jax.paths import local_path
 
 
 def read_whole(config: ConfigDict, split: str) -> Dataset:
@@ -35,22 +47,39 @@ DATASETS = {
 }
 
 
-def load_dataset(config: ConfigDict, split: str, augmented: bool = False) -> Dataset:
+def load_dataset(config: ConfigDict, split: str, augmented: bool = False, classes: Sequence[str] = ()) -> Dataset:
     """A split of the data set that `config.data` names, checked to hold at least one image.
 
     The training split is reduced to the first `data.per_class` examples of each label if that is not 0. Images are the
     central windows of `image_size`; with `augmented`, they have the size that the train step's augmentation takes.
+    Labels count `classes`, the names that a training gave them, if there are any; UserError for a class not in them.
     """
+    if config.data.dir:
+        config = ConfigDict(config.to_dict())
+        config.data.dir = str(local_path(config.data.dir))
     base, bounds = parse_split(split)
     dataset = read_whole(config, base)
     dataset = take(dataset, *bounds(dataset.size))
-    classes = number_of_classes(config)
-    if dataset.arrays is not None and "label" in dataset.arrays and classes:
-        low, high = dataset.arrays["label"].min(initial=0), dataset.arrays["label"].max(initial=0)
-        if low < 0 or high >= classes:
-            raise UserError(f"{config.data.name} has labels from {low} to {high}; expected 0 to {classes - 1}.")
     if not dataset.size:
         raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
+    dataset = with_classes(dataset, classes, f"{config.data.dir or config.data.name}, split {split},")
+    if count := number_of_classes(config):
+        dataset = with_labels_below(dataset, count, config.data.name)
     if split == config.data.train and config.data.per_class:
         dataset = first_of_each_class(dataset, config.data.per_class)
     return dataset if augmented else central_window(dataset, config.image_size)
+
+
+def examples_in_both(config: ConfigDict, train: Dataset, judged: Dataset) -> int:
+    """How many examples are in both of the splits `data.train` and `data.eval`, as `load_dataset` returned them.
+
+    Exemplars are judged on what they are trained on, by design: 0.
+    """
+    if config.data.name == "exemplars" or _whole(config.data.train, train) != _whole(config.data.eval, judged):
+        return 0
+    return len(np.intersect1d(places(train), places(judged)))
+
+
+def _whole(split: str, dataset: Dataset) -> str:
+    """What the split is a slice of: its folder, links resolved, or its name."""
+    return os.path.realpath(str(dataset.notes["folder"])) if "folder" in dataset.notes else parse_split(split)[0]

@@ -27,22 +27,24 @@ class Augmentation(NamedTuple):
     apply: Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def random_windows(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """A random window [size, size] of each image [B, H, W, C]; all positions are equally likely."""
-    batch, height, width, channels = images.shape
-    row_key, column_key = jax.random.split(key)
-    rows = jax.random.randint(row_key, (batch,), 0, height - size + 1)
-    columns = jax.random.randint(column_key, (batch,), 0, width - size + 1)
+def random_windows(key: jax.Array, images: jax.Array, height: int, width: int | None = None) -> jax.Array:
+    """A random window [height, width] (a square by default) of each image [B, H, W, C]; all positions are equally
+    likely."""
+    size, channels = (height, width or height), images.shape[3]
+    rows, columns = (
+        jax.random.randint(one, (len(images),), 0, side - window + 1)
+        for one, side, window in zip(jax.random.split(key), images.shape[1:3], size, strict=True)
+    )
 
     def window(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (row, column, 0), (size, size, channels))
+        return jax.lax.dynamic_slice(image, (row, column, 0), (*size, channels))
 
     return jax.vmap(window)(images, rows, columns)
 
 
 def random_crop(config: ConfigDict) -> Augmentation:
     """Windows of `image_size` in images of `data.random_crop` pixels."""
-    return Augmentation(config.data.random_crop, functools.partial(random_windows, size=config.image_size))
+    return Augmentation(config.data.random_crop, functools.partial(random_windows, height=config.image_size))
 
 
 def exemplar(config: ConfigDict) -> Augmentation:

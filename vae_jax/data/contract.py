@@ -27,6 +27,10 @@ class Dataset(NamedTuple):
     notes: what a user should know about it, such as {'unreadable': {...}}.
     attributes: () -> those of all examples, read on demand and never part of a batch; None if the data has neither
       attributes nor labels.
+    classes: the names of the labels 0, 1, ..., where the source has names; else ().
+    labels: those of all examples, int32 [N], where they are known without reading the images; else None.
+    grouped: whether the examples lie in the order of their labels, so that slices take of every label alike.
+    places: int [N], where the examples are in the whole split; None: this is the whole.
     """
 
     size: int
@@ -35,6 +39,10 @@ class Dataset(NamedTuple):
     arrays: Mapping[str, np.ndarray] | None = None
     notes: Mapping[str, object] = {}
     attributes: Callable[[], Attributes] | None = None
+    classes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
+    grouped: bool = False
+    places: np.ndarray | None = None
 
 
 def one_hot(labels: np.ndarray, classes: Sequence[str] = ()) -> Attributes:
@@ -48,19 +56,21 @@ def in_memory(
     labels: np.ndarray | None = None,
     notes: Mapping[str, object] | None = None,
     attributes: Callable[[], Attributes] | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """A Dataset of uint8 images [N, H, W, C] and integer labels [N]; its attributes are its classes by default."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 [N, H, W, C], not {images.dtype} {images.shape}")
-    arrays = {"image": images}
+    arrays, notes = {"image": images}, notes or {}
     if labels is not None:
-        arrays["label"] = labels.astype(np.int32)
-        attributes = attributes or functools.partial(one_hot, arrays["label"])
+        arrays["label"] = labels = labels.astype(np.int32)
+        attributes = attributes or functools.partial(one_hot, labels, classes)
+    read = functools.partial(_rows, arrays)
+    return Dataset(len(images), images.shape[1:], read, arrays, notes, attributes, classes, labels)
 
-    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        return {key: array[indices] for key, array in arrays.items()}
 
-    return Dataset(len(images), images.shape[1:], read, arrays, notes or {}, attributes)
+def _rows(arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
+    return {key: array[indices] for key, array in arrays.items()}
 
 
 def fingerprint(dataset: Dataset) -> dict[str, object]:
@@ -77,11 +87,67 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
     return found | {key: value for key, value in dataset.notes.items() if key == LISTING}
 
 
+def with_labels_below(dataset: Dataset, classes: int, name: str) -> Dataset:
+    """The data set `name` with labels from 0 to classes - 1; UserError for others, if need be when they are read."""
+
+    def check(labels: np.ndarray) -> None:
+        low, high = labels.min(initial=0), labels.max(initial=0)
+        if low < 0 or high >= classes:
+            raise UserError(f"{name} has labels from {low} to {high}; expected 0 to {classes - 1}.")
+
+    def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+        batch = dataset.read(indices)
+        check(batch.get("label", np.zeros(0)))
+        return batch
+
+    if dataset.labels is not None:
+        check(dataset.labels)
+        return dataset
+    check(np.arange(len(dataset.classes)))
+    return dataset._replace(read=read)
+
+
+def class_name(label: int, classes: Sequence[str]) -> str:
+    """The name of a label, or its number if the classes have no names."""
+    return classes[label] if classes else str(label)
+
+
+def with_classes(dataset: Dataset, classes: Sequence[str], name: str) -> Dataset:
+    """The data set `name` with labels that count `classes`, found by their names; UserError for a class not in them."""
+    if not classes or not dataset.classes or dataset.classes == tuple(classes):
+        return dataset
+    index = {known: i for i, known in enumerate(classes)}
+    present = range(len(dataset.classes)) if dataset.labels is None else np.unique(dataset.labels)
+    if unknown := [dataset.classes[i] for i in present if dataset.classes[i] not in index]:
+        raise UserError(
+            f"{name} has classes that the run was not trained with: {listed(unknown)}.\n"
+            f"  its classes: {listed(dataset.classes)}\n  those of the training: {listed(classes)}\n"
+            "Remove or rename those folders."
+        )
+    new = np.array([index.get(own, -1) for own in dataset.classes], np.int32)
+
+    def renumber(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**arrays, "label": new[arrays["label"]]}
+
+    named = dataset._replace(classes=tuple(classes), read=lambda indices: renumber(dataset.read(indices)))
+    if dataset.labels is not None:
+        named = named._replace(labels=new[dataset.labels])
+    if dataset.arrays is not None:
+        arrays = renumber(dataset.arrays)
+        named = named._replace(arrays=arrays, read=functools.partial(_rows, arrays))
+    return named
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     """The first `count` examples of each label, in their order; UserError if a label has fewer."""
-    if dataset.arrays is None or "label" not in dataset.arrays:
+    labels = dataset.labels
+    if labels is None:
         raise UserError("data.per_class needs data with labels that fit in memory (data.memory_limit).")
-    labels = dataset.arrays["label"]
     classes = np.unique(labels)
     chosen = [np.flatnonzero(labels == label)[:count] for label in classes]
     for label, indices in zip(classes, chosen, strict=True):
@@ -91,8 +157,31 @@ def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
 
 
 def take(dataset: Dataset, start: int, stop: int) -> Dataset:
-    """The examples from `start` up to `stop`."""
-    return dataset if (start, stop) == (0, dataset.size) else _subset(dataset, slice(start, stop))
+    """The examples from `start` up to `stop`.
+
+    If they are grouped by label, these are places in `interleaved` order: 'train[:80%]' has 80 % of every label, and
+    slices that do not overlap share no example.
+    """
+    if (start, stop) == (0, dataset.size):
+        return dataset
+    if dataset.grouped and dataset.labels is not None:
+        return _subset(dataset, np.sort(interleaved(dataset.labels)[start:stop]))
+    return _subset(dataset, slice(start, stop))
+
+
+def interleaved(labels: np.ndarray) -> np.ndarray:
+    """An order of the examples in which any stretch has the labels [N] in about their proportions; each label keeps its
+    own order."""
+    progress = np.empty(len(labels))
+    for label in np.unique(labels):
+        its = np.flatnonzero(labels == label)
+        progress[its] = (np.arange(len(its)) + 0.5) / len(its)
+    return np.argsort(progress, kind="stable")
+
+
+def places(dataset: Dataset) -> np.ndarray:
+    """Where the examples are in the whole split."""
+    return np.arange(dataset.size) if dataset.places is None else dataset.places
 
 
 def central_window(dataset: Dataset, size: int) -> Dataset:
@@ -106,20 +195,25 @@ def central_window(dataset: Dataset, size: int) -> Dataset:
         window = arrays["image"][:, top : top + size, left : left + size]
         return {**arrays, "image": np.ascontiguousarray(window)}
 
+    cropped = dataset._replace(image_shape=(size, size, channels))
     if dataset.arrays is not None:
         arrays = cut(dataset.arrays)
-        return in_memory(arrays["image"], arrays.get("label"), dataset.notes, dataset.attributes)
-    return dataset._replace(image_shape=(size, size, channels), read=lambda indices: cut(dataset.read(indices)))
+        return cropped._replace(arrays=arrays, read=functools.partial(_rows, arrays))
+    return cropped._replace(read=lambda indices: cut(dataset.read(indices)))
 
 
 def _subset(dataset: Dataset, chosen: slice | np.ndarray) -> Dataset:
     """The examples with these indices, in this order."""
-    own = functools.partial(_subset_attributes, dataset.attributes, chosen) if dataset.attributes else None
+    indices = np.arange(dataset.size)[chosen]
+    part = dataset._replace(size=len(indices), grouped=False, places=places(dataset)[chosen])
+    if dataset.labels is not None:
+        part = part._replace(labels=dataset.labels[chosen])
+    if dataset.attributes is not None:
+        part = part._replace(attributes=functools.partial(_subset_attributes, dataset.attributes, chosen))
     if dataset.arrays is not None:
         arrays = {key: array[chosen] for key, array in dataset.arrays.items()}
-        return in_memory(arrays["image"], arrays.get("label"), dataset.notes, own)
-    indices = np.arange(dataset.size)[chosen]
-    return dataset._replace(size=len(indices), read=lambda i: dataset.read(indices[i]), attributes=own)
+        return part._replace(arrays=arrays, read=functools.partial(_rows, arrays))
+    return part._replace(read=lambda i: dataset.read(indices[i]))
 
 
 def _subset_attributes(whole: Callable[[], Attributes], chosen: slice | np.ndarray) -> Attributes:

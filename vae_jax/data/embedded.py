@@ -17,4 +17,4 @@ def mnist_5k(config: ConfigDict, split: str) -> Dataset:
     images, labels = mnist_data()
     chosen = (np.arange(len(images)) % 5 == 4) == (split == "test")
     images = images[chosen].reshape(-1, 28, 28, 1).astype(np.uint8)
-    return in_memory(fit_arrays(images, config), labels[chosen])
+    return in_memory(fit_arrays(images, config), labels[chosen])._replace(grouped=True)

@@ -1,6 +1,7 @@
 """MNIST's own file format, IDX, plain or gzip."""
 
 import gzip
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -22,8 +23,10 @@ def read_idx(path: Path) -> np.ndarray:
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): it is damaged or truncated. Download it again.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4:
         raise UserError(f"{path} is not an IDX file of unsigned bytes: it begins with {data[:4].hex() or 'nothing'}.")
     start = 4 + 4 * data[3]
@@ -49,8 +52,8 @@ def _find(folder: Path, prefix: str, kind: str) -> Path:
 
 def idx_or_tfds(config: ConfigDict, split: str) -> Dataset:
     """`mnist` and `fashion_mnist`: from the IDX files in `data.dir` if there are any, else tensorflow-datasets."""
-    folder = Path(config.data.dir) if config.data.dir else None
-    if folder is None or not any(folder.glob("*-ubyte*")):
+    folder = Path(config.data.dir)
+    if not config.data.dir or not folder.is_dir() or not any("-ubyte" in name for name in os.listdir(folder)):
         return tfds_source(config, split)
     if split not in PREFIXES:
         raise UserError(f"{config.data.name} has no split {split!r}; it has {', '.join(PREFIXES)} and slices of them.")

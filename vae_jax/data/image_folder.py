@@ -2,51 +2,40 @@
 
 import functools
 import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import LISTING, Dataset, in_memory, one_hot
+from vae_jax.data.folders import is_hidden
+from vae_jax.data.image_files import NAMED, image_files, no_images, read_image, tell
 from vae_jax.data.images import to_uint8
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, did_you_mean
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 THREADS = 4
-NAMED = 10  # unreadable files that an error lists
-
-
-def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
-    """What `convert` makes of the file, or the reason why it cannot be read."""
-    if path.exists() and not path.is_file():
-        return "not a file"  # perhaps a pipe, which would block
-    try:
-        with Image.open(path) as image:
-            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                return f"{image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
-            return convert(image)
-    except UserError as error:
-        return str(error)
-    except Exception as error:  # on broken files decoders raise anything; the file is reported, the run continues
-        return f"{type(error).__name__}: {error}"
 
 
 def image_folder(config: ConfigDict, split: str) -> Dataset:
     """Images of DIR/SPLIT, sorted by path; folders directly below SPLIT, if any, are the labels.
 
-    Unreadable files are left out and listed in `notes`; UserError if they are more than the fraction `data.unreadable`
-    of all. A set larger than `data.memory_limit` bytes is streamed, but every file is still read once at the start, so
-    that a broken one never stops a run.
+    Hidden and other files are left out and counted in `notes`, unreadable images are left out and listed there;
+    UserError if these are more than the fraction `data.unreadable` of all, or if a folder cannot be read. A set larger
+    than `data.memory_limit` bytes is streamed, but every file is still read once at the start, so that a broken one
+    never stops a run.
     """
-    folder, files = _files(config, split)
-    classes = _classes(folder.parent, {split, *(parse_split(s)[0] for s in (config.data.train, config.data.eval))})
+    folder = _folder(config, split)
+    files, left_out = image_files(folder)
+    if not files:
+        raise no_images(folder, left_out)
+    if left_out:
+        _print_once(f"{folder}: {tell(left_out)}")
+    classes = _classes(config, split, files)
     shape = stored_shape(config)
     streamed = len(files) * int(np.prod(shape)) > config.data.memory_limit
 
@@ -60,11 +49,11 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
             images.append(image)
     _check_share(unreadable, len(files), folder, config.data.unreadable)
     notes = {"folder": str(folder), "files": len(files), "classes": classes, "unreadable": unreadable}
-    notes[LISTING] = _listing(kept, folder, classes)
+    notes |= {"left out": left_out, LISTING: _listing(kept, folder, classes)}
     labels = _labels(kept, folder, classes)
-    attributes = None if labels is None else functools.partial(one_hot, labels, classes)
+    names = () if labels is None else tuple(classes)
     if not streamed:
-        return in_memory(np.stack(images), labels, notes, attributes)
+        return in_memory(np.stack(images), labels, notes, classes=names)._replace(grouped=labels is not None)
 
     pool = ThreadPoolExecutor(THREADS)
 
@@ -76,7 +65,8 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         batch = {"image": np.stack(rows)}
         return batch if labels is None else {**batch, "label": labels[indices]}
 
-    return Dataset(len(kept), shape, read, None, notes, attributes)
+    attributes = None if labels is None else functools.partial(one_hot, labels, names)
+    return Dataset(len(kept), shape, read, None, notes, attributes, names, labels, grouped=labels is not None)
 
 
 def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit: float) -> None:
@@ -109,12 +99,8 @@ def _listing(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> str
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted by path."""
-    return sorted(Path(at) / name for at, _, names in os.walk(folder, followlinks=True) for name in names)
-
-
-def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
+def _folder(config: ConfigDict, split: str) -> Path:
+    """The folder of a split; UserError if there is none."""
     if not config.data.dir:
         raise UserError("image_folder needs a folder: set --config.data.dir=DIR, with DIR/train and DIR/test in it.")
     root = Path(config.data.dir)
@@ -122,13 +108,10 @@ def _files(config: ConfigDict, split: str) -> tuple[Path, list[Path]]:
         raise UserError(f"There is no folder {root} (data.dir).")
     folder = root / split
     if not folder.is_dir():
-        there = [p.name for p in root.iterdir() if p.is_dir()]
+        there = [p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name)]
         hint = did_you_mean(split, there) if there else "It has no folders at all."
         raise UserError(f"{root} (data.dir) has no folder {split!r}; expected {folder}/.../*.jpg or *.png. {hint}")
-    files = [path for path in files_below(folder) if path.suffix.lower() in EXTENSIONS]
-    if not files:
-        raise UserError(f"No images in {folder}: expected files ending in {', '.join(sorted(EXTENSIONS))}.")
-    return folder, files
+    return folder
 
 
 def _read_all(files: Sequence[Path], config: ConfigDict):
@@ -142,11 +125,14 @@ def _read_all(files: Sequence[Path], config: ConfigDict):
             yield image
 
 
-def _classes(root: Path, splits: Iterable[str]) -> list[str]:
-    """The class folders of all splits in use, so that a label means the same in each."""
-    return sorted(
-        {p.name for split in splits if (root / split).is_dir() for p in (root / split).iterdir() if p.is_dir()}
-    )
+def _classes(config: ConfigDict, split: str, files: Sequence[Path]) -> list[str]:
+    """The folders of images in all splits in use, so that a label means the same in each."""
+    root = Path(config.data.dir)
+    others = {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}
+    images = {root / other: image_files(root / other).images for other in others if (root / other).is_dir()}
+    images[root / split] = [*files]
+    parts = [path.relative_to(folder).parts for folder, paths in images.items() for path in paths]
+    return sorted({first for first, *below in parts if below})
 
 
 def _labels(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> np.ndarray | None:

@@ -1,5 +1,6 @@
 """Any data set of tensorflow-datasets that has images."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Attributes, Dataset, in_memory, one_hot
 from vae_jax.data.images import fit_array
 from vae_jax.errors import UserError, did_you_mean
+from vae_jax.runtime.environment import has_home
 from vae_jax.runtime.host_tensorflow import hide_accelerators
 
 HUB = ("storage.googleapis.com", 443)
@@ -29,6 +31,8 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
 
     if config.data.dir and not Path(config.data.dir).is_dir():
         raise UserError(f"There is no folder {config.data.dir} (data.dir).")
+    if not config.data.dir and not os.environ.get("TFDS_DATA_DIR") and not has_home():
+        raise UserError("data.dir: name a folder for tensorflow-datasets, because this user has no home folder.")
     name = config.data.name
     try:
         builder: Any = tfds.builder(name, data_dir=config.data.dir or None)
@@ -44,10 +48,10 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
         raise UserError(f"{name} has no uint8 feature 'image'; its features are {', '.join(builder.info.features)}.")
 
     size, shape = builder.info.splits[split].num_examples, stored_shape(config)
-    attributes = _attributes(builder, split, tfds)
+    attributes, classes = _attributes(builder, split, tfds), _class_names(builder)
     if size * int(np.prod(shape)) <= config.data.memory_limit:
         batch = _batch(_stored(builder, split, tfds), config)
-        return in_memory(batch["image"], batch.get("label"), attributes=attributes)
+        return in_memory(batch["image"], batch.get("label"), attributes=attributes, classes=classes)
     if not _by_index(builder, tfds):
         raise UserError(
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which cannot be read by "
@@ -56,7 +60,7 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
         )
     source = builder.as_data_source(split)
     dataset = Dataset(size, shape, lambda indices: _batch(source.__getitems__([int(i) for i in indices]), config))
-    return dataset._replace(attributes=attributes)
+    return dataset._replace(attributes=attributes, classes=classes)
 
 
 def _batch(examples: Iterable[dict], config: ConfigDict) -> dict[str, np.ndarray]:
@@ -81,6 +85,12 @@ def _stored(builder, split: str, tfds, decoders: dict | None = None) -> Iterable
     return tfds.as_numpy(builder.as_dataset(split, shuffle_files=False, read_config=in_order, decoders=decoders))
 
 
+def _class_names(builder) -> tuple[str, ...]:
+    """The names of the feature `label`'s classes, as far as they are known."""
+    label: Any = dict(builder.info.features.items()).get("label")
+    return tuple(label.names) if getattr(label, "num_classes", None) else ()
+
+
 def _attributes(builder, split: str, tfds) -> Callable[[], Attributes] | None:
     """Reads the feature `attributes`, or else the labels, without decoding images; None if there is neither."""
     features = dict(builder.info.features.items())
@@ -90,20 +100,21 @@ def _attributes(builder, split: str, tfds) -> Callable[[], Attributes] | None:
     )
     if not has_own and label is None:
         return None
-    classes = label.names if label is not None and getattr(label, "num_classes", None) else ()
 
     def read() -> Attributes:
         stored = _stored(builder, split, tfds, {"image": tfds.decode.SkipDecoding()})
         if has_own:
             values = [[example["attributes"][name] for name in own] for example in stored]
             return Attributes(tuple(own), np.array(values))
-        return one_hot(np.array([example["label"] for example in stored]), classes)
+        return one_hot(np.array([example["label"] for example in stored]), _class_names(builder))
 
     return read
 
 
 def _prepare(builder, tfds) -> None:
     """Downloads and prepares the set unless it is there; UserError if the hub cannot be reached."""
+    with contextlib.suppress(FileNotFoundError):
+        os.listdir(builder.data_path)  # what may not be read is not downloaded again
     if builder.is_prepared():
         return
     proxied = any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"))

@@ -23,15 +23,15 @@ from vae_jax.reports.study import print_study
 def main() -> None:
     """The command line."""
     output = Path(OUTPUT.value or Path(WORKDIR.value) / "latents")
-    explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value, BESIDE.value)
+    explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value, BESIDE.value or [])
     print_study(output, "latents")
 
 
 if __name__ == "__main__":
-    WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a trained run.", required=True)
-    OUTPUT = flags.DEFINE_string("output", None, "Folder to write to; by default WORKDIR/latents.")
-    DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data, if they have moved since training.")
+    WORKDIR = cli.path_flag("workdir", "Workdir of a trained run.", required=True)
+    OUTPUT = cli.path_flag("output", "Folder to write to; by default WORKDIR/latents.")
+    DATA_DIR = cli.path_flag("data_dir", "Folder of the data if they have moved, or of others.")
     ATTRIBUTES = flags.DEFINE_list("attributes", [], "Attributes to show, separated by commas; by default a few.")
     TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Scale of samples from the prior; the authors' code uses 0.4.")
-    BESIDE = flags.DEFINE_list("beside", [], "Other workdirs to add to the table, already explored.")
+    BESIDE = cli.paths_flag("beside", "Other workdirs to add to the table, already explored.")
     cli.run(main)

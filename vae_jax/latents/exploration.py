@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_jax.data.contract import Attributes, Dataset
 from vae_jax.errors import UserError, did_you_mean, look_up
-from vae_jax.evaluate import load_split
+from vae_jax.evaluate import has_own_data, load_split
 from vae_jax.inference import Model, load_workdir
 from vae_jax.latents.predictions import predict_attributes
 from vae_jax.latents.report import write_latents
@@ -31,7 +31,8 @@ def explore(
 ) -> dict[str, Any]:
     """Explores the latents of `workdir` and writes the results into `output`; returns latents.json.
 
-    The table shows its predictions next to those of the workdirs `beside`.
+    The table shows its predictions next to those of the workdirs `beside`. UserError if other data than the run's would
+    be explored into its own folder.
     """
     from vae_jax.latents import pictures as latents_pictures  # matplotlib: only where it is used
 
@@ -41,6 +42,9 @@ def explore(
     run = load_workdir(workdir)
     model, data = Model(run), run.config.data
     datasets = {split: load_split(run, split, data_dir) for split in (data.train, data.eval)}
+    folder, own = data_dir or data.dir, Path(workdir) / "latents"
+    if Path(output).resolve() == own.resolve() and not has_own_data(run, datasets[data.eval], data_dir):
+        raise UserError(f"{folder} holds other images than {workdir} was judged on. Choose a place with --output.")
     attributes = {split: _attributes(dataset) for split, dataset in datasets.items()}
     train = attributes[data.train]
     varying = _varying(train)
@@ -64,6 +68,7 @@ def explore(
         "name": run.config.name or run.config.system,
         "step": int(run.state.step),
         "data": data.name,
+        "folder": folder,
         "train": {"split": data.train, "images": datasets[data.train].size},
         "eval": {"split": data.eval, "images": datasets[data.eval].size},
         "temperature": temperature,

@@ -47,7 +47,8 @@ def feature_term(
     """`feature` through the backbone of a config."""
     if not taps:
         raise UserError("terms.feature.taps is empty: name at least one tap of the backbone.")
-    name, taps, dtype = config.backbone.name, tuple(taps), network_dtype(config)
+    name, dtype = config.backbone.name, network_dtype(config)
+    taps = (taps,) if isinstance(taps, str) else tuple(taps)
     backbone = get_backbone(name, taps, config.image_size)
     return PerceptualTerm(
         place="backbone",

@@ -20,10 +20,15 @@ def bce(target: jax.Array, recon: jax.Array, *, reduction: str = "sum") -> jax.A
     return per_example(-target * jnp.log(p) - (1 - target) * jnp.log1p(-p), reduction)
 
 
+def absolute(x: jax.Array) -> jax.Array:
+    """|x|, whose gradient at 0 is 0, as PyTorch's and TensorFlow's; that of `jnp.abs` is 1."""
+    return x * jnp.sign(x)
+
+
 def l1(target: jax.Array, recon: jax.Array, *, reduction: str = "sum") -> jax.Array:
-    """Absolute differences |x - xhat|, [B]."""
+    """Absolute differences |x - xhat|, [B]; no gradient where pixels are equal."""
     equal_shapes("l1", target, recon)
-    return per_example(jnp.abs(target - recon), reduction)
+    return per_example(absolute(target - recon), reduction)
 
 
 def l2(target: jax.Array, recon: jax.Array, *, reduction: str = "sum") -> jax.Array:

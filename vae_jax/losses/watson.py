@@ -18,11 +18,13 @@ from vae_jax.config import image_shape
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.perceptual import PerceptualTerm
+from vae_jax.losses.pixel import absolute
 from vae_jax.weights.files import load_weights
 
 BLOCK = 8
 MARGIN = BLOCK // 2  # pixels by which a shifted image is extended
 EPSILON = 1e-10
+DARKEST = 1 / 255  # mean of a block below which it counts as that dark: sensitivities would grow without end towards 0
 ARCCOS = 1e-7  # keeps the arc cosine's slope finite
 PHASE_FLOOR = 1e-6  # of amplitudes: rounding errors have no phase. With the authors' 1e-10, slopes reach 1e10
 
@@ -48,6 +50,7 @@ def watson(
     transform: str = "dft",
     weights: Mapping[str, Any] | None = None,
     shift: tuple[int, int] | None = None,
+    phase: float = 1.0,
 ) -> jax.Array:
     """The sum over Y, Cb and Cr of channel weight times distance, [B]; a grey image has one channel.
 
@@ -60,18 +63,27 @@ def watson(
       weights: see `initial_weights`, the default, from which the authors learn theirs on human judgements.
       shift: (rows, columns) in 0 .. 7, the first block's corner in the image extended by four pixels of its edges;
         None: (4, 4), the image's own corner. The authors draw it for every batch; here the caller may.
+      phase: what the weights of phases are multiplied by, `dft` only. With the initial weights, phases are 98 % of the
+        distance between photographs and do not see how bright an image is: a black one that keeps a trace of them is
+        nearer than a blurred one.
     Source: section 3. The mean brightness is the image's; the authors' code takes the batch's, so that a distance
     depends on the other images.
     """
     equal_shapes("watson", target, recon)
     distance = look_up(DISTANCES, transform, "terms.watson.transform")
     weights = initial_weights(transform, target.shape[-1]) if weights is None else weights
+    if transform == "dft":
+        weights = {**weights, "phase": phase * weights["phase"]}
     blocks = (to_blocks(shifted(to_ycbcr(images), shift)) for images in (target, recon))
     return jnp.sum(distance(*blocks, weights) * weights["channel"][None], axis=1)
 
 
 def watson_term(
-    config: ConfigDict, transform: str = "dft", weights: str = "", shift: tuple[int, int] | None = None
+    config: ConfigDict,
+    transform: str = "dft",
+    weights: str = "",
+    shift: tuple[int, int] | None = None,
+    phase: float = 1.0,
 ) -> PerceptualTerm:
     """`watson` with the weights of a file, or with the initial weights if `weights` is ''."""
     look_up(DISTANCES, transform, "terms.watson.transform")
@@ -81,7 +93,7 @@ def watson_term(
         load=lambda: load_weights(weights, initial) if weights else initial,
         see=lambda weights, images: {"image": images},
         compare=lambda weights, target, recon: watson(
-            target["image"], recon["image"], transform=transform, weights=weights, shift=shift
+            target["image"], recon["image"], transform=transform, weights=weights, shift=shift, phase=phase
         ),
     )
 
@@ -138,11 +150,13 @@ def slacks(brightness: jax.Array, amplitude: jax.Array, weights: Mapping[str, ja
     """s: the visibility threshold of each coefficient of the target, [B, blocks, h, w, C].
 
     t_L = t ((c_00 + e) / (mean of c_00 + e))^alpha, s = smax(t_L, (|c| + e)^w t_L^(1 - w)) with the smooth maximum
-    smax(a, b) = (a e^a + b e^b) / (e^a + e^b). `brightness` is c_00 [B, blocks, C], `amplitude` |c|.
+    smax(a, b) = (a e^a + b e^b) / (e^a + e^b). `amplitude` is |c|; `brightness` [B, blocks, C] is that of c_00, as the
+    mean of its block, and at least `DARKEST`: in the formula the threshold of a black block is 0, so that it alone, a
+    hundred thousand times as visible as any other, would be the whole distance.
     """
     alpha, w = (weights[name][None, None] for name in ("luminance", "contrast"))
-    mean = jnp.mean(brightness, axis=1, keepdims=True)
-    luminance = ((brightness + EPSILON) / (mean + EPSILON)) ** alpha  # [B, blocks, C]
+    brightness = jnp.maximum(brightness, DARKEST)
+    luminance = (brightness / jnp.mean(brightness, axis=1, keepdims=True)) ** alpha  # [B, blocks, C]
     t = weights["sensitivity"][None, None] * luminance[:, :, None, None]
     w = w[:, :, None, None]
     contrast = (amplitude + EPSILON) ** w * t ** (1 - w)
@@ -152,7 +166,7 @@ def slacks(brightness: jax.Array, amplitude: jax.Array, weights: Mapping[str, ja
 def pooled(difference: jax.Array, slack: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
     """(sum ((|difference| / s + e)^beta + e))^(1 / beta) over blocks and coefficients, [B, C]."""
     beta = weights["pooling"]
-    values = (jnp.abs(difference) / slack + EPSILON) ** beta.reshape(1, 1, 1, 1, -1) + EPSILON
+    values = (absolute(difference) / slack + EPSILON) ** beta.reshape(1, 1, 1, 1, -1) + EPSILON
     return jnp.sum(values, axis=(1, 2, 3)) ** (1 / beta[None])
 
 
@@ -162,18 +176,22 @@ def dct_distance(target: jax.Array, recon: jax.Array, weights: Mapping[str, jax.
     cosines = np.cos(np.pi * (2 * n + 1) * k / (2 * BLOCK)) * np.sqrt(np.where(k == 0, 1, 2) / BLOCK)
     cosines, highest = cosines.astype(np.float32), jax.lax.Precision.HIGHEST
     c0, c1 = (jnp.einsum("ph,bkhwc,qw->bkpqc", cosines, x, cosines, precision=highest) for x in (target, recon))
-    brightness = jnp.maximum(c0[:, :, 0, 0], 0)  # negative only by rounding, for images in [0, 1]
-    return pooled(c0 - c1, slacks(brightness, jnp.abs(c0), weights), weights)
+    return pooled(c0 - c1, slacks(c0[:, :, 0, 0] / BLOCK, jnp.abs(c0), weights), weights)
 
 
 def dft_distance(target: jax.Array, recon: jax.Array, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """[B, C] from blocks [B, blocks, 8, 8, C], by amplitudes and phases of their Fourier transforms / 64."""
+    """[B, C] from blocks [B, blocks, 8, 8, C], by amplitudes and phases of their Fourier transforms / 64.
+
+    The first coefficient, a block's mean, is compared with its sign. In [0, 1] it has none; but a decoder without an
+    output activation may leave that range, and by amplitudes alone an image and its negative are the same.
+    """
     c0, c1 = (jnp.fft.rfft2(x, axes=(2, 3)) / BLOCK**2 for x in (target, recon))
     a0, a1 = amplitude(c0), amplitude(c1)
     has_phase = np.ones((BLOCK, BLOCK // 2 + 1, 1), np.float32)
     has_phase[np.ix_((0, BLOCK // 2), (0, BLOCK // 2))] = 0  # these four are real
     phases = jnp.sum(has_phase[None, None] * weights["phase"][None, None] * angle(c0, c1), axis=(1, 2, 3))
-    return pooled(a0 - a1, slacks(a0[:, :, 0, 0], a0, weights), weights) + phases
+    difference = (a0 - a1).at[:, :, 0, 0].set((c0 - c1).real[:, :, 0, 0])
+    return pooled(difference, slacks(a0[:, :, 0, 0], a0, weights), weights) + phases
 
 
 def amplitude(c: jax.Array, floor: float = EPSILON) -> jax.Array:

@@ -15,11 +15,24 @@ def blur_percent(target: jax.Array, recon: jax.Array) -> jax.Array:
     """100 (Z1 - Z2) / Z1 with Z the mean over the image of the strongest variation (`losses/sharpness.py`), [B].
 
     Z1 is the target's, Z2 the reconstruction's: 0 is as sharp as the target, 100 has no edges left, negative is
-    sharper. The value is 0 for a target without edges (Z1 = 0). Images [B, H, W, C] in [0, 1].
+    sharper. The value is 0 for a target without edges (Z1 = 0). Images [B, H, W, C] in [0, 1]. Of many images it is the
+    ratio of the means of Z, `metrics.mean_over_images`: one nearly flat image would rule the mean of the ratios.
     """
     equal_shapes("blur_percent", target, recon)
     z1, z2 = mean_variation(target), mean_variation(recon)
     return jnp.where(z1 > 0, 100 * (z1 - z2) / jnp.where(z1 > 0, z1, 1.0), 0.0)
+
+
+def variation(target: jax.Array, recon: jax.Array) -> jax.Array:
+    """Z2 of `blur_percent`: the reconstruction's, [B]."""
+    equal_shapes("variation", target, recon)
+    return mean_variation(recon)
+
+
+def target_variation(target: jax.Array, recon: jax.Array) -> jax.Array:
+    """Z1 of `blur_percent`: the target's, [B]."""
+    equal_shapes("target_variation", target, recon)
+    return mean_variation(target)
 
 
 def blur_error(target: jax.Array, recon: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from vae_jax.backbones import preprocessing
 from vae_jax.models.alexnet import AlexNet
-from vae_jax.models.layers import Conv, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x, spectral
 
 SLOPE = 0.3
 HE = 2 / (1 + SLOPE**2)
@@ -153,11 +153,13 @@ class DeepsimDiscriminator(nn.Module):
     """[B, H, W, C] in [0, 1] -> {'logits': [B]}, positive for what looks real: table 1, stride 2 or 4 first.
 
     The logit is the difference of the two-way softmax's logits. `features` [B, ...], if given, go through two dense
-    layers and join the pooled image. Dropout of one half after the pooling and after the dense layer.
+    layers and join the pooled image. Dropout of one half after the pooling and after the dense layer. With
+    `spectral_norm` every layer has spectral normalisation.
     """
 
     stride: int = 2
     scale: float = 1.0
+    spectral_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, features: jax.Array | None = None) -> dict[str, jax.Array]:
@@ -167,18 +169,23 @@ class DeepsimDiscriminator(nn.Module):
             if min(x.shape[1:3]) < kernel:
                 raise ValueError(f"conv{i} of the deepsim discriminator needs {kernel}x{kernel} pixels, not {x.shape}")
             wide, name = _wide(wide, self.scale), f"conv{i}"
-            x = _active(Conv(wide, (kernel,) * 2, (stride,) * 2, "VALID", kernel_init=he, name=name)(x))
+            conv = Conv(wide, (kernel,) * 2, (stride,) * 2, "VALID", kernel_init=he, name=name)
+            x = _active(self._layer(conv, train)(x))
         x = jnp.mean(x, axis=(1, 2))
         if features is not None:
-            x = jnp.concatenate([x, self._embedded(features)], axis=1)
+            x = jnp.concatenate([x, self._embedded(features, train)], axis=1)
         x = nn.Dropout(0.5, deterministic=not train, name="dropout5")(x)
-        x = _active(nn.Dense(_wide(512, self.scale), kernel_init=he_tenth, name="dense6")(x))
+        x = _active(self._layer(nn.Dense(_wide(512, self.scale), kernel_init=he_tenth, name="dense6"), train)(x))
         x = nn.Dropout(0.5, deterministic=not train, name="dropout6")(x)
-        logits = nn.Dense(2, kernel_init=he_tenth, name="dense7")(x)  # fake, real
+        logits = self._layer(nn.Dense(2, kernel_init=he_tenth, name="dense7"), train)(x)  # fake, real
         return {"logits": logits[:, 1] - logits[:, 0]}
 
-    def _embedded(self, features: jax.Array) -> jax.Array:
+    def _layer(self, layer: nn.Module, train: bool):
+        return spectral(layer, train) if self.spectral_norm else layer
+
+    def _embedded(self, features: jax.Array, train: bool) -> jax.Array:
         x = features.reshape(features.shape[0], -1)
         for i, wide in ((1, 1024), (2, 512)):
-            x = _active(nn.Dense(_wide(wide, self.scale), kernel_init=he, name=f"features{i}")(x))
+            dense = nn.Dense(_wide(wide, self.scale), kernel_init=he, name=f"features{i}")
+            x = _active(self._layer(dense, train)(x))
         return x

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from vae_jax.models.convolutions import relu
-from vae_jax.models.layers import Conv, ConvTranspose2x
+from vae_jax.models.layers import Conv, ConvTranspose2x, spectral
 
 glorot = nn.initializers.glorot_uniform()
 HALVINGS = 3  # of height and width, in all three networks
@@ -21,8 +21,8 @@ def _conv(features: int, name: str) -> nn.Conv:
     return Conv(features, (5, 5), padding=2, kernel_init=glorot, name=name)
 
 
-def _half(features: int, name: str) -> nn.Conv:
-    return Conv(features, (5, 5), 2, 2, use_bias=False, kernel_init=glorot, name=name)
+def _half(features: int, name: str, use_bias: bool = False) -> nn.Conv:
+    return Conv(features, (5, 5), 2, 2, use_bias=use_bias, kernel_init=glorot, name=name)
 
 
 def _dense(features: int, name: str, use_bias: bool = False) -> nn.Dense:
@@ -86,19 +86,30 @@ class LarsenDiscriminator(nn.Module):
     """[B, H, W, C] in [0, 1] -> its layers by name; 32 at full size, then 128, 256, 256 at stride 2, dense 512.
 
     `conv1` to `conv4` are the convolutions' outputs, before BatchNorm and ReLU; the authors compare images at `conv4`.
-    `logits` [B] are positive for what looks real. At 32x32 the authors have 128, 192, 256.
+    `logits` [B] are positive for what looks real. At 32x32 the authors have 128, 192, 256. With `spectral_norm` every
+    layer has spectral normalisation and a bias, and there is no BatchNorm.
     """
 
     scale: float = 1.0
+    spectral_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         _check(*x.shape[1:3])
         first, *widths, hidden = _scaled((32, 128, 256 if x.shape[1] > 32 else 192, 256, 512), self.scale)
-        taps = {"conv1": _conv(first, "conv1")(2 * x - 1)}
+
+        def layer(made: nn.Module):
+            return spectral(made, train) if self.spectral_norm else made
+
+        def norm(y: jax.Array, name: str) -> jax.Array:
+            return y if self.spectral_norm else _norm(train, name)(y)
+
+        taps = {"conv1": layer(_conv(first, "conv1"))(2 * x - 1)}
         x = relu(taps["conv1"])
         for i, width in enumerate(widths, 2):
-            taps[f"conv{i}"] = y = _half(width, f"conv{i}")(x)  # [B, H / 2^(i - 1), W / 2^(i - 1), width]
-            x = relu(_norm(train, f"norm{i}")(y))
-        x = relu(_norm(train, "norm_dense")(_dense(hidden, "dense")(x.reshape(x.shape[0], -1))))
-        return taps | {"logits": _dense(1, "logit", use_bias=True)(x)[:, 0]}
+            half = _half(width, f"conv{i}", self.spectral_norm)
+            taps[f"conv{i}"] = y = layer(half)(x)  # [B, H / 2^(i - 1), W / 2^(i - 1), width]
+            x = relu(norm(y, f"norm{i}"))
+        dense = _dense(hidden, "dense", self.spectral_norm)
+        x = relu(norm(layer(dense)(x.reshape(x.shape[0], -1)), "norm_dense"))
+        return taps | {"logits": layer(_dense(1, "logit", use_bias=True))(x)[:, 0]}

@@ -27,7 +27,7 @@ def _dense(features: int, name: str) -> nn.Dense:
 
 
 def _norm(x: jax.Array, name: str) -> jax.Array:
-    """In 32 groups, or in groups of four channels if the layer is too narrow for that."""
+    """In 32 groups as released, whose layers have 128 channels or more; narrower ones in groups of four channels."""
     return nn.GroupNorm(min(GROUPS, x.shape[-1] // 4), epsilon=1e-6, name=name)(x)
 
 

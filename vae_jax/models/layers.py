@@ -16,27 +16,47 @@ from vae_jax.models.convolutions import conv, conv_transpose_2x
 from vae_jax.models.cpu_forms import interleaved
 
 
-def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Max-pooling 2x2, stride 2, no padding: [B, H, W, C] -> [B, H // 2, W // 2, C].
+@jax.custom_jvp
+def _maximum(a: jax.Array, b: jax.Array) -> jax.Array:
+    """max(a, b), whose gradient goes to `a` where they are equal; `jnp.maximum` gives a half to each."""
+    return jnp.maximum(a, b)
 
-    By four strided slices and `maximum`: the gradient of a window reduction is many times slower on CPUs.
+
+@_maximum.defjvp
+def _maximum_jvp(inputs: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]):
+    a, b = inputs
+    return jnp.maximum(a, b), jnp.where(a >= b, *tangents)
+
+
+def _max_pool(x: jax.Array, size: int) -> jax.Array:
+    """The maximum of every window of `size` x `size`, stride 2, no padding: [B, H, W, C] -> [B, h, w, C].
+
+    Of equal values, common in flat areas and behind a ReLU, the first in the window, row by row, gets the whole
+    gradient, as in PyTorch and in XLA's window reduction, whose own gradient is many times slower on CPUs.
     """
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    rows = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
-    return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
+    for axis in (2, 1):  # rows are reduced first
+        length = x.shape[axis]
+        end = max((length - size) // 2 * 2 + 1, 0)  # no window fits into less than `size`
+        shifted = (jax.lax.slice_in_dim(x, min(i, length), min(i, length) + end, 2, axis) for i in range(size))
+        x = functools.reduce(_maximum, shifted)
+    return x
+
+
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """Max-pooling 2x2, stride 2, no padding: [B, H, W, C] -> [B, H // 2, W // 2, C]; gradient as in `_max_pool`."""
+    return _max_pool(x, 2)
 
 
 def max_pool_3x3(x: jax.Array, ceil_mode: bool = False) -> jax.Array:
-    """Max-pooling 3x3, stride 2, no padding: [B, H, W, C] -> [B, (H - 1) // 2, (W - 1) // 2, C], as AlexNet's.
+    """Max-pooling 3x3, stride 2, no padding: [B, H, W, C] -> [B, (H - 1) // 2, (W - 1) // 2, C], as AlexNet's; gradient
+    as in `_max_pool`.
 
     With `ceil_mode`, as Caffe's: [B, H // 2, W // 2, C]. If H or W is even, the edge cuts off the last window.
     """
     if ceil_mode:
         ends = ((0, 0), (0, 1 - x.shape[1] % 2), (0, 1 - x.shape[2] % 2), (0, 0))
         x = jnp.pad(x, ends, constant_values=-jnp.inf)
-    height, width = (x.shape[1] - 1) // 2 * 2, (x.shape[2] - 1) // 2 * 2
-    rows = jnp.maximum(jnp.maximum(x[:, 0:height:2], x[:, 1:height:2]), x[:, 2 : height + 1 : 2])
-    return jnp.maximum(jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2]), rows[:, :, 2 : width + 1 : 2])
+    return _max_pool(x, 3)
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
@@ -66,6 +86,12 @@ def _as_flax_calls_it(
 
 
 Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # flax's, by `conv`
+
+
+def spectral(layer: nn.Module, train: bool) -> Callable[[jax.Array], jax.Array]:
+    """`layer` with its kernel, as a matrix [inputs, outputs], divided by its largest singular value (Miyato et al.
+    2018): one power iteration in every training step, whose vectors are statistics."""
+    return functools.partial(nn.SpectralNorm(layer, name=f"spectral_{layer.name}"), update_stats=train)
 
 
 def _biased(module: nn.Module, y: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ It judges patches: each number of its map sees a square patch, 70x70 pixels in t
 import flax.linen as nn
 import jax
 
-from vae_jax.models.layers import Conv
+from vae_jax.models.layers import Conv, spectral
 
 normal = nn.initializers.normal(0.02)
 SLOPE = 0.2
@@ -21,11 +21,13 @@ class PatchDiscriminator(nn.Module):
 
     4x4 convolutions with a padding of 1: `layers` of stride 2, with `width`, 2 and 4 times `width` channels, then one
     of stride 1 with twice as many again, then the map. BatchNorm except in the first and the map, leaky ReLUs of slope
-    0.2. Convolutions before BatchNorm have no bias. No width is more than 8 times the first.
+    0.2. Convolutions before BatchNorm have no bias. No width is more than 8 times the first. With `spectral_norm` every
+    convolution has spectral normalisation and a bias, and there is no BatchNorm.
     """
 
     width: int = 64
     layers: int = 3
+    spectral_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> dict[str, jax.Array]:
@@ -38,12 +40,14 @@ class PatchDiscriminator(nn.Module):
         x = 2 * x - 1
         for i in range(self.layers + 1):
             stride = 2 if i < self.layers else 1
-            x = self._conv(self.width * min(2**i, 8), stride, f"conv{i + 1}", use_bias=i == 0)(x)
-            if i > 0:
+            width, plain = self.width * min(2**i, 8), i == 0 or self.spectral_norm
+            x = self._conv(width, stride, f"conv{i + 1}", plain, train)(x)
+            if not plain:
                 norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, scale_init=_scale_init, name=f"norm{i + 1}")
                 x = norm(x)
             x = nn.leaky_relu(x, SLOPE)
-        return {"logits": self._conv(1, 1, "logits", use_bias=True)(x)[..., 0]}
+        return {"logits": self._conv(1, 1, "logits", True, train)(x)[..., 0]}
 
-    def _conv(self, features: int, stride: int, name: str, use_bias: bool) -> nn.Conv:
-        return Conv(features, (4, 4), (stride, stride), padding=1, use_bias=use_bias, kernel_init=normal, name=name)
+    def _conv(self, features: int, stride: int, name: str, use_bias: bool, train: bool):
+        conv = Conv(features, (4, 4), (stride, stride), padding=1, use_bias=use_bias, kernel_init=normal, name=name)
+        return spectral(conv, train) if self.spectral_norm else conv

@@ -1,6 +1,7 @@
 """The figures of reports and studies, as PNG bytes."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
+from vae_jax.data.contract import class_name
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
@@ -16,6 +19,9 @@ COLOURS = (
     "#64748b", "#d97706", "#2563eb", "#059669", "#be185d", "#7c3aed", "#0891b2", "#65a30d", "#dc2626", "#1e3a8a",
     "#f472b6", "#854d0e", "#14b8a6", "#000000",
 )  # fmt: skip
+CLASSES = 40  # groups of boxes in one panel
+LONGEST = 40  # characters of a name
+WIDE = 90  # characters below a panel, shared by the boxes
 FEW = 8  # filled histograms that can be told apart in one panel
 PHOTOGRAPH = 48  # images of at least this many pixels a side are shown as photographs
 STYLE: dict[Any, Any] = {
@@ -27,12 +33,15 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 100,
     "savefig.bbox": "tight",
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # names of runs and classes may have dollar signs
 }
 
 
 def _png(figure) -> bytes:
     drawn, buffer = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of names in scripts that the font lacks
+        figure.savefig(drawn, format="png")
     plt.close(figure)
     Image.open(drawn).convert("RGB").save(buffer, format="png", optimize=True)  # without alpha: a seventh smaller
     return buffer.getvalue()
@@ -65,15 +74,34 @@ def image_rows(rows: Sequence[tuple[str, np.ndarray]], headings: Sequence[str] =
             for axis, image in zip(line, np.asarray(images), strict=True):
                 axis.axis("off")
                 axis.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation=interpolation)
-            line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", parse_math=False)
+            words = "\n".join(map(_legible, label.split("\n")))
+            line[0].text(-0.15, 0.5, words, transform=line[0].transAxes, ha="right", va="center")
         for axis, heading in zip(axes[0], headings, strict=False):
             axis.set_title(heading, fontsize=9)
         return _png(figure)
 
 
-def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str) -> bytes:
-    """One group of boxes per class, one box per entry of `values` ({name: [N]})."""
-    classes = np.unique(labels)
+def _text(name: str) -> str:
+    """A name in which bytes that are no text are question marks."""
+    return name.encode(errors="replace").decode()
+
+
+def _legible(name: str) -> str:
+    """A name as matplotlib draws it: of at most `LONGEST` characters, and not left out of a legend because of a leading
+    underscore."""
+    text = _text(name)
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return f" {text}" if text.startswith("_") else text
+
+
+def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str, names: Sequence[str] = ()) -> bytes:
+    """One group of boxes per class, one box per entry of `values` ({name: [N]}); `names` are those of the classes.
+
+    Of more than `CLASSES` classes some are shown, evenly spread, and the axis says so.
+    """
+    present = np.unique(labels)
+    classes = present[np.unique(np.linspace(0, len(present) - 1, CLASSES).astype(int))]
+    shown = [_legible(class_name(c, names)) for c in classes]
     width = 0.8 / len(values)
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(9, 3.4))
@@ -90,13 +118,13 @@ def box_plot(values: Mapping[str, np.ndarray], labels: np.ndarray, quantity: str
                 capprops={"color": colour},
                 flierprops={"marker": ".", "markersize": 2, "markeredgecolor": colour, "alpha": 0.4},
             )
-            axis.plot([], [], color=colour, linewidth=6, alpha=0.75, label=name)
-        axis.set_xticks(range(len(classes)), classes)
-        axis.set_xlabel("class")
+            axis.plot([], [], color=colour, linewidth=6, alpha=0.75, label=_legible(name))
+        axis.set_xticks(range(len(classes)), shown, rotation=90 if len(shown) * max(map(len, shown)) > WIDE else 0)
+        axis.set_xlabel("class" if len(classes) == len(present) else f"{len(classes)} of {len(present):,} classes")
         axis.set_ylabel(quantity)
-        names = max(1, 120 // (8 + max(map(len, values))))  # per line: the legend must not be wider than the axes
+        per_line = max(1, 120 // (8 + max(len(_legible(name)) for name in values)))  # no wider than the axes
         above = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
-        axis.legend(frameon=False, ncols=min(len(values), names), **above)
+        axis.legend(frameon=False, ncols=min(len(values), per_line), **above)
         return _png(figure)
 
 
@@ -109,7 +137,7 @@ def histograms(values: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarra
             for i, (name, column) in enumerate(values.items()):
                 colour = COLOURS[i % len(COLOURS)]
                 filled = {"alpha": 0.55} if len(values) <= FEW else {"histtype": "step"}
-                axis.hist(np.clip(column[mask], 0, bins[-1]), bins, color=colour, label=name, **filled)
+                axis.hist(np.clip(column[mask], 0, bins[-1]), bins, color=colour, label=_legible(name), **filled)
                 axis.axvline(column[mask].mean(), color=colour, linewidth=1.2, linestyle="--")
             axis.set_title(f"{title}, {mask.sum():,} images (dashed: mean)")
             axis.set_xlabel(quantity)
@@ -130,11 +158,17 @@ def curves(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> byte
         for axis in axes.ravel()[len(names) :]:
             axis.axis("off")
         for i, (axis, name) in enumerate(zip(axes.ravel(), names, strict=False)):
-            points = [(record["step"], record[name]) for record in records if name in record]
+            points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
             axis.plot(*zip(*points, strict=True), color=COLOURS[1 + i % (len(COLOURS) - 1)], marker=".", markersize=3)
             axis.set_title(name)
             axis.xaxis.set_major_locator(MaxNLocator(4))
         return _png(figure)
+
+
+def logged(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The scalars of a log that have at least one finite value, in its order."""
+    values = [(name, value) for record in records for name, value in record.items() if name != "step"]
+    return list(dict.fromkeys(name for name, value in values if isinstance(value, int | float)))
 
 
 def informative(records: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[str]:
@@ -153,7 +187,7 @@ def sheet(pngs: Mapping[str, bytes]) -> bytes:
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=17)
     top = 0
     for title, image in images.items():
-        draw.text((12, top + 10), title, fill="#1e293b", font=font)
+        draw.text((12, top + 10), _text(title), fill="#1e293b", font=font)
         canvas.paste(image, ((canvas.width - image.width) // 2, top + heading))
         top += heading + image.height
     buffer = io.BytesIO()

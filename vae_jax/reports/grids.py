@@ -57,7 +57,8 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
     """
     system = experiment.system
     labels = dataset.arrays.get("label") if dataset.arrays else None
-    examples = dataset.read(example_indices(labels, dataset.size))
+    chosen = example_indices(labels, dataset.size)
+    examples = {**dataset.read(chosen), "index": chosen.astype(np.int32)}
     scale = max(1, 56 // dataset.image_shape[0])
 
     @jax.jit

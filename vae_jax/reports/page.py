@@ -1,6 +1,7 @@
 """Self-contained HTML pages: no other files, no network. Tables also in Markdown."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -35,8 +36,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same table in Markdown."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    plain = [[_plain(cell) for cell in line] for line in (header, *rows)]
+    lines = [plain[0], ["---"] + ["---:"] * (len(header) - 1), *plain[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _plain(cell: str) -> str:
+    """The cell as Markdown shows it letter by letter: no markup, no mathematics and no end of the cell."""
+    cell = re.sub(r"([\\`*$|]|<(?=[\w/!])|(?<!\w)_|_(?!\w)|&(?=#?\w+;))", r"\\\1", cell)
+    return re.sub(r"\s", " ", cell)
 
 
 def section(title: str, *parts: str) -> str:

@@ -1,11 +1,11 @@
 """The files of a study of trained runs: NAME.json, NAME.md, NAME.html, and one PNG per picture."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vae_jax.runs.workdir import write_bytes, write_text
+from vae_jax.strict_json import to_json
 
 
 def write_study(
@@ -27,7 +27,7 @@ def write_study(
     output = Path(output)
     for title, png in (pictures or {}).items():
         write_bytes(output / png_name(title), png)
-    write_text(output / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    write_text(output / f"{name}.json", to_json(record, indent=2) + "\n")
     write_text(output / f"{name}.md", "\n\n".join(block.strip("\n") for block in markdown) + "\n")
     if html is not None:
         write_text(output / f"{name}.html", html)

@@ -1,4 +1,4 @@
-"""Verified checkpoints: Orbax writes the arrays, and a manifest holds the SHA-256 sums of their files.
+"""Verified checkpoints: arrays that were read back once, and a manifest with the SHA-256 sums of their files.
 
 WORKDIR/checkpoints/STEP holds the arrays, WORKDIR/checkpoints/manifests/STEP.json the sums. The arrays are written to
 STEP.unfinished, then the manifest is written, and the folder is renamed last. So an unfinished step has no folder STEP,
@@ -6,28 +6,24 @@ and a folder without a manifest is damaged. Restoring verifies the newest step; 
 the previous one is used.
 """
 
-import contextlib
-import functools
 import hashlib
 import json
-import logging as standard_logging
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from absl import logging
 
 from vae_jax.errors import UserError
+from vae_jax.runs.arrays import ArrayFiles
 from vae_jax.runs.workdir import write_text
 from vae_jax.runtime.processes import on_first_process
 from vae_jax.state import State, flatten, unflatten
+from vae_jax.strict_json import to_json
 
 UNFINISHED = ".unfinished"
 FAILED_SAVES = 3  # consecutive failed saves that end a run
@@ -45,10 +41,7 @@ class Checkpoints:
         self.folder = Path(workdir).absolute() / "checkpoints"
         self._keep = keep
         self._failed = 0  # consecutive failed saves
-        process = jax.process_index()
-        this_one = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
-        handler = ocp.StandardCheckpointHandler(multiprocessing_options=this_one)
-        self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=this_one)
+        self._files = ArrayFiles()
 
     def steps(self) -> list[int]:
         """The steps that have a folder or a manifest, oldest first."""
@@ -64,10 +57,13 @@ class Checkpoints:
         """
         step = int(state.step)
         _check_finite(state, self.folder)
-        failure = on_first_process(lambda: self._try_to_write(step, state))
-        if failure:
-            raise NotSaved(failure)
+        self._on_first_process(lambda: self._write(step, state), step)
         return step
+
+    def try_out(self, state: State) -> None:
+        """NotSaved unless `state` can be written here and read back; leaves nothing behind."""
+        self._on_first_process(lambda: self._write_unfinished(int(state.step), state), int(state.step))
+        on_first_process(self._remove_tried_out)
 
     def save_or_warn(self, state: State) -> None:
         """Like `save`, but only warns if saving fails; UserError after FAILED_SAVES consecutive failures."""
@@ -108,23 +104,29 @@ class Checkpoints:
             )
         return None
 
-    def _try_to_write(self, step: int, state: State) -> str | None:
-        """The reason why the state could not be written, or None."""
-        if step in self.steps() and self._problem(step) is None:
-            return None
-        with _quiet():
+    def _on_first_process(self, write: Callable[[], None], step: int) -> None:
+        """Calls `write` on process 0; NotSaved on all of them if it fails."""
+
+        def attempt() -> str | None:
             try:
-                self._write(step, state)
+                return write()
             except Exception as error:  # Orbax raises many kinds of errors when the disk fails
                 self._remove_unfinished()
                 return self._failure(step, error)
-        return None
+
+        if failure := on_first_process(attempt):
+            raise NotSaved(failure)
+
+    def _write_unfinished(self, step: int, state: State) -> None:
+        self._files.write(self._path(step, UNFINISHED), jax.device_get(flatten(state)))
 
     def _write(self, step: int, state: State) -> None:
+        if step in self.steps() and self._problem(step) is None:
+            return
         self._remove(step)  # damaged, if it exists
-        self._checkpointer.save(self._path(step, UNFINISHED), jax.device_get(flatten(state)), force=True)
+        self._write_unfinished(step, state)
         sums = _sums(self._path(step, UNFINISHED))
-        write_text(self._manifest(step), json.dumps(sums, indent=1))
+        write_text(self._manifest(step), to_json(sums, indent=1))
         self._path(step, UNFINISHED).replace(self._path(step))
         for old in [n for n in self.steps() if n < step][: 1 - self._keep or None]:
             self._remove(old)
@@ -147,16 +149,22 @@ class Checkpoints:
             if not self._path(step).is_dir():
                 self._manifest(step).unlink()
 
+    def _remove_tried_out(self) -> None:
+        self._remove_unfinished()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
     def _failure(self, step: int, error: Exception) -> str:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore, which raises a ValueError
-        reason = os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = os.strerror(int(code[1])) if code else told
         good = [n for n in self.steps() if self._problem(n) is None]
         left = f"The newest good one is step {good[-1]:,}." if good else "There is no earlier one."
         return f"The checkpoint of step {step:,} could not be written to {self.folder}: {reason}. {left}"
 
     def _read(self, step: int, target: State) -> State:
         wanted = flatten(target)
-        stored = self._checkpointer.metadata(self._path(step)).item_metadata or {}
+        stored = self._files.described(self._path(step))
         zero = {name: wanted.pop(name) for name in ADDED if name not in stored}
         have = {name: _described(stored[name]) for name in stored}
         want = {name: _described(leaf) for name, leaf in wanted.items()}
@@ -170,7 +178,7 @@ class Checkpoints:
             raise UserError(f"{self._path(step)} holds a different model:\n" + "\n".join(lines) + more)
         places = {name: getattr(leaf, "sharding", None) for name, leaf in zero.items()}
         zero = {name: jax.device_put(np.zeros(leaf.shape, leaf.dtype), places[name]) for name, leaf in zero.items()}
-        return unflatten(target, self._checkpointer.restore(self._path(step), wanted) | zero)
+        return unflatten(target, self._files.read(self._path(step), wanted) | zero)
 
     def _path(self, step: int, suffix: str = "") -> Path:
         return self.folder / f"{step}{suffix}"
@@ -215,29 +223,6 @@ def _check_finite(state: State, folder: Path) -> None:
                 f"The checkpoints in {folder} contain none.\n"
                 "A smaller learning rate or a bound on the values that grew usually helps, in a new --workdir."
             )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses the tracebacks that Orbax's threads log for errors that are also raised here."""
-    _silence_abandoned_writes()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-@functools.cache
-def _silence_abandoned_writes() -> None:
-    """After a failed save, suppresses the errors of its other writes, for the rest of the process.
-
-    Otherwise tensorstore's threads print them, and asyncio reports that nobody retrieved them.
-    """
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda it: None if str(it.exc_value) == "Event loop is closed" else hook(it)
-    standard_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 def _sums(folder: Path) -> dict[str, str]:

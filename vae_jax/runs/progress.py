@@ -1,6 +1,7 @@
 """The progress of a run: printed lines, TensorBoard and WORKDIR/scalars.jsonl; an error if scalars are not finite."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,11 @@ class Progress:
             from tensorflow import errors
 
             self._disk_errors = OSError, errors.OpError
-            self._writer = metric_writers.SummaryWriter(str(workdir / "tensorboard"))
+            folder: Any = os.fsencode(
+                workdir / "tensorboard"
+            )  # TensorFlow takes any bytes, but not Python's text of them
+            _forget_events_after(workdir / "tensorboard", step)
+            self._writer = metric_writers.SummaryWriter(folder)
 
     def start(self) -> None:
         """Starts the clock before a train call, unless it is running."""
@@ -119,10 +124,10 @@ class Progress:
         if self._config.not_finite == "stop":
             hint += " Or skip such steps: --config.not_finite=skip."
         last = f", the last of {self._not_finite} such steps in a row" if self._not_finite > 1 else ""
-        return (
-            f"Training stopped: NaN or infinity in {names} at step {step:,}{last}. It changed no parameters, and the "
-            f"checkpoints in {self._workdir} are good.\n{hint}"
-        )
+        saved = any((self._workdir / "checkpoints" / "manifests").glob("*.json"))
+        good = f"the checkpoints in {self._workdir} are good." if saved else "no checkpoint had been saved before."
+        where = f"NaN or infinity in {names} at step {step:,}{last}"
+        return f"Training stopped: {where}. It changed no parameters, and {good}\n{hint}"
 
     @contextlib.contextmanager
     def _warn_only(self, what: str) -> Iterator[None]:
@@ -131,6 +136,24 @@ class Progress:
             yield
         except self._disk_errors as error:
             print(f"warning: {what} could not be written: {str(error).splitlines()[0]}", flush=True)
+
+
+def _forget_events_after(folder: Path, step: int) -> None:
+    """Drops the events after `step` from TensorBoard's files: a resumed run writes them again."""
+    import tensorflow
+
+    tf: Any = tensorflow  # takes any bytes as a path
+
+    for file in folder.glob("events.out.tfevents.*"):
+        records, unfinished = [], file.with_name(f"unfinished-{file.name}")
+        with contextlib.suppress(tf.errors.DataLossError):  # the last record of a process that was killed
+            records.extend(tf.data.TFRecordDataset([os.fsencode(file)]).as_numpy_iterator())
+        kept = [record for record in records if tf.compat.v1.Event.FromString(record).step <= step]
+        if len(kept) < len(records):
+            with tf.io.TFRecordWriter(os.fsencode(unfinished)) as writer:
+                for record in kept:
+                    writer.write(record)
+            unfinished.replace(file)
 
 
 def _newest_evaluation(workdir: Path, step: int) -> int:

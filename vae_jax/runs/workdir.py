@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,8 +18,11 @@ from typing import Any, TextIO
 import jax
 from ml_collections import ConfigDict
 
+from vae_jax import strict_json
 from vae_jax.config import differences, flat, read_config, to_json
+from vae_jax.data.crops import with_crop
 from vae_jax.errors import UserError
+from vae_jax.paths import local_path
 from vae_jax.runtime.processes import on_first_process
 
 FIRST_FILES = {"lock", "config.json.tmp"}  # an interrupted start may leave these
@@ -32,8 +36,9 @@ def open_workdir(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
     UserError if it holds a run with a different model, data set or training, is in use, or cannot be written.
     """
     with contextlib.ExitStack() as held:
-        on_first_process(lambda: _open(Path(workdir), config, held))
-        yield Path(workdir)
+        path = local_path(workdir)
+        on_first_process(lambda: _open(path, with_crop(config), held))
+        yield path
 
 
 def _open(path: Path, config: ConfigDict, held: contextlib.ExitStack) -> None:
@@ -45,7 +50,9 @@ def _open(path: Path, config: ConfigDict, held: contextlib.ExitStack) -> None:
                 + "\n".join(lines)
                 + "\nChoose another --workdir, or use the config of that run."
             )
-    elif path.exists() and (not path.is_dir() or {file.name for file in path.iterdir()} - FIRST_FILES):
+    elif path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, no folder. Choose another --workdir.")
+    elif path.exists() and {file.name for file in path.iterdir()} - FIRST_FILES:
         raise UserError(f"{path} is not empty and not the workdir of a run. Choose another --workdir.")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -99,7 +106,22 @@ def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
                 + "\nUse the same data and weights as before, or choose another --workdir."
             )
     else:
-        write_text(path, json.dumps(inputs, indent=2) + "\n")
+        write_text(path, strict_json.to_json(inputs, indent=2) + "\n")
+
+
+def read_inputs(workdir: str | Path) -> dict[str, Any]:
+    """What the run's workdir records of its data: {'train', 'eval': their sums, 'classes': names of the labels}.
+
+    Workdirs of earlier versions lack some of it, or all.
+    """
+    files = [Path(workdir) / name for name in ("inputs.json", "data_report.json")]
+    inputs, notes = (json.loads(file.read_text()) if file.is_file() else {} for file in files)
+    return {"classes": notes.get("train", {}).get("classes", [])} | inputs
+
+
+def digest_of(content: Any) -> str:
+    """The SHA-256 of the content as JSON."""
+    return hashlib.sha256(strict_json.to_json(content).encode()).hexdigest()
 
 
 def note_run(workdir: Path, from_step: int) -> None:
@@ -125,7 +147,7 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
     with path.open("ab", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
         try:
-            data = json.dumps(record).encode() + b"\n"
+            data = strict_json.to_json(record).encode() + b"\n"
             if file.write(data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -147,12 +169,15 @@ def forget_after(path: Path, step: int) -> None:
     """Drops the records after `step` from a .jsonl file: a resumed run writes them again."""
     if path.is_file():
         kept = [record for record in read_lines(path) if record["step"] <= step]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(path, "".join(strict_json.to_json(record) + "\n" for record in kept))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file through a temporary one, so that it is never incomplete."""
-    write_bytes(path, text.encode())
+    """Writes a file through a temporary one, so that it is never incomplete.
+
+    Bytes of names that are not UTF-8 become escapes.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

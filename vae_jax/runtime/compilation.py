@@ -3,24 +3,36 @@
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from vae_jax.errors import UserError
+from vae_jax.paths import local_path
+from vae_jax.runtime.devices import uses_onednn
+
+NOT_KEPT = (
+    "compilation_cache: compiled programs are not kept, because those with oneDNN cannot be saved; a training as long "
+    "as this one gains more from its faster steps"
+)
 
 
 def use_compilation_cache(folder: str) -> None:
     """From now on, loads programs from `folder` and saves newly compiled ones there.
 
-    An empty `folder` keeps jax's setting, JAX_COMPILATION_CACHE_DIR. UserError if the folder cannot be created. jax
-    itself creates folders with a scheme, such as gs://BUCKET/DIR.
+    An empty `folder` keeps jax's setting, JAX_COMPILATION_CACHE_DIR. With oneDNN no program is kept, which is said.
+    UserError if the folder cannot be created. jax itself creates folders with a scheme, such as gs://BUCKET/DIR.
     """
+    if uses_onednn() and (folder or jax.config.values["jax_compilation_cache_dir"]):
+        jax.config.update("jax_enable_compilation_cache", False)  # each attempt to save one would be a warning
+        reset_cache()
+        if jax.process_index() == 0:
+            print(NOT_KEPT, flush=True)
+        return
     if not folder:
         return
     if "://" not in folder:
-        path = Path(folder).expanduser().absolute()
+        path = local_path(folder).absolute()
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

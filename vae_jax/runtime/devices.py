@@ -10,23 +10,40 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from ml_collections import ConfigDict
+
 FEW_CORES = 4  # up to this many, each may become a device with a copy of the data, and all share one heap
 SMALLEST_SHARE = 8  # images of a batch per core
 THREADS_WELL = (0, 12)  # first jax whose convolutions on one device use several cores well
 ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86
+SHORT = 2**24  # pixels up to which a training ends sooner with kept programs than with oneDNN (docs/speed.md)
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of mallopt(3)
 
 
-def initialise() -> None:
-    """Lets XLA use oneDNN, and keeps jax up to 0.10.2 from deadlocking with more devices than cores.
+def initialise(trainings: Sequence[ConfigDict] = ()) -> None:
+    """Lets XLA use oneDNN, unless programs are to be kept, and keeps jax up to 0.10.2 from deadlocking with more
+    devices than cores.
 
-    If XLA_FLAGS sets the number of CPU devices, XLA_FLAGS stays unchanged.
+    If XLA_FLAGS sets the number of CPU devices, XLA_FLAGS stays unchanged. Call it again once it is known what will be
+    trained.
     """
-    given = os.environ.get("XLA_FLAGS", "")
+    given = os.environ.get("XLA_FLAGS", "").removesuffix(ONEDNN).rstrip()
     if "host_platform_device_count" in given:
         os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
     elif _threads_well() and "onednn" not in given and (sys.platform, platform.machine()) == ("linux", "x86_64"):
-        os.environ["XLA_FLAGS"] = f"{given} {ONEDNN}".strip()
+        os.environ["XLA_FLAGS"] = given if _keep_programs(trainings) else f"{given} {ONEDNN}".strip()
+
+
+def _keep_programs(trainings: Sequence[ConfigDict]) -> bool:
+    """Whether there is a folder for compiled programs, and no training so long that oneDNN saves more time."""
+    folders = [os.environ.get("JAX_COMPILATION_CACHE_DIR"), *(config.compilation_cache for config in trainings)]
+    pixels = [config.steps * config.batch_size * config.image_size**2 for config in trainings]
+    return any(folders) and max(pixels, default=0) <= SHORT
+
+
+def uses_onednn() -> bool:
+    """Whether XLA_FLAGS lets XLA call oneDNN, in programs that cannot be kept."""
+    return "onednn_custom_call=true" in os.environ.get("XLA_FLAGS", "")
 
 
 def _threads_well() -> bool:

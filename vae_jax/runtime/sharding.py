@@ -9,10 +9,27 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from vae_jax.errors import UserError
 
 
-def make_mesh(batch_size: int) -> Mesh:
-    """A mesh of all devices along the axis `data`; UserError unless they can split the batch evenly."""
+def check_devices() -> None:
+    """UserError unless jax has the devices that JAX_PLATFORMS asks for: without NVIDIA GPUs it would skip `cuda`."""
+    wanted = jax.config.values["jax_platforms"] or ""
+    first, problem = wanted.partition(",")[0], ""
+    try:
+        if jax.default_backend() == "cpu" and first == "cuda":
+            problem = "there is no NVIDIA GPU here that it can see"
+    except (RuntimeError, AssertionError) as error:  # the second one, without a word, if it has skipped all
+        problem = str(error).partition(" (")[0].rstrip(".") or "there is no device of that kind here"
+    if problem:
+        raise UserError(
+            f"jax cannot use the devices of JAX_PLATFORMS={wanted}: {problem}. Install the jax of your platform, such "
+            "as 'jax[cuda12]', and its drivers; or unset JAX_PLATFORMS to run on what there is."
+        )
+
+
+def make_mesh(batch_size: int | None = None) -> Mesh:
+    """A mesh of all devices along the axis `data`; UserError unless they can split the batch, if given, evenly."""
+    check_devices()
     devices = jax.device_count()
-    if batch_size % devices:
+    if batch_size is not None and batch_size % devices:
         raise UserError(f"batch_size is {batch_size}; it must be a multiple of the number of devices ({devices}).")
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 

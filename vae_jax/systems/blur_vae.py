@@ -27,7 +27,7 @@ from vae_jax.losses.wiener import blur, gaussian_kernel, wiener_nll
 from vae_jax.models import DECODERS, ENCODERS, KERNELS
 from vae_jax.systems.contract import Params, System, always_open, term_weight
 from vae_jax.systems.image_terms import loss_options
-from vae_jax.systems.likelihoods import elbo
+from vae_jax.systems.likelihoods import elbo, sampled_nll
 from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, make_network
 
 KERNEL_LOSSES = ("regression", "elbo")
@@ -77,9 +77,10 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     def evaluate(params, stats, frozen, batch):
         images = batch["image"]
         mean, logvar = codec.encode(params, stats, frozen, images)
-        z = draw(jax.random.key(0), mean, logvar)
-        cost, divergence = nll(params, images, codec.decode(params, stats, z), kernels(params, z)), kl(mean, logvar)
-        values = {"kl": divergence, "wiener": cost} | elbo(cost, divergence, image_shape)
+        of_z = lambda z: nll(params, images, codec.decode(params, stats, z), kernels(params, z))  # noqa: E731
+        cost, bounds = sampled_nll(of_z, mean, logvar, batch["index"], config.elbo_samples)
+        divergence = kl(mean, logvar)
+        values = {"kl": divergence, "wiener": cost} | elbo(cost, divergence, image_shape) | bounds
         return codec.decode(params, stats, mean), values
 
     rules = {"vae": {name: term_weight(term) for name, term in config.terms.items()}}
@@ -96,6 +97,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         prior=True,
         gate=gate,
         init_gate=init_gate,
+        has_elbo=True,
     )
 
 

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
+from vae_jax.multipliers import Held, Scheduled
 
 Params = dict[str, Any]  # trees of trainable arrays by player
 Stats = dict[str, Any]  # running statistics of normalisation layers, by network
 Frozen = Any  # trees of weights that are not trained
-Batch = Mapping[str, jax.Array]  # {'image': [B, H, W, C] float32 in [0, 1], 'label': [B] int32, ...}
+Batch = Mapping[str, jax.Array]  # {'image': [B, H, W, C] float32 in [0, 1], 'label': [B] int32, ...}; see Evaluate
 Scalars = dict[str, jax.Array]  # [] float32 by name
 PerExample = dict[str, jax.Array]  # [B] float32 by name
 GateState = Any  # state of a balance rule
-Weight = float | Callable[[jax.Array], jax.Array]  # a number, or a function of the step
+Weight = Scheduled | Held
 Rules = Mapping[str, Mapping[str, Weight]]  # {player: {term: weight}}
 
 
@@ -36,7 +37,11 @@ class Terms(Protocol):
 
 
 class Evaluate(Protocol):
-    """(reconstructions like batch['image'], or None; {metric: [B]})."""
+    """(reconstructions like batch['image'], or None; {metric: [B]}).
+
+    The batch also has 'index' [B] int32, the place of each example in the judged split. Noise follows from it
+    (`networks.noise_by_index`), so that no value depends on the batch that an example is in.
+    """
 
     def __call__(
         self, params: Params, stats: Stats, frozen: Frozen, batch: Batch, /
@@ -86,6 +91,7 @@ class System:
       they were trained on.
     targets: (frozen, images) -> {name: [B, ...]}, features that are the same in every epoch; `terms` takes them from
       the batch, or computes them if they are missing.
+    has_elbo: whether `evaluate` gives an ELBO, from `config.elbo_samples` samples of z.
     baselines: {name: (batch) -> recon}, evaluated next to the system's own reconstructions.
     """
 
@@ -106,10 +112,11 @@ class System:
     factor: int = 1
     receptive_radius: int | None = None
     targets: Callable[[Frozen, jax.Array], dict[str, jax.Array]] = lambda frozen, images: {}
+    has_elbo: bool = False
     baselines: Mapping[str, Callable[[Batch], jax.Array]] = field(default_factory=dict)
 
 
-def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:
+def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Scheduled:
     """A term's weight over the run: 0 before step `start`, then a linear ramp of `warmup` steps to `weight`."""
     if start < 0 or warmup < 0:
         raise UserError(f"A term's start ({start}) and warmup ({warmup}) are counts of steps and cannot be negative.")
@@ -122,11 +129,14 @@ def weight_schedule(weight: float, start: int = 0, warmup: int = 0) -> Weight:
     return at
 
 
-def term_weight(term: ConfigDict) -> Weight:
-    """The weight over the run of a config's term."""
-    return weight_schedule(term.weight, term.start, term.warmup)
+def term_weight(term: ConfigDict, delay: int = 0) -> Weight:
+    """The weight over the run of a config's term, which starts `delay` steps later than it says."""
+    start = term.start + delay
+    weight = weight_schedule(term.weight, start, term.warmup)
+    return Held(weight, float(term.target), start + term.warmup) if term.get("target") else weight
 
 
 def weight_at(weight: Weight, step: jax.Array) -> float | jax.Array:
-    """The value of a weight at a step."""
+    """The value of a weight at a step; of one that is held, before it has moved."""
+    weight = weight.weight if isinstance(weight, Held) else weight
     return weight(step) if callable(weight) else weight

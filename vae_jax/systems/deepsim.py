@@ -5,13 +5,15 @@ Dosovitskiy and Brox 2016, equation (1). Two players share one forward pass, whe
     generator      kl + image terms (feature, l2, ...) + adversarial, which is -log D(G(x))      equation (4)
     discriminator  discrimination, which is -log D(y) - log(1 - D(G(x)))                         equation (3)
 
-Without the term adversarial there is no discriminator: squared errors alone are the paper's baseline. The input of G
-distinguishes the three applications:
+Without the term adversarial there is no discriminator: squared errors alone are the paper's baseline; with it,
+`config.adversary` has more for the discriminator, see `vae_jax.systems.adversary`. The input of G distinguishes the
+three applications:
 
     deepsim    an encoder's code of y (autoencoder); with the term kl a sample from q(z | y) (VAE)
     inversion  the features of y at a tap of a frozen network, `config.inverted`, which the discriminator also sees
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +28,9 @@ from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
 from vae_jax.models.deepsim import AlexNetEncoder
+from vae_jax.systems.adversary import Adversary, make_adversary
 from vae_jax.systems.contract import Encode, Params, PerExample, Stats, System, Weight, always_open, term_weight
-from vae_jax.systems.image_terms import loss_options, make_image_terms
+from vae_jax.systems.image_terms import make_image_terms
 from vae_jax.systems.networks import (
     Codec,
     apply_network,
@@ -136,11 +139,10 @@ def inversion(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
 
 def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeSource) -> System:
     codec, adversarial = source.codec, "adversarial" in config.terms
-    if adversarial and loss_options(config.terms.adversarial):
-        raise UserError("The term adversarial has no options besides weight, start and warmup.")
     image_terms = make_image_terms(config, OWN)
     code_shape = latent_shape(source.untrained, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config) if adversarial else None
+    adversary = make_adversary(config) if adversarial else None
     gate, init_gate = call_with_options(balance, "The gate", **config.gate) if adversarial else (always_open, dict)
 
     def init(key, batch):
@@ -153,7 +155,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeS
             networks["discriminator"] = (discriminator, images, {"features": z} if source.conditional else {})
         params, stats = init_networks(key, **networks)
         players = {"discriminator": params.pop("discriminator")} if adversarial else {}
-        return {GENERATOR: params} | players, stats
+        return {GENERATOR: params} | players, stats | (adversary.init_stats() if adversary else {})
 
     def judge(params, stats, seen, z, key):
         assert discriminator is not None
@@ -168,11 +170,17 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeS
         z, values, stats = source.draw(params, stats, frozen, images, z_key)
         made, stats = codec.reconstruct(params, stats, z)
         values |= image_terms.values(frozen, batch, made)
-        if adversarial:
+        if adversary:
             real_key, fake_key = jax.random.split(dropout_key)
-            real, stats = judge(params, stats, images, z, real_key)  # separate: without a gradient of G
-            fake, stats = judge(params, stats, made, z, fake_key)
+            view_key, noise_key = jax.random.split(jax.random.fold_in(key, 1))
+            view = functools.partial(adversary.view, view_key)
+            code = jax.lax.stop_gradient(z)
+            smooth = adversary.smoothness(lambda x: judge(params, stats, view(x), code, real_key)[0], images, noise_key)
+            real, stats = judge(params, stats, view(images), z, real_key)  # separate: without a gradient of G
+            fake, stats = judge(params, stats, view(made), z, fake_key)
+            compared, stats = adversary.compare(real, fake, stats)
             values |= {"adversarial": real_cost(fake), "discrimination": real_cost(real) + fake_cost(fake)}
+            values |= smooth | compared
         return {name: jnp.mean(value) for name, value in values.items()}, stats
 
     def evaluate(params, stats, frozen, batch):
@@ -182,7 +190,7 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeS
         return recon, values | image_terms.feature(frozen, batch, recon)
 
     return System(
-        rules=_rules(config, image_terms.names),
+        rules=_rules(config, image_terms.names, adversary),
         frozen=lambda: image_terms.frozen() | source.frozen(),
         init=init,
         terms=terms,
@@ -199,11 +207,15 @@ def _system(config: ConfigDict, image_shape: tuple[int, int, int], source: CodeS
     )
 
 
-def _rules(config: ConfigDict, image_terms: tuple[str, ...]) -> dict[str, dict[str, Weight]]:
+def _rules(
+    config: ConfigDict, image_terms: tuple[str, ...], adversary: Adversary | None
+) -> dict[str, dict[str, Weight]]:
     own = tuple(name for name in OWN if name in config.terms)
     rules = {GENERATOR: {name: term_weight(config.terms[name]) for name in (*own, *image_terms)}}
-    if "adversarial" in config.terms:
-        rules["discriminator"] = {"discrimination": config.terms.adversarial.weight}
+    if adversary:
+        term = config.terms.adversarial
+        rules[GENERATOR]["adversarial"] = term_weight(term, adversary.head_start)
+        rules["discriminator"] = {"discrimination": term.weight} | adversary.rule(term.start, term.warmup)
     return rules
 
 

@@ -12,7 +12,7 @@ from vae_jax.losses import IMAGE_TERMS, PERCEPTUAL_TERMS, TERMS
 from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.perceptual import PerceptualTerm, network_dtype
 
-WHEN_AND_HOW_MUCH = ("weight", "start", "warmup")  # keys of a term that the rules of every system read
+WHEN_AND_HOW_MUCH = ("weight", "start", "warmup", "target")  # keys of a term that the rules of every system read
 
 
 class ImageTerms(NamedTuple):
@@ -36,7 +36,7 @@ class ImageTerms(NamedTuple):
 def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collection[str] = ()) -> ImageTerms:
     """The config's terms except the system's `own`: any of PERCEPTUAL_TERMS and IMAGE_TERMS of `losses`.
 
-    `rule_keys` are the keys of a term that the system's rules read besides weight, start and warmup. UserError if a
+    `rule_keys` are the keys of a term that the system's rules read besides WHEN_AND_HOW_MUCH. UserError if a
     term or an option is unknown.
     """
     options = {name: loss_options(term, rule_keys) for name, term in config.terms.items() if name not in own}
@@ -89,9 +89,9 @@ def comparisons(primitive, *_, **__) -> bool:
 
     Its weights need no gradient, so a chain of convolutions, ReLUs and maxima needs no other activations.
     """
-    return primitive.name in ("gt", "eq")
+    return primitive.name in ("gt", "ge")
 
 
 def loss_options(term: Mapping, rule_keys: Collection[str] = ()) -> dict[str, Any]:
-    """The options of a term that its loss takes: all but weight, start, warmup and `rule_keys`."""
+    """The options of a term that its loss takes: all but WHEN_AND_HOW_MUCH and `rule_keys`."""
     return {key: value for key, value in term.items() if key not in (*WHEN_AND_HOW_MUCH, *rule_keys)}

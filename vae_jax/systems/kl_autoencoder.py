@@ -9,6 +9,9 @@ share one forward pass; the discriminator enters at the first step of the term a
     nll = sum over all n = H W C values of an image of (rec / exp(s) + s), s learnt; mean over the batch
     lambda = min(||gradient of nll|| / (||gradient of - mean D(xhat)|| + 1e-4), 1e4), a constant to both players
 
+`config.adversary` has more for the discriminator (see `vae_jax.systems.adversary`), another ceiling than 1e4, and
+another cost of the generator than - mean D(xhat): non_saturating is mean log(1 + exp(-D(xhat))), Goodfellow et al.'s.
+
 rec is the weighted sum of the image terms at one value. LPIPS, one number per image, counts at all n of them, so nll =
 n (rec / exp(s) + s) if each image term is a mean. lambda is the scalar `adaptive_weight`; its gradients are with
 respect to the kernel of the decoder's last layer, and its 1e-4 is from the released code (1e-6 in the paper). The
@@ -27,14 +30,16 @@ from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
 from vae_jax.losses import kl
-from vae_jax.losses.adversarial import hinge_fake_cost, hinge_generator_cost, hinge_real_cost
+from vae_jax.losses.adversarial import hinge_fake_cost, hinge_generator_cost, hinge_real_cost, real_cost
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
+from vae_jax.systems.adversary import make_adversary
 from vae_jax.systems.contract import System, term_weight, weight_at, weight_schedule
-from vae_jax.systems.image_terms import loss_options, make_image_terms
+from vae_jax.systems.image_terms import make_image_terms
 from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, latent_shape, make_network
 
 OWN = ("kl", "adversarial")
-EPSILON, LARGEST = 1e-4, 1e4
+EPSILON = 1e-4
+GENERATOR_COSTS = {"hinge": hinge_generator_cost, "non_saturating": real_cost}
 
 
 def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
@@ -42,8 +47,10 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     _check(config)
     image_terms = make_image_terms(config, OWN)
     weights = {name: term_weight(term) for name, term in config.terms.items()}
-    adversarial = config.terms.adversarial
+    adversarial, adversary = config.terms.adversarial, make_adversary(config)
+    weights["adversarial"] = term_weight(adversarial, adversary.head_start)
     enters = weight_schedule(1.0, adversarial.start, adversarial.warmup)
+    generator_cost = GENERATOR_COSTS[config.adversary.generator]
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
     decoder = make_network(DECODERS, "decoder", config, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config)
@@ -59,7 +66,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         networks = {"encoder": (encoder, images), "decoder": (decoder, z), "discriminator": (discriminator, images)}
         params, stats = init_networks(key, **networks)
         players = {"discriminator": params.pop("discriminator")}
-        return {"autoencoder": params | {"logvar": jnp.zeros(())}} | players, stats
+        return {"autoencoder": params | {"logvar": jnp.zeros(())}} | players, stats | adversary.init_stats()
 
     def reconstruct(networks, stats, z):
         """xhat, a function from its gradient to that of the last layer's kernel, and the statistics."""
@@ -76,27 +83,32 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
         images, networks = batch["image"], params["autoencoder"]
         mean, logvar, stats = codec.posterior(params, stats, images, train=True)
         recon, to_last_layer, stats = reconstruct(networks, stats, draw(key, mean, logvar))
+        view_key, noise_key = jax.random.split(jax.random.fold_in(key, 1))
 
         def compare(xhat):
             values = {name: jnp.mean(value) for name, value in image_terms.values(frozen, batch, xhat).items()}
             return sum(weight_at(weights[name], step) * value for name, value in values.items()), values
 
         def judge(x, stats):
-            layers, stats = apply_network(discriminator, "discriminator", params["discriminator"], stats, x, train=True)
+            seen, tree = adversary.view(view_key, x), params["discriminator"]
+            layers, stats = apply_network(discriminator, "discriminator", tree, stats, seen, train=True)
             return layers["logits"], stats
 
         def deceive(xhat, stats):
             logits, stats = judge(xhat, stats)
-            return jnp.mean(hinge_generator_cost(logits)), (logits, stats)
+            return jnp.mean(generator_cost(logits)), (logits, stats)
 
         xhat = jax.lax.stop_gradient(recon)
+        penalties = adversary.smoothness(lambda x: judge(x, stats)[0], images, noise_key)
         real, stats = judge(images, stats)
         (rec, values), rec_gradient = jax.value_and_grad(compare, has_aux=True)(xhat)
         (g, (fake, stats)), g_gradient = jax.value_and_grad(deceive, has_aux=True)(xhat, stats)
+        compared, stats = adversary.compare(real, fake, stats)
 
         s, n = networks["logvar"] if config.learn_logvar else 0.0, np.prod(image_shape)
-        weight = adaptive_weight(to_last_layer(n / jnp.exp(s) * rec_gradient), to_last_layer(g_gradient))
-        return values | {
+        gradients = to_last_layer(n / jnp.exp(s) * rec_gradient), to_last_layer(g_gradient)
+        weight = adaptive_weight(*gradients, config.adversary.ceiling)
+        return values | penalties | compared | {
             "nll": n * (with_gradient(rec, rec_gradient, recon) / jnp.exp(s) + s),
             "kl": jnp.mean(kl(mean, logvar)),
             "adversarial": weight * with_gradient(g, g_gradient, recon),
@@ -112,7 +124,7 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
 
     rules = {
         "autoencoder": {"nll": 1.0, "kl": weights["kl"], "adversarial": weights["adversarial"]},
-        "discriminator": {"discrimination": enters},
+        "discriminator": {"discrimination": enters} | adversary.rule(adversarial.start, adversarial.warmup),
     }
     return System(
         rules=rules,
@@ -133,10 +145,10 @@ def gate(scalars, state):
     return {"discriminator": scalars["discriminator_enters"] > 0}, state
 
 
-def adaptive_weight(nll_gradient: jax.Array, g_gradient: jax.Array) -> jax.Array:
+def adaptive_weight(nll_gradient: jax.Array, g_gradient: jax.Array, ceiling: float) -> jax.Array:
     """lambda from the gradients of the last layer's kernel, without a gradient (Esser et al. 2021, equation (7))."""
     ratio = optax.tree.norm(nll_gradient) / (optax.tree.norm(g_gradient) + EPSILON)
-    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, LARGEST))
+    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, ceiling))
 
 
 def with_gradient(value: jax.Array, gradient: jax.Array, x: jax.Array) -> jax.Array:
@@ -150,5 +162,3 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"A kl_autoencoder needs the term {missing[0]}: it takes {', '.join(OWN)} and image terms.")
     if set(config.terms) == set(OWN):
         raise UserError("A kl_autoencoder needs an image term besides kl and adversarial, such as l1 or lpips.")
-    if loss_options(config.terms.adversarial):
-        raise UserError("The term adversarial has no options besides weight, start and warmup.")

@@ -9,7 +9,8 @@ With weight w of the term and b of KL, the loss is b (KL + (w / b) term): up to 
     gaussian  Gaussian with learnt variance
     adaptive  Barron's adaptive density, with learnt shapes and scales
 
-The last two are -log p themselves; their parameters belong to the player `vae`.
+The last two are -log p themselves; their parameters belong to the player `vae`. If the weight of the KL or of one of
+the first three moves (`multipliers.py`), so does the density, and no ELBO is reported.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +25,9 @@ from vae_jax.errors import UserError, call_with_options
 from vae_jax.losses.densities import continuous_bernoulli_nll, gaussian_nll, laplace_nll
 from vae_jax.losses.robust import adaptive_nll, init_adaptive
 from vae_jax.systems.image_terms import loss_options
+from vae_jax.systems.networks import noise_by_index
 
+IMPORTANCE_WEIGHTED = "iwae_"  # and the number of samples: the name of that bound
 LEVELS = 256  # of an 8-bit image: the probability of a level is the density in [0, 1] over LEVELS
 
 
@@ -105,6 +108,8 @@ def _nll(config: ConfigDict, learnt_terms: Mapping[str, LearntTerm]) -> Callable
         return lambda learnt, target, recon: learnt_terms[name].nll(target, recon, learnt[name])
     if name not in FIXED or not config.terms.kl.weight > 0:
         return None
+    if term.get("target") or config.terms.kl.get("target"):  # the density moves with the weights
+        return None
 
     def nll(learnt, target: jax.Array, recon: jax.Array) -> jax.Array:
         ratio = term.weight / config.terms.kl.weight
@@ -113,6 +118,32 @@ def _nll(config: ConfigDict, learnt_terms: Mapping[str, LearntTerm]) -> Callable
         return FIXED[name](target, recon, ratio)
 
     return nll
+
+
+def sampled_nll(
+    nll: Callable[[jax.Array], jax.Array], mean: jax.Array, logvar: jax.Array, index: jax.Array, samples: int
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """-log p(x | z) [B] averaged over draws of z from q(z | x), and bounds on log p(x) that several draws give.
+
+    Args:
+      nll: z [B, latents] -> -log p(x | z) [B] in nats.
+      mean, logvar: of q(z | x), [B, latents].
+      index: the examples' places in the judged split, [B], from which the draws follow.
+      samples: K, the number of draws. If above 1 there is the importance-weighted bound
+        {'iwae_K': log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x)} [B] (Burda et al. 2016, equation (8)).
+    """
+
+    def at(sample):
+        noise = noise_by_index(index, sample, mean.shape[1:])
+        z = mean + jnp.exp(logvar / 2) * noise
+        cost = nll(z)
+        return cost, jnp.sum(jnp.square(noise) + logvar - jnp.square(z), axis=1) / 2 - cost
+
+    if samples == 1:
+        return at(0)[0], {}
+    costs, log_weights = jax.lax.map(at, jnp.arange(samples))  # [K, B]; one decoder at a time is in memory
+    bound = jax.nn.logsumexp(log_weights, axis=0) - np.log(samples)
+    return jnp.mean(costs, axis=0), {f"{IMPORTANCE_WEIGHTED}{samples}": bound}
 
 
 def elbo(nll: jax.Array, kl: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, jax.Array]:

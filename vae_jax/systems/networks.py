@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, call_with_options, look_up
+from vae_jax.runtime.rngs import root_key
 from vae_jax.systems.contract import Frozen, Params, Stats
 
 TRAIN = 2  # the place of `train` among the arguments of a network, (self, x, train)
@@ -117,3 +118,14 @@ def deterministic(code: jax.Array) -> tuple[jax.Array, jax.Array]:
 def draw(key: jax.Array, mean: jax.Array, logvar: jax.Array) -> jax.Array:
     """z ~ N(mean, exp logvar), differentiable in both (Kingma and Welling 2014, equation 4)."""
     return mean + jnp.exp(logvar / 2) * jax.random.normal(key, mean.shape)
+
+
+def noise_by_index(index: jax.Array, sample: int | jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal noise [B, *shape] of an evaluation: each row follows from its example's index [B] in the judged
+    split and the number of the sample alone. It is the same for every run, so that runs are compared on equal terms."""
+
+    def of_example(i: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(root_key(0, "evaluation"), i)
+        return jax.random.normal(jax.random.fold_in(key, sample), shape)
+
+    return jax.vmap(of_example)(index)

@@ -2,10 +2,10 @@
 
 With a pixel term (bce, l1, l2) it is the plain VAE; with the feature term it is the DFC-VAE, with lpips the LPIPS-VAE,
 with a pixel term and sharpness the sharpness VAE, with the term adaptive Barron's. If the loss is an ELBO
-(`likelihoods.py`), evaluation reports it, with one sample of z per image.
+(`likelihoods.py`), evaluation reports it, with `elbo_samples` samples of z per image, and of several the
+importance-weighted bound.
 """
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -13,7 +13,7 @@ from vae_jax.losses import kl
 from vae_jax.models import DECODERS, ENCODERS
 from vae_jax.systems.contract import System, term_weight
 from vae_jax.systems.image_terms import make_image_terms
-from vae_jax.systems.likelihoods import LEARNT_TERMS, elbo, make_likelihoods
+from vae_jax.systems.likelihoods import LEARNT_TERMS, elbo, make_likelihoods, sampled_nll
 from vae_jax.systems.networks import Codec, draw, init_networks, make_network
 
 
@@ -47,9 +47,10 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         recon = codec.decode(params, stats, mean)
         values = {"kl": kl(mean, logvar)} | image_terms.feature(frozen, batch, recon)
         values |= likelihoods.values(learnt, images, recon)
-        if likelihoods.nll is not None:
-            drawn = codec.decode(params, stats, draw(jax.random.key(0), mean, logvar))
-            values |= elbo(likelihoods.nll(learnt, images, drawn), values["kl"], image_shape)
+        if (nll := likelihoods.nll) is not None:
+            of_z = lambda z: nll(learnt, images, codec.decode(params, stats, z))  # noqa: E731
+            cost, bounds = sampled_nll(of_z, mean, logvar, batch["index"], config.elbo_samples)
+            values |= elbo(cost, values["kl"], image_shape) | bounds
         return recon, values
 
     rule = {name: term_weight(term) for name, term in config.terms.items()}
@@ -64,4 +65,5 @@ def vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         latent_shape=(config.latents,),
         prior=True,
         targets=image_terms.targets,
+        has_elbo=likelihoods.nll is not None,
     )

@@ -11,18 +11,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from vae_jax.errors import UserError
+from vae_jax.paths import local_path
 from vae_jax.runs.workdir import write_bytes, write_text
 from vae_jax.state import flatten, unflatten
+from vae_jax.strict_json import to_json
 from vae_jax.weights.finding import check_file
 
 
 def save_weights(path: str | Path, tree: Any, manifest: Mapping[str, Any]) -> None:
     """Writes a tree of arrays and its manifest: `manifest` (source, source_sha256, licence) and the file's SHA-256."""
-    path = Path(path)
+    path = local_path(path)
     data = save({name: np.ascontiguousarray(leaf) for name, leaf in flatten(tree).items()})
     manifest = {**manifest, "sha256": hashlib.sha256(data).hexdigest()}
     write_bytes(path, data)
-    write_text(path.with_suffix(".json"), json.dumps(manifest, indent=2) + "\n")
+    write_text(path.with_suffix(".json"), to_json(manifest, indent=2) + "\n")
 
 
 def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
@@ -30,7 +32,7 @@ def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
 
     If `expected` is part of a network, `whole` is all of it: the file may also hold the rest.
     """
-    path = Path(path)
+    path = local_path(path)
     manifest = path.with_suffix(".json")
     check_file(path)
     data = path.read_bytes()
@@ -54,7 +56,7 @@ def load_weights(path: str | Path, expected: Any, whole: Any = None) -> Any:
 def stored_names(path: Path) -> set[str]:
     """The names of the arrays in a weights file, without reading the arrays."""
     try:
-        with safe_open(path, "numpy") as file:
+        with path.open("rb"), safe_open(path, "numpy") as file:  # safe_open does not say why a file cannot be read
             return set(file.keys())
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file: {error}.") from None

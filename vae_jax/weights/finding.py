@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 from vae_jax.errors import UserError
+from vae_jax.paths import local_path
+from vae_jax.runtime.environment import NO_HOME, has_home
 from vae_jax.weights.published import TRAINED, WEIGHTS, how_to_get
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -18,7 +20,16 @@ LPIPS_FILES = {"alex": ("alexnet", "lpips_alex"), "vgg": ("vgg16", "lpips_vgg")}
 
 def weights_dir() -> Path:
     """The folder where weights are looked up and converters write: $VAE_JAX_WEIGHTS, else ~/.cache/vae_jax."""
-    return Path(os.environ.get("VAE_JAX_WEIGHTS") or Path.home() / ".cache" / "vae_jax")
+    folder = _weights_dir()
+    if folder is None:
+        raise UserError(f"There is no folder for weights, and {NO_HOME}.")
+    return folder
+
+
+def _weights_dir() -> Path | None:
+    if given := os.environ.get("VAE_JAX_WEIGHTS"):
+        return local_path(given)
+    return Path.home() / ".cache" / "vae_jax" if has_home() else None
 
 
 def has_weights(name: str) -> bool:
@@ -31,9 +42,10 @@ def find_weights(name: str) -> Path:
     for file in _places(name):
         if file.is_file():
             return file
-    folders = " nor ".join(str(file.parent) for file in _places(name))
+    folder = _weights_dir()
+    where = f"in neither {folder} nor {SHIPPED}" if folder else f"not in {SHIPPED}, and {NO_HOME}"
     raise UserError(
-        f"No weights for {name}: {name}.safetensors is in neither {folders}.\n"
+        f"No weights for {name}: {name}.safetensors is {where}.\n"
         f"{how_to_get(name)}\n"
         "Or set the environment variable VAE_JAX_WEIGHTS to the folder that holds it."
     )
@@ -42,7 +54,7 @@ def find_weights(name: str) -> Path:
 def check_weights_file(name: str, path: str) -> None:
     """UserError if a network's weights file, `path` or the one in the usual place, is missing."""
     if path not in ("", RANDOM, RANDOM_DENSE):
-        check_file(Path(path))
+        check_file(local_path(path))
     elif path != RANDOM and name in (*WEIGHTS, *TRAINED):  # unknown names are reported where they are looked up
         check_file(find_weights(name))
 
@@ -57,5 +69,5 @@ def check_file(path: Path) -> None:
             )
 
 
-def _places(name: str) -> tuple[Path, Path]:
-    return weights_dir() / f"{name}.safetensors", SHIPPED / f"{name}.safetensors"
+def _places(name: str) -> list[Path]:
+    return [folder / f"{name}.safetensors" for folder in (_weights_dir(), SHIPPED) if folder]

@@ -1,0 +1,57 @@
+"""The same training on one and two devices: the same batches, the same losses as long as rounding is small, and then no
+further apart than two trainings that began apart by the last bit."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType
+
+from vae_jax.cli import load_config
+from vae_jax.data import load_dataset
+from vae_jax.training import prepare
+
+STEPS, EQUAL = 30, 10
+LAST_BIT = 1e-7  # of float32, relative
+
+
+class Run(NamedTuple):
+    """The images of every step, [STEPS, B, H, W, C], the losses [STEPS], and all parameters after them."""
+
+    images: np.ndarray
+    losses: np.ndarray
+    params: np.ndarray
+
+
+def run(devices: int, nudge: float = 0.0) -> Run:
+    """A training; `nudge` is the relative change of each weight before the first step, up or down."""
+    config = load_config("dfc_mnist:smoke")
+    config.update({"steps": STEPS, "steps_per_call": 1, "batch_size": 16})
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    training = prepare(config, load_dataset(config, config.data.train, augmented=True), mesh)
+    frozen, key, call = training.place_frozen(), training.step_key(), training.lower().compile()
+    state, rng = training.first_state(), np.random.default_rng(0)
+
+    def nudged(leaf: jax.Array) -> jax.Array:
+        factors = 1 + nudge * rng.choice((-1.0, 1.0), leaf.shape)
+        return jax.device_put((np.asarray(leaf) * factors).astype(np.float32), leaf.sharding)
+
+    state, images, losses = state._replace(params=jax.tree.map(nudged, state.params)), [], []
+    for step in range(STEPS):
+        batches = training.batches(step, 1)
+        images.append(np.asarray(batches["image"][0]))
+        state, scalars = call(state, frozen, batches, key)
+        losses.append(float(scalars["feature"][0] + scalars["kl"][0]))
+    params = [np.asarray(leaf).ravel() for leaf in jax.tree.leaves(state.params)]
+    return Run(np.stack(images), np.array(losses), np.concatenate(params))
+
+
+def distance(a: Run, b: Run) -> float:
+    return float(np.linalg.norm(a.params - b.params) / np.linalg.norm(a.params))
+
+
+def test_the_same_training_on_two_devices():
+    one, two, nudged = run(1), run(2), run(1, LAST_BIT)
+    np.testing.assert_array_equal(two.images, one.images)
+    np.testing.assert_allclose(two.losses[:EQUAL], one.losses[:EQUAL], rtol=1e-5)
+    assert 0 < distance(one, two) < 10 * distance(one, nudged)

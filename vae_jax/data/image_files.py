@@ -1,0 +1,93 @@
+"""Which files below a folder are images, and the reading of one."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vae_jax.data.folders import files_below
+from vae_jax.errors import UserError
+
+NAMED = 10  # files that a message or a note lists
+# Pillow identifies these only, or has others draw them; .pcd is a cloud of points more often than a Photo CD.
+NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF"}
+
+
+class ImageFiles(NamedTuple):
+    """The images below a folder, by their extension and sorted by path, and what is there besides.
+
+    left_out: {reason: {'number': of files and folders, 'such as': ['.txt', ...]}}.
+    """
+
+    images: list[Path]
+    left_out: dict[str, dict[str, Any]]
+
+
+def image_files(folder: Path) -> ImageFiles:
+    """What lies below `folder`; UserError for a folder that cannot be read."""
+    files, hidden, again = files_below(folder)
+    images = [path for path in files if _is_image(path)]
+    reasons = {
+        "hidden": [str(path.relative_to(folder)) for path in hidden],
+        "links to folders that are read already": [str(path.relative_to(folder)) for path in again],
+        "not images by their extension": [path.suffix or path.name for path in files if not _is_image(path)],
+    }
+    left_out = {
+        reason: {"number": len(names), "such as": [name for name, _ in Counter(names).most_common(NAMED)]}
+        for reason, names in reasons.items()
+        if names
+    }
+    return ImageFiles(images, left_out)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _extensions()
+
+
+def no_images(folder: Path, left_out: Mapping[str, dict[str, Any]]) -> UserError:
+    """That there are none in `folder`, and what was left out."""
+    return UserError(f"No images in {folder}: expected files such as .jpg or .png. {tell(left_out)}".strip())
+
+
+def tell(left_out: Mapping[str, dict[str, Any]]) -> str:
+    """One sentence on what was left out, '' if nothing was."""
+    parts = [f"{reason}, {note['number']} ({_some(note['such as'])})" for reason, note in left_out.items()]
+    return f"Left out: {'; '.join(parts)}." if parts else ""
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join([*names][:3]) + (", ..." if len(names) > 3 else "")
+
+
+def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
+    """What `convert` makes of the file, or the reason why it cannot be read."""
+    try:
+        if path.exists() and not path.is_file():
+            return "not a file"  # perhaps a pipe, which would block
+        with Image.open(path, formats=_formats()) as image:
+            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                return f"{image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
+            return convert(image)
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # on broken files decoders raise anything; the file is reported, the run continues
+        return f"{type(error).__name__}: {error}"
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that it decodes itself, the commonest first."""
+    Image.preinit()
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_READ)
+
+
+@functools.cache
+def _extensions() -> frozenset[str]:
+    """The extensions of those formats, such as '.jpg'."""
+    known = Image.registered_extensions().items()
+    return frozenset(extension for extension, name in known if name in (*_formats(), "MPO"))  # MPO: JPEG, twice

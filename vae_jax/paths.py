@@ -1,0 +1,19 @@
+"""Paths as users give them."""
+
+import os
+import re
+from pathlib import Path
+
+from vae_jax.errors import UserError
+
+
+def local_path(given: str | Path) -> Path:
+    """The path with ~ expanded. UserError for the address of a bucket, or where ~ is not known."""
+    text = os.path.expanduser(given)
+    if scheme := re.match(r"([a-z][a-z0-9+.-]+):/", text):
+        raise UserError(
+            f"{given} is not a folder or file of this machine: {scheme[1]}: is not supported. Choose another."
+        )
+    if re.match(r"~(/|$)", text):
+        raise UserError(f"{given}: this user has no home folder. Set the environment variable HOME, or write ~ out.")
+    return Path(text)
