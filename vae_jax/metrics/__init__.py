@@ -12,15 +12,16 @@ import numpy as np
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError, look_up
 from vae_jax.losses.pixel import bce
+from vae_jax.losses.sharpness import mean_variation
 from vae_jax.losses.ssim import SIZE as SSIM_WINDOW
 from vae_jax.losses.ssim import multiscale_structural_similarity, structural_similarity
-from vae_jax.metrics.blur import blur_error, blur_percent, target_variation, variation
+from vae_jax.metrics.blur import blur_error, blur_percent
 from vae_jax.metrics.digits import digit_accuracy, target_digit_accuracy
-from vae_jax.metrics.laplacian import laplacian_variance as laplacian_variance
-from vae_jax.metrics.laplacian import recon_laplacian_variance, residual_laplacian_variance, target_laplacian_variance
+from vae_jax.metrics.laplacian import laplacian_variance, residual_laplacian_variance
 from vae_jax.metrics.normalised import normalised_error
 from vae_jax.metrics.perceptual import FrozenMetric, lpips_alex, lpips_vgg
 from vae_jax.metrics.pixel import mse, psnr
+from vae_jax.metrics.sides import both_sides
 from vae_jax.metrics.spectrum import BANDS, POWER, SPECTRUM
 from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.weights.finding import find_weights, has_weights
@@ -31,12 +32,10 @@ METRICS = {
     "ssim": structural_similarity,
     "ms_ssim": multiscale_structural_similarity,
     "bce": bce,
-    "laplacian_variance": recon_laplacian_variance,
-    "target_laplacian_variance": target_laplacian_variance,
+    **both_sides("laplacian_variance", laplacian_variance),
     "residual_laplacian_variance": residual_laplacian_variance,
     "blur_percent": blur_percent,
-    "variation": variation,
-    "target_variation": target_variation,
+    **both_sides("variation", mean_variation),
     "blur_error": blur_error,
     **SPECTRUM,  # spectrum_low, spectrum_middle, spectrum_high: power over the target's, from the next
     **POWER,

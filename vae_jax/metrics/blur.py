@@ -23,18 +23,6 @@ def blur_percent(target: jax.Array, recon: jax.Array) -> jax.Array:
     return jnp.where(z1 > 0, 100 * (z1 - z2) / jnp.where(z1 > 0, z1, 1.0), 0.0)
 
 
-def variation(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Z2 of `blur_percent`: the reconstruction's, [B]."""
-    equal_shapes("variation", target, recon)
-    return mean_variation(recon)
-
-
-def target_variation(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Z1 of `blur_percent`: the target's, [B]."""
-    equal_shapes("target_variation", target, recon)
-    return mean_variation(target)
-
-
 def blur_error(target: jax.Array, recon: jax.Array) -> jax.Array:
     """Mean squared difference of images after Wiener deconvolution of a Gaussian blur of sigma 1 pixel, [B].
 

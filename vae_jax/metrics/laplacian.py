@@ -26,18 +26,6 @@ def laplacian_variance(images: jax.Array) -> jax.Array:
     return jnp.var(values.reshape(values.shape[0], -1), axis=1)
 
 
-def recon_laplacian_variance(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Laplacian variance of the reconstructions, [B]; `target` is unused: all metrics have this signature."""
-    equal_shapes("laplacian_variance", target, recon)
-    return laplacian_variance(recon)
-
-
-def target_laplacian_variance(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """Laplacian variance of the targets, [B], the reference for that of the reconstructions."""
-    equal_shapes("target_laplacian_variance", target, recon)
-    return laplacian_variance(target)
-
-
 def residual_laplacian_variance(target: jax.Array, recon: jax.Array) -> jax.Array:
     """Laplacian variance of recon - target, [B]: missing sharpness, and grain that is not in the target."""
     equal_shapes("residual_laplacian_variance", target, recon)

@@ -6,13 +6,14 @@ are thirds of the range up to Nyquist's frequency, by radius in cycles per pixel
 above 1/3, with the corners beyond 1/2.
 """
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.losses.checks import equal_shapes
+from vae_jax.metrics.sides import Metric, both_sides
 
 BANDS = {"low": (0.0, 1 / 6), "middle": (1 / 6, 1 / 3), "high": (1 / 3, np.inf)}  # above the first, up to the second
 ROUNDING = 1e-9  # of a radius
@@ -37,19 +38,7 @@ def band_power(images: jax.Array, band: str) -> jax.Array:
     return jnp.sum(power(images) * inside[None], axis=(1, 2))
 
 
-def _of_recon(band: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    def power_of_recon(target: jax.Array, recon: jax.Array) -> jax.Array:
-        equal_shapes(f"power_{band}", target, recon)
-        return band_power(recon, band)
-
-    return power_of_recon
-
-
-def _of_target(band: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    return lambda target, recon: _of_recon(band)(recon, target)
-
-
-def _ratio(band: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _ratio(band: str) -> Metric:
     """The reconstruction's power over the target's, [B]; 1 for a target without power there. Of many images it is the
     ratio of the means, `metrics.mean_over_images`."""
 
@@ -62,6 +51,8 @@ def _ratio(band: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 SPECTRUM = {f"spectrum_{band}": _ratio(band) for band in BANDS}
-POWER = {f"power_{band}": _of_recon(band) for band in BANDS} | {
-    f"target_power_{band}": _of_target(band) for band in BANDS
+POWER = {
+    name: metric
+    for band in BANDS
+    for name, metric in both_sides(f"power_{band}", functools.partial(band_power, band=band)).items()
 }

@@ -40,9 +40,7 @@ class Progress:
             from tensorflow import errors
 
             self._disk_errors = OSError, errors.OpError
-            folder: Any = os.fsencode(
-                workdir / "tensorboard"
-            )  # TensorFlow takes any bytes, but not Python's text of them
+            folder: Any = os.fsencode(workdir / "tensorboard")  # TensorFlow takes any bytes, not Python's text of them
             _forget_events_after(workdir / "tensorboard", step)
             self._writer = metric_writers.SummaryWriter(folder)
 

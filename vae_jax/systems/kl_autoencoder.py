@@ -46,9 +46,9 @@ def kl_autoencoder(config: ConfigDict, image_shape: tuple[int, int, int]) -> Sys
     """The terms are kl, adversarial and any image terms; unless `config.learn_logvar`, s stays 0, as released."""
     _check(config)
     image_terms = make_image_terms(config, OWN)
-    weights = {name: term_weight(term) for name, term in config.terms.items()}
     adversarial, adversary = config.terms.adversarial, make_adversary(config)
-    weights["adversarial"] = term_weight(adversarial, adversary.head_start)
+    delays = {"adversarial": adversary.head_start}
+    weights = {name: term_weight(term, delays.get(name, 0)) for name, term in config.terms.items()}
     enters = weight_schedule(1.0, adversarial.start, adversarial.warmup)
     generator_cost = GENERATOR_COSTS[config.adversary.generator]
     encoder = make_network(ENCODERS, "encoder", config, config.latents)
