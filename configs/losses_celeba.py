@@ -13,10 +13,11 @@ and their blur; here they count as much (terms.watson.phase). For cosine coeffic
 1,850. Networks and optimiser as in configs/vae_celeba.py, with a cosine schedule; weights by the rule of
 configs/losses.py, measured on photographs.
 
-Two losses have a discriminator and weights of their own, but the same encoder and decoder: vae_gan has the optimisers
-and balance of configs/vaegan_celeba.py (and the mean cost of fakes, with which it was measured, not their sum);
-kl_autoencoder has this file's optimiser for both players, KL at weight 1 like the others, and its discriminator after
-3/10 of the steps.
+Two losses have a discriminator and weights of their own, but the same encoder and decoder. vae_gan has the optimisers
+and balance of configs/vaegan_celeba.py, the mean cost of fakes and not their sum, and a decoder that weighs similarity
+by 1e-5, as in the last version of the authors' code: at 1e-6 it hears nothing of the image. kl_autoencoder has this
+file's optimiser for both players, KL at weight 1 like the others, a discriminator that enters after 3/10 of the steps,
+and augmentation of what that sees. quick halves the width of both discriminators.
 """
 
 from vae_jax.configs import common, kl_autoencoder, losses, vae_celeba, vaegan_celeba
@@ -33,6 +34,8 @@ WEIGHTS = {
     "sharpness": 13.0,
 }
 PHASE = 0.015  # of Watson's phases: as much as amplitudes, between photographs and their blur
+SIMILARITY = 1e-5  # of the VAE-GAN's decoder
+AUGMENT = ("color", "translation", "cutout")  # of what the kl_autoencoder's discriminator sees
 TAPS = ("relu1_1", "relu2_1", "relu3_1")
 LOSSES = ("l2", *losses.LIKELIHOODS, *WEIGHTS, "wiener", "vae_gan", "kl_autoencoder")
 
@@ -45,11 +48,14 @@ def get_config(arg: str = ""):
     if loss == "vae_gan":
         gan = _on_networks_of(config, vaegan_celeba.get_config(size), loss)
         gan.terms.gan.fake_cost = "mean"
+        gan.discriminator.scale /= 2 if size == "quick" else 1
+        gan.terms.similarity.decoder_weight, gan.terms.gan.decoder_weight = SIMILARITY, 1 - SIMILARITY
         return gan
     if loss == "kl_autoencoder":
         gan = _on_networks_of(config, kl_autoencoder.get_config(f"celeba,{size}"), loss)
         gan.terms.kl.weight = 1.0
         gan.terms.adversarial.start = 3 * config.steps // 10
+        gan.adversary.augment = AUGMENT
         gan.optimizers = {player: config.optimizers.vae.to_dict() for player in gan.optimizers}
         return gan
     return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS, PHASE)

@@ -41,6 +41,9 @@ from vae_jax.runtime.compilation import compiling_for
         ((3, 7, 10, 3), 1, (3, 3), (1, 1), ((0, 3), (2, 1))),
         ((3, 7, 10, 1), 1, (3, 4), (1, 1), 1),
         ((3, 7, 10, 1), 1, (5, 3), (2, 1), "VALID"),
+        ((3, 2, 4, 3), 4, (3, 3), (1, 1), "SAME"),  # smaller than the kernel, in one direction and in both
+        ((3, 3, 2, 3), 4, (4, 5), (1, 1), "SAME"),
+        ((3, 3, 2, 3), 4, (4, 5), (2, 2), "SAME"),
     ],
 )
 def test_conv(shape, features, kernel, strides, padding, form):
@@ -74,6 +77,15 @@ def test_off_the_cpu_convolutions_are_plain():
             assert tangent.shape == function(x).shape
         with compiling_for("cpu"), pytest.raises(TypeError, match="forward-mode"):
             jax.jvp(function, (x,), (x,))
+
+
+def test_images_smaller_than_the_kernel_go_through_a_matrix_product():
+    """XLA's loop for them is some fifty times slower."""
+    kernel, padding = jnp.ones((5, 5, 4, 4)), ((2, 2), (2, 2))
+    for height, convolutions in ((4, 0), (5, 1)):
+        traced = jax.make_jaxpr(lambda x: conv(x, kernel, (1, 1), padding))(jnp.ones((2, height, 6, 4)))
+        names = [equation.primitive.name for equation in equations(traced.jaxpr)]
+        assert names.count("conv_general_dilated") == convolutions
 
 
 def test_grouped_conv(form):

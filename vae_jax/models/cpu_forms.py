@@ -23,7 +23,7 @@ Padding = Sequence[tuple[int, int]]  # zeros before the first and after the last
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding) -> jax.Array:
     """A convolution, [B, H, W, in] by [h, w, in, out], with the fastest forms of it and of its gradients."""
-    return _fastest(kernel.shape[-1])(x, kernel, strides, padding)
+    return _fastest(x, kernel, strides, padding)
 
 
 def _forward(
@@ -42,7 +42,7 @@ def _conv_backward(
         of_x = _by_phases(gradient, kernel, [before for before, _ in padding])
     elif strides == (1, 1):
         flipped, margin = kernel[::-1, ::-1].swapaxes(2, 3), _opposite(kernel.shape[:2], padding)
-        of_x = _fastest(x.shape[-1])(gradient, flipped, strides, margin)
+        of_x = _fastest(gradient, flipped, strides, margin)
     else:
         (of_x,) = jax.linear_transpose(lambda x: plain(x, kernel, strides, padding), x)(gradient)
     return of_x, _gradient_of_kernel(x, kernel, strides, padding, gradient)
@@ -73,15 +73,21 @@ def _conv_transpose_2x_backward(
 conv_transpose_2x.defvjp(functools.partial(_forward, conv_transpose_2x), _conv_transpose_2x_backward)
 
 
-def _fastest(channels: int) -> Callable:
-    """`plain` or its fastest form for this number of output channels.
+def _fastest(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
+    """`plain` in its fastest form for these shapes.
 
     Of XLA's two libraries for x86, oneDNN is faster, unless its vectors are almost empty, but the other one takes all
-    2-D convolutions first. It leaves 3-D convolutions to oneDNN.
+    2-D convolutions first. It leaves 3-D convolutions to oneDNN. Neither takes an image smaller than the kernel: XLA's
+    own loop is then some fifty times slower than a matrix product.
     """
+    channels = kernel.shape[-1]
     if channels == 1:
-        return _to_one_channel
-    return _one_deep if channels >= VECTOR and has_onednn() else plain
+        form = _to_one_channel
+    elif any(side < size for side, size in zip(x.shape[1:3], kernel.shape[:2], strict=True)):
+        form = _by_patches
+    else:
+        form = _one_deep if channels >= VECTOR and has_onednn() else plain
+    return form(x, kernel, strides, padding)
 
 
 @functools.cache
@@ -111,6 +117,17 @@ def _deep(
 def _one_deep(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
     """`plain` as a convolution of depth one."""
     return _deep(x[:, None], kernel[None], (1, *strides), ((0, 0), *padding))[:, 0]
+
+
+def _by_patches(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
+    """`plain` as a matrix product, [B, H', W', h * w * in] by [h * w * in, out]."""
+    height, width, channels, out = kernel.shape
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(*ends, 0) for ends in ((0, 0), *padding, (0, 0))])
+    (down, right), ends = strides, (x.shape[1] - height, x.shape[2] - width)
+    patches = [
+        x[:, i : i + ends[0] + 1 : down, j : j + ends[1] + 1 : right] for i in range(height) for j in range(width)
+    ]
+    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(height * width * channels, out)
 
 
 def _to_one_channel(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding) -> jax.Array:
@@ -222,7 +239,7 @@ def _by_phases(x: jax.Array, kernel: jax.Array, low: Sequence[int]) -> jax.Array
 
     def phase(row, column):
         taps = kernel[row.taps][:, column.taps]
-        return _fastest(taps.shape[-1])(x, taps, (1, 1), (row.padding, column.padding))
+        return _fastest(x, taps, (1, 1), (row.padding, column.padding))
 
     return interleaved([[phase(row, column) for column in columns] for row in rows])
 
