@@ -6,6 +6,7 @@ writes DIR/eval/metrics.json, DIR/eval/per_image.npz and DIR/report.html. --metr
 are not those of the run, by their sums, are judged apart: in DIR/eval/FOLDER-SUM, with a report of their own.
 """
 
+import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,11 +74,10 @@ def make_evaluate(
         recons |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
         return batch, recons, values | ({"label": batch["label"]} if "label" in batch else {})
 
-    def judge(weights, batch, recon):
-        return measure(metrics, weights, batch["image"], recon, batch.get("label"))
-
-    reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
-    judge = jax.jit(judge, out_shardings=replicated(mesh))  # separate, so that it is compiled once for all of them
+    reconstruct, judge = (
+        jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh))),
+        _judge(tuple(metrics), mesh),
+    )
 
     def step(state: State, frozen, index: np.ndarray) -> dict[str, jax.Array]:
         batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]), index)
@@ -100,6 +100,15 @@ def make_evaluate(
         return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in names}
 
     return evaluate
+
+
+@functools.cache
+def _judge(metrics: tuple[str, ...], mesh: Mesh) -> Callable:
+    """(weights, batch, recon) -> values; compiled once for a run, its baselines and all runs that are compared."""
+    return jax.jit(
+        lambda weights, batch, recon: measure(metrics, weights, batch["image"], recon, batch.get("label")),
+        out_shardings=replicated(mesh),
+    )
 
 
 def judged_by(config: ConfigDict) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from helpers.products import mnist_classifier, mnist_decoder, mnist_encoder
 from vae_jax.bench import peers
 from vae_jax.bench.peers import PEERS, against_peer, peer_system, ratios_of
 from vae_jax.cli import load_config
+from vae_jax.compare.costs import cost_of, read_costs
 from vae_jax.errors import UserError
 from vae_jax.runtime import devices
 
@@ -30,7 +31,7 @@ def the_line(*arguments: str) -> dict:
     return json.loads(line)
 
 
-def test_the_line_of_a_config(monkeypatch):
+def test_the_line_of_a_config(monkeypatch, tmp_path):
     """On the four devices of the tests, two steps per call, by oneDNN if available; GFLOP counted by hand, see
     test_efficiency.py."""
     library = devices.ONEDNN if jax.__version_info__ >= devices.THREADS_WELL else ""
@@ -53,6 +54,9 @@ def test_the_line_of_a_config(monkeypatch):
     assert list(record["split"]) == ["encode", "decode", "perceptual", "backward", "optimiser"]
     assert all(record["split"][part] > 0 for part in ("encode", "decode", "optimiser"))
     assert all(record["split"][part] >= 0 for part in ("perceptual", "backward"))  # differences
+    (tmp_path / "costs").write_text(json.dumps(record) + "\n")
+    (cost,) = read_costs(tmp_path / "costs")
+    assert cost_of(load_config(SMOKE.removeprefix("--config=")), [cost])["gflop_per_image"] == record["gflop_per_image"]
     assert record["device"] and record["devices"] == 4 and record["calls"] == 20
     assert {"jax", "jaxlib", "flax", "optax", "python"} <= set(record["versions"])
     assert (record["commit"] is None) == (not (ROOT / ".git").exists())

@@ -36,6 +36,7 @@ def runs(tmp_path_factory):
 
 def test_the_article_in_one_page(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("vae_jax.compare.comparison.are_digits", lambda *_: True)  # ten classes, as if digits
+    monkeypatch.setattr("vae_jax.compare.pictures.PLANE", ("psnr", "ms_ssim"))  # in place of LPIPS
     workdirs = [str(runs / name) for name in ("vae_mnist_0", "vae_mnist_1", "dfc_mnist_0")]
     record = compare(workdirs, tmp_path / "out")
     assert record == json.loads((tmp_path / "out" / "compare.json").read_text())
@@ -59,13 +60,14 @@ def test_the_article_in_one_page(runs, tmp_path, monkeypatch):
     pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
     assert pictures == {
         "compare", "reconstructions", "laplacian_variance_per_class", "laplacian_variance", "prior_samples",
-        "interpolation_1-5", "interpolation_1-3", "interpolation_3-7",
+        "interpolation_1-5", "interpolation_1-3", "interpolation_3-7", "power_by_spatial_frequency",
+        "distortion_and_perception",
     }  # fmt: skip
     for path in (tmp_path / "out").glob("*.png"):
         with Image.open(path) as picture:
             assert min(picture.size) > 50
     page = (tmp_path / "out" / "compare.html").read_text()
-    assert page.count("data:image/png;base64,") == 7 and "://" not in page.split("</style>")[1]
+    assert page.count("data:image/png;base64,") == 9 and "://" not in page.split("</style>")[1]
     markdown = (tmp_path / "out" / "compare.md").read_text()
     assert "| vae_mnist - dfc_mnist |" in markdown and "±" in markdown
 

@@ -5,11 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from helpers.commands import assert_mistake, run
 from helpers.frechet import SMALL, by_singular_values, means
 from helpers.workdirs import make_workdir
 
 from vae_jax import backbones
 from vae_jax.compare.comparison import compare
+from vae_jax.compare.costs import read_costs
 from vae_jax.compare.distances import make_distances
 from vae_jax.compare.tables import results
 from vae_jax.errors import UserError
@@ -66,6 +68,36 @@ def test_columns_of_a_comparison(workdirs, tmp_path):
     for file in ("compare.md", "compare.html"):
         text = (tmp_path / "out" / file).read_text()
         assert f"{title}: the Fréchet distance between all 100 images" in text and "machine that trained" in text
+
+
+COST = {
+    "config": "vae_mnist", "batch_size": 32, "image_shape": [28, 28, 1], "device": "a chip",
+    "images_per_second": 1234.5, "gflop_per_image": 0.01234, "peak_memory_bytes": 2e9,
+}  # fmt: skip
+
+
+def test_costs(workdirs, tmp_path):
+    """The last line of a config counts; costs stand in place of the speed in the trainings' logs."""
+    shape = load_workdir(workdirs[0]).config.batch_size
+    lines = [COST | {"batch_size": shape, "images_per_second": 1.0}, COST | {"batch_size": shape}]
+    (tmp_path / "costs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = compare(list(map(str, workdirs)), tmp_path / "out", costs=read_costs(tmp_path / "costs.jsonl"))
+    header, (_, row) = results(record)
+    assert header[-3:] == ["train images/s", "GFLOP/image", "peak memory MB"] and "images/s" not in header
+    assert row[-3:] == ["1,234", "0.0123", "2,000"]
+    assert "by vae_jax.bench on a chip." in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_costs_that_do_not_fit(workdirs, tmp_path):
+    file, arguments = tmp_path / "costs.jsonl", [f"--workdirs={workdirs[0]},{workdirs[1]}", f"--workdir={tmp_path}/out"]
+    for text, words in (
+        ("{}", "line 1 of"),
+        (json.dumps(COST | {"images_per_second": None}), "no benchmark of a train step"),
+        (json.dumps(COST | {"config": "dfc_mnist"}), "no benchmark of vae_mnist"),
+    ):
+        file.write_text(text + "\n")
+        assert_mistake(run("vae_jax.compare", *arguments, f"--costs={file}"), words)
+    assert_mistake(run("vae_jax.compare", *arguments, f"--costs={tmp_path}/none"), "--costs cannot read")
 
 
 def test_missing_columns(workdirs, tmp_path):

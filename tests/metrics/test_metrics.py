@@ -21,6 +21,7 @@ from vae_jax.metrics import (
     load_metrics,
     mean_over_images,
 )
+from vae_jax.metrics.spectrum import radial_power, ring_frequencies
 from vae_jax.metrics.statistics import holm, paired_t_tests
 from vae_jax.metrics.upscaling import UPSCALING
 from vae_jax.runtime.sharding import make_mesh
@@ -187,6 +188,24 @@ def test_spectrum_by_hand():
         np.testing.assert_allclose(METRICS[f"power_{band}"](target, x.astype(np.float32)), value, rtol=1e-4)
         np.testing.assert_allclose(METRICS[f"target_power_{band}"](x.astype(np.float32), target), value, rtol=1e-4)
     np.testing.assert_allclose(sum(expected.values()), x.var((1, 2)).mean(1), rtol=1e-10)
+
+
+def test_radial_power_by_hand():
+    """White noise in colour, 12x20 pixels: rings of a twelfth of a cycle per pixel; a wave along 20 pixels is in the
+    nearest one."""
+    x = np.random.default_rng(0).normal(0.5, 0.1, (2, 12, 20, 3)).astype(np.float32)
+    rings = np.zeros((2, 6))
+    spectrum = (np.abs(np.fft.fft2(x, axes=(1, 2))) ** 2).mean(-1) / 240**2
+    for i in range(12):
+        for j in range(20):
+            ring = round(12 * np.hypot(min(i, 12 - i) / 12, min(j, 20 - j) / 20))
+            if 1 <= ring <= 6:
+                rings[:, ring - 1] += spectrum[:, i, j]
+    np.testing.assert_allclose(radial_power(x), rings, rtol=1e-4)
+    np.testing.assert_allclose(ring_frequencies(12, 20), np.arange(1, 7) / 12)
+    wave = 0.5 + 0.4 * np.sin(2 * np.pi * 7 * np.arange(20) / 20)  # 0.35 cycles per pixel: ring 4.2
+    power = radial_power(np.broadcast_to(wave[None, None, :, None], (1, 12, 20, 1)).astype(np.float32))
+    np.testing.assert_allclose(power, [[0, 0, 0, 0.08, 0, 0]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("cycles", "band"), [(1, "low"), (4, "low"), (5, "middle"), (8, "middle"), (9, "high")])

@@ -3,6 +3,7 @@
     python -m vae_jax.compare --workdirs=runs/vae_mnist,runs/dfc_mnist --workdir=runs/compare [--data_dir=DIR]
     python -m vae_jax.compare --configs=configs/vae_mnist.py,configs/dfc_mnist.py --workdir=runs/compare
                               [--seeds=3] [--config.KEY=VALUE ...] [--metrics=lpips_vgg,...] [--frechet=vgg16/relu5_3]
+                              [--costs=FILE]
 
 The second form first trains each config in WORKDIR/NAME; run it again to resume after a stop. With --seeds=N each is
 trained N times, with its own seed and the next ones, the others in WORKDIR/NAME_seedSEED; a comparison of fewer seeds
@@ -11,13 +12,16 @@ self-contained), compare.png (all pictures on one sheet) and one PNG per picture
 share a row of the table, mean ± standard deviation; t-tests use the mean over them for each image, pictures the first.
 
 --metrics adds metrics to the table. --frechet chooses the network and the tap for the Fréchet distances of
-reconstructions and samples; the default is alexnet/relu5, or no distances if these cannot be computed.
+reconstructions and samples; the default is alexnet/relu5, or no distances if these cannot be computed. --costs adds
+what each training costs: FILE has the lines that `python -m vae_jax.bench --config=NAME --part=step` printed for the
+configs, one after the other on one machine.
 """
 
 from absl import flags
 
 from vae_jax import cli
 from vae_jax.compare.comparison import compare, train_all, with_seeds
+from vae_jax.compare.costs import read_costs
 from vae_jax.errors import UserError
 from vae_jax.metrics import METRICS, check_metrics
 from vae_jax.metrics.frechet import read_features
@@ -32,6 +36,7 @@ def main() -> None:
         raise UserError("Choose the runs to compare with either --workdirs=DIR,DIR or --configs=FILE.py,FILE.py.")
     check_metrics(METRICS_FLAG.value)  # before hours of training
     features = read_features(FRECHET.value) if FRECHET.value else None
+    costs = read_costs(COSTS_FLAG.value) if COSTS_FLAG.value else []
     workdirs = WORKDIRS.value or []
     if CONFIGS.value:
         configs = cli.load_configs(CONFIGS.value)
@@ -42,7 +47,7 @@ def main() -> None:
         raise UserError("--seeds is for --configs, which it trains; runs that are trained already have their seeds.")
     if len(workdirs) < 2:
         raise UserError(FEW)
-    compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features)
+    compare(workdirs, WORKDIR.value, DATA_DIR.value, METRICS_FLAG.value, features, costs)
     print_study(WORKDIR.value, "compare")
 
 
@@ -56,4 +61,5 @@ if __name__ == "__main__":
     FRECHET = flags.DEFINE_string(
         "frechet", "", "NETWORK/TAP for the Fréchet distances; by default alexnet/relu5, if possible."
     )
+    COSTS_FLAG = cli.path_flag("costs", "File with lines that vae_jax.bench printed, for columns of costs.")
     cli.run(main, takes="configs")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from vae_jax.compare.costs import COSTS, check_costs, cost_of
 from vae_jax.compare.distances import make_distances
 from vae_jax.compare.held import held_in, held_table
 from vae_jax.compare.numbers import Judged, are_digits, numbers_of, rows_of, subsets_of, tests_of, training_speed
@@ -30,11 +31,12 @@ def compare(
     data_dir: str | None = None,
     metrics: Sequence[str] = (),
     features: Features | None = None,
+    costs: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Evaluates all workdirs on the same images and writes the comparison into `output`; returns compare.json.
 
     `metrics` are computed in addition to those of each run. `features` are those of the Fréchet distances; None means
-    AlexNet's, and no distances if these cannot be computed.
+    AlexNet's, and no distances if these cannot be computed. `costs` are benchmarks, as `read_costs` reads them.
     """
     from vae_jax.compare.pictures import pictures_of  # matplotlib: only where it is used
     from vae_jax.reports.figures import sheet
@@ -44,6 +46,7 @@ def compare(
         check_weights(read_config(workdir))
     runs = [load_workdir(workdir) for workdir in workdirs]
     check_same_data(workdirs, [run.config for run in runs])
+    check_costs([run.config for run in runs], costs)
     if data_dir is None:
         check_same_images(workdirs, runs)
     dataset, config = load_eval_dataset(runs[0], data_dir), runs[0].config
@@ -54,7 +57,8 @@ def compare(
         print(f"evaluating {workdir} ({number} of {len(runs)}) on {dataset.size:,} images", flush=True)
         model, names = Model(run), dict.fromkeys((*judged_by(run.config), *metrics))
         per_image = evaluate_run(run, dataset, tuple(names))
-        judged.append(Judged(workdir, run, model, per_image, distances(run, model), training_speed(workdir)))
+        measured = distances(run, model), cost_of(run.config, costs), training_speed(workdir)
+        judged.append(Judged(workdir, run, model, per_image, *measured))
 
     # ---- numbers and pictures ------------------------------------------------------------------------------------
     entries, digits = rows_of(judged), are_digits(config.data.name, dataset.classes)
@@ -70,6 +74,9 @@ def compare(
     table = results(finite(record))
     if SPEED in table[0]:
         notes = [*notes, f"{SPEED}: the median of the logged training speed, on the machine that trained the run."]
+    if devices := sorted({row["cost"]["device"] for row in record["rows"] if "cost" in row}):
+        notes = [*notes, f"{', '.join(title for title, *_ in COSTS.values())}: of training, by vae_jax.bench on "
+                 f"{', '.join(devices)}."]  # fmt: skip
     if any("elbo" in row["mean"] for row in record["rows"]):
         counts = sorted({run.config.elbo_samples for run in runs if run.experiment.system.has_elbo})
         notes = [*notes, f"ELBO and bits/dim: z drawn from q(z | x), samples per image: {', '.join(map(str, counts))}."]

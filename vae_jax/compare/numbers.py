@@ -29,6 +29,7 @@ class Judged(NamedTuple):
     model: Model
     per_image: PerImage
     distances: dict[str, float]  # over the whole set, of baselines too, named as in per_image
+    cost: dict[str, Any] | None  # of training, if measured
     images_per_second: float | None  # of training, if known
 
 
@@ -148,7 +149,7 @@ def numbers_of(
             "std": {name: float(np.std(v, ddof=1)) if len(v) > 1 else None for name, v in values.items()},
             "runs": values,
             "images_per_second": [one.images_per_second for one in entry.judged],
-        })  # fmt: skip
+        } | ({"cost": cost} if (cost := entry.judged[0].cost) else {}))  # fmt: skip
     originals = {
         name: float(first[f"target_{name}"].mean(dtype=np.float64)) for name in names if f"target_{name}" in first
     }

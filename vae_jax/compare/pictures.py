@@ -8,16 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.compare.numbers import Entry, sharpness_of
-from vae_jax.compare.tables import ORIGINALS, SHARPNESS
+from vae_jax.compare.tables import ORIGINALS, SHARPNESS, column
 from vae_jax.data.contract import Dataset, class_name
 from vae_jax.inference import Model
 from vae_jax.latents.vectors import interpolate
+from vae_jax.metrics import mean_over_images
+from vae_jax.metrics.spectrum import radial_power, ring_frequencies
 from vae_jax.reports import figures
 from vae_jax.reports.grids import example_indices
 from vae_jax.runs.workdir import read_lines
 
 ARTICLE_DIGITS = np.array([5531, 2553, 1432, 4526, 9960, 6860, 6987, 3720, 5003, 9472])  # 0..9 in MNIST's test split
 INTERPOLATIONS = ((1, 5), (1, 3), (3, 7))  # between the examples of these classes
+SPECTRA = 250  # images whose spectra are drawn
+PLANE = "psnr", "lpips_alex"  # distortion and perception (Blau and Michaeli 2018, The Perception-Distortion Tradeoff)
 MODELS = 8  # with more models, each has only one row of samples
 
 
@@ -36,6 +40,8 @@ def pictures_of(
     rows += [(name, np.asarray(baseline({"image": jnp.asarray(examples)}))) for name, baseline in baselines.items()]
     rows += [(name, np.asarray(model.reconstruct(examples))) for name, model in models.items()]
     pictures = {"Reconstructions": figures.image_rows(rows)}
+    pictures |= _plane(entries)
+    pictures["Power by spatial frequency"] = _spectra(models, dataset)
     if labels is not None:
         pictures[f"{SHARPNESS} per class"] = figures.box_plot(variances, labels, SHARPNESS, dataset.classes)
     pictures[SHARPNESS] = figures.histograms(variances, subsets, SHARPNESS)
@@ -50,6 +56,30 @@ def pictures_of(
     if priors:
         pictures["Prior samples"] = figures.image_rows(_samples(priors, dataset.image_shape[0], key))
     return pictures | _balances(entries)
+
+
+def _plane(entries: Sequence[Entry]) -> dict[str, bytes]:
+    """The plane of distortion and perception with a point for each run, if all have both metrics."""
+    if not all(name in one.per_image for entry in entries for one in entry.judged for name in PLANE):
+        return {}
+
+    def means(entry: Entry, metric: str) -> list[float]:
+        return [mean_over_images(one.per_image, metric) for one in entry.judged]
+
+    x, y = PLANE
+    values = {entry.name: (means(entry, x), means(entry, y)) for entry in entries}
+    return {"Distortion and perception": figures.points(values, column(x)[0], column(y)[0])}
+
+
+def _spectra(models: Mapping[str, Model], dataset: Dataset) -> bytes:
+    """The mean power of reconstructions at each spatial frequency, over that of the originals."""
+    chosen = example_indices(None, dataset.size, min(dataset.size, SPECTRA))
+    originals = dataset.read(chosen)["image"].astype(np.float32) / 255
+    spectrum = jax.jit(lambda images: jnp.mean(radial_power(images), axis=0))
+    target = np.asarray(spectrum(originals))
+    ratios = {name: np.asarray(spectrum(model.reconstruct(originals))) / target for name, model in models.items()}
+    frequencies = ring_frequencies(*dataset.image_shape[:2])
+    return figures.lines(ratios, frequencies, "cycles per pixel", "power / originals'")
 
 
 def _some(images: np.ndarray, rows: int) -> np.ndarray:

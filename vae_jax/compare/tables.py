@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vae_jax.compare.costs import COSTS, cost_cells
 from vae_jax.metrics.frechet import FRECHET
 from vae_jax.metrics.spectrum import SPECTRUM
 from vae_jax.metrics.statistics import PairedTest
@@ -68,16 +69,20 @@ def results(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             return "not finite"
         return f"{mean:{spec}}" + (f" ± {std:{spec}}" if std is not None else "")
 
-    trained = any(any(row.get("images_per_second", ())) for row in numbers["rows"])  # older files lack it
-    header = ["", "seeds"] + [title for title, _ in formats.values()] + [SPEED] * trained
+    benched = any("cost" in row for row in numbers["rows"])
+    trained = not benched and any(any(row.get("images_per_second", ())) for row in numbers["rows"])  # or an older file
+    costs = [title for title, *_ in COSTS.values()] if benched else [SPEED] * trained
+    header = ["", "seeds"] + [title for title, _ in formats.values()] + costs
     originals = [ORIGINALS, ""] + [
         f"{numbers[ORIGINALS][n]:{spec}}" if n in numbers[ORIGINALS] else "" for n, (_, spec) in formats.items()
     ]  # fmt: skip
     rows = [
-        [row["name"], str(len(row["seeds"]) or "")] + [cell(row, name) for name in formats] + [_speed(row)] * trained
+        [row["name"], str(len(row["seeds"]) or "")]
+        + [cell(row, name) for name in formats]
+        + (cost_cells(row) if benched else [_speed(row)] * trained)
         for row in (*numbers.get("baselines", ()), *numbers["rows"])
     ]
-    return header, [originals + [""] * trained, *rows]
+    return header, [originals + [""] * len(costs), *rows]
 
 
 def _spec(name: str) -> str:

@@ -61,6 +61,9 @@ RATIOS: dict[str, tuple[str, str, Callable[[float, float], float]]] = {
     },
 }
 
+# Means that say nothing by themselves: what the ratios are made from
+PARTS = frozenset(part for own, theirs, _ in RATIOS.values() for part in (own, theirs))
+
 
 def default_metrics(image_size: int) -> tuple[str, ...]:
     """The metrics by default: those that load nothing, but no SSIM of images smaller than its window, and lpips_alex if

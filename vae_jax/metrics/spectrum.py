@@ -38,6 +38,21 @@ def band_power(images: jax.Array, band: str) -> jax.Array:
     return jnp.sum(power(images) * inside[None], axis=(1, 2))
 
 
+def ring_frequencies(height: int, width: int) -> np.ndarray:
+    """The frequencies at the middle of `radial_power`'s rings, cycles per pixel, [min(H, W) // 2]."""
+    side = min(height, width)
+    return np.arange(1, side // 2 + 1) / side
+
+
+def radial_power(images: jax.Array) -> jax.Array:
+    """The power of images [B, H, W, C] in rings of spatial frequency, [B, min(H, W) // 2]: the n-th has the radii that
+    are nearest to n / min(H, W) cycles per pixel. The mean and the corners beyond Nyquist's frequency are in none."""
+    side = min(images.shape[1:3])
+    ring = np.rint(radius(*images.shape[1:3]) * side)
+    rings = np.stack([ring == n for n in range(1, side // 2 + 1)], axis=-1).astype(np.float32)
+    return jnp.einsum("bhw,hwn->bn", power(images), rings)
+
+
 def _ratio(band: str) -> Metric:
     """The reconstruction's power over the target's, [B]; 1 for a target without power there. Of many images it is the
     ratio of the means, `metrics.mean_over_images`."""

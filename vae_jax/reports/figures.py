@@ -19,6 +19,8 @@ COLOURS = (
     "#64748b", "#d97706", "#2563eb", "#059669", "#be185d", "#7c3aed", "#0891b2", "#65a30d", "#dc2626", "#1e3a8a",
     "#f472b6", "#854d0e", "#14b8a6", "#000000",
 )  # fmt: skip
+MARKERS = "osD^"
+STROKES = ("-", "--", ":")
 CLASSES = 40  # groups of boxes in one panel
 LONGEST = 40  # characters of a name
 WIDE = 90  # characters below a panel, shared by the boxes
@@ -146,6 +148,36 @@ def histograms(values: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarra
             axes[0][0].legend(frameon=False)
         else:
             axes[0][-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # outside the axes
+        return _png(figure)
+
+
+def points(values: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str) -> bytes:
+    """One point per run: `values` {name: (x [runs], y [runs])}, titles of both axes."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.5, 4.6))
+        for i, (name, (xs, ys)) in enumerate(values.items()):
+            colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+            axis.scatter(xs, ys, color=colour, marker=marker, s=36, alpha=0.85, label=_legible(name))
+        axis.set_xlabel(x)
+        axis.set_ylabel(y)
+        axis.grid(color="#e2e8f0", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        return _png(figure)
+
+
+def lines(values: Mapping[str, np.ndarray], abscissae: np.ndarray, x: str, y: str) -> bytes:
+    """One line per entry of `values` {name: [N]} over the `abscissae` [N], on a logarithmic axis, and one at 1."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.5, 4.6))
+        axis.axhline(1, color="#94a3b8", linewidth=0.8)
+        for i, (name, column) in enumerate(values.items()):
+            colour, stroke = COLOURS[i % len(COLOURS)], STROKES[i % len(STROKES)]
+            axis.semilogy(abscissae, column, color=colour, linestyle=stroke, linewidth=1.4, label=_legible(name))
+        axis.yaxis.set_major_formatter("{x:g}")  # the default is mathematics, which STYLE leaves unparsed
+        axis.set_xlabel(x)
+        axis.set_ylabel(y)
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         return _png(figure)
 
 

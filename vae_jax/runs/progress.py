@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError
 from vae_jax.keys import NOT_FINITE
+from vae_jax.metrics import PARTS
 from vae_jax.runs.workdir import append_line, read_lines
 from vae_jax.runtime.host_tensorflow import hide_accelerators
 from vae_jax.runtime.processes import on_first_process
@@ -103,7 +104,8 @@ class Progress:
             return
         step, means = metrics["step"], {name: value for name, value in metrics.items() if isinstance(value, float)}
         scalars = {f"eval/{name}": value for name, value in means.items()}
-        print("     evaluation: " + "  ".join(f"{name} {value:.5g}" for name, value in means.items()), flush=True)
+        shown = (f"{name} {value:.5g}" for name, value in means.items() if name not in PARTS)
+        print("     evaluation: " + "  ".join(shown), flush=True)
         with self._warn_only(f"The evaluation of step {step:,}"):
             append_line(self._workdir / "scalars.jsonl", {"step": step, **scalars})
             self._writer.write_scalars(step, scalars)
