@@ -184,7 +184,7 @@ def _pictures(models: Mapping[str, Model], images: np.ndarray, inverted: Mapping
     from vae_jax.latents.pictures import interpolations_between
     from vae_jax.reports import figures  # matplotlib: only where it is used
 
-    count = figures.columns(1 + max(len(inverted), len(ITERATIONS)), images.shape[1])
+    count = figures.columns(1 + max(len(inverted), len(ITERATIONS)), images.shape[1:])
     shown = np.linspace(0, len(images) - 1, count).astype(int)
     originals = images[shown]
     rows = [("images", originals)] + [(name, made[shown]) for name, made in inverted.items()]

@@ -100,7 +100,7 @@ def test_pictures_of_many_rows_are_small():
     crops = photograph.reshape(8, 64, 8, 64, 3).swapaxes(1, 2).reshape(64, 64, 64, 3)
     blurred = gaussian_filter(crops, (0, 0.7, 0.7, 0))
     for models in (4, 12, 20):
-        count = figures.columns(1 + models, 64)
+        count = figures.columns(1 + models, (64, 64, 3))
         rows = [("originals", crops[:count])]
         rows += [(f"the_celeba_loss_{i}", blurred[np.arange(i, i + count)]) for i in range(models)]
         png = figures.image_rows(rows)

@@ -34,7 +34,7 @@ def pictures_of(
     baselines = {name: call for run in judged.values() for name, call in run.run.experiment.system.baselines.items()}
     labels, variances = entries[0].judged[0].per_image.get("label"), sharpness_of(entries)
 
-    chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape[0]))
+    chosen = _examples(labels, dataset, figures.columns(1 + len(baselines) + len(models), dataset.image_shape))
     examples = dataset.read(chosen)["image"].astype(np.float32) / 255
     rows = [(ORIGINALS, examples)]
     rows += [(name, np.asarray(baseline({"image": jnp.asarray(examples)}))) for name, baseline in baselines.items()]
@@ -54,7 +54,7 @@ def pictures_of(
             pictures[f"Interpolation {ends}"] = figures.image_rows(rows)
     priors = {name: model for name, model in models.items() if model.has_prior}
     if priors:
-        pictures["Prior samples"] = figures.image_rows(_samples(priors, dataset.image_shape[0], key))
+        pictures["Prior samples"] = figures.image_rows(_samples(priors, dataset.image_shape, key))
     return pictures | _balances(entries)
 
 
@@ -85,14 +85,14 @@ def _spectra(models: Mapping[str, Model], dataset: Dataset) -> bytes:
 def _some(images: np.ndarray, rows: int) -> np.ndarray:
     """As many of the images [n, H, W, C], evenly spaced from first to last, as fit into a picture of `rows` rows."""
     small = images.shape[1] < figures.PHOTOGRAPH
-    count = len(images) if small else min(len(images), figures.columns(rows, images.shape[1]))
+    count = len(images) if small else min(len(images), figures.columns(rows, images.shape[1:]))
     return images[np.linspace(0, len(images) - 1, count).round().astype(int)]
 
 
-def _samples(models: Mapping[str, Model], pixels: int, key: jax.Array) -> list[tuple[str, np.ndarray]]:
+def _samples(models: Mapping[str, Model], shape: Sequence[int], key: jax.Array) -> list[tuple[str, np.ndarray]]:
     """Samples from the prior of each model: two rows of small images, or one of photographs or for many models."""
-    lines = 2 if pixels < figures.PHOTOGRAPH and len(models) <= MODELS else 1
-    columns = figures.columns(lines * len(models), pixels)
+    lines = 2 if shape[0] < figures.PHOTOGRAPH and len(models) <= MODELS else 1
+    columns = figures.columns(lines * len(models), shape)
     return [
         (name if line == 0 else "", images)
         for name, model in models.items()

@@ -50,15 +50,21 @@ def _png(figure) -> bytes:
 
 
 def _side(pixels: int) -> float:
-    """The side in inches of an image of this many pixels."""
+    """The side in inches of an image of this many pixels; small ones are enlarged by a whole number."""
+    if pixels < PHOTOGRAPH:
+        return pixels * max(1, round(90 / pixels)) / 100
     return float(np.clip(pixels / 133, 0.72, 1.3))
 
 
-def columns(rows: int, pixels: int) -> int:
-    """How many images of this many pixels to show in each of `rows` rows: 10, but 2 to 8 photographs, so that the
-    picture stays below 300 kB (at 1.45 bytes per pixel) and can be published with the results."""
+def columns(rows: int, shape: Sequence[int]) -> int:
+    """How many images of `shape` [H, W, C] to show in each of `rows` rows: 4 to 10 small ones, 2 to 8 photographs, so
+    that the picture stays below 300 kB and can be published with the results.
+
+    A photograph takes about 1.45 bytes per pixel that is drawn, a small image one byte per value that it has.
+    """
+    pixels = shape[0]
     if pixels < PHOTOGRAPH:
-        return 10
+        return int(np.clip(300_000 // (rows * np.prod(shape)), 4, 10))
     row_bytes = rows * 1.45 * (100 * _side(pixels)) ** 2
     return int(np.clip(300_000 // row_bytes, 2, 8))
 
