@@ -22,6 +22,20 @@ def test_equal_to_pytorch_msssim(name, size):
     assert_golden(name, IMAGE_TERMS[name], rival_images(size))
 
 
+def test_below_zero_a_gradient_leads_back():
+    """The negative of a texture is no match, and further below 0 is worse: by the definition both would be rewarded.
+    Flat white windows: the tangent of (2 y + c1) / (1 + y^2 + c1) at y = 0."""
+    texture = jnp.asarray(np.random.default_rng(0).uniform(0.2, 1, (1, 12, 16, 3)), jnp.float32)
+    for loss in (ssim, ms_ssim):
+        assert loss(texture, -texture)[0] >= 1
+    assert ssim(texture, -2 * texture)[0] > ssim(texture, -texture)[0] > ssim(texture, 0 * texture)[0]
+    white, c1 = jnp.ones((1, 12, 16, 3)), 1e-4
+    for y in (-2.0, -0.5):
+        value, gradient = jax.value_and_grad(lambda recon: ssim(white, recon)[0])(jnp.full_like(white, y))
+        np.testing.assert_allclose(value, 1 - (2 * y + c1) / (1 + c1), rtol=1e-5)
+        np.testing.assert_allclose(gradient.sum(), -2 / (1 + c1), rtol=1e-5)
+
+
 def test_ssim_is_tensorflow():
     tf = pytest.importorskip("tensorflow")
     images = rival_images((19, 24))

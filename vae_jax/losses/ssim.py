@@ -2,6 +2,10 @@
 
 11x11 Gaussian window of sigma 1.5, population covariances, K1 = 0.01, K2 = 0.03, windows inside the image only, images
 [B, H, W, C] in [0, 1]; channels count separately. The similarities are metrics, one minus them are losses.
+
+A decoder without an output activation can leave [0, 1], where the definition takes the negative of a texture for the
+texture (both factors are -1) and a mean far below 0 for better than one just below. So below 0 the luminance goes on
+along its tangent at 0 and stands for the similarity where it is negative. Images in [0, 1] are judged as defined.
 """
 
 import jax
@@ -16,7 +20,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scal
 
 
 def ssim(target: jax.Array, recon: jax.Array) -> jax.Array:
-    """1 - SSIM, [B], in [0, 2], 0 for equal images; images of at least 11x11 pixels."""
+    """1 - SSIM, [B], 0 for equal images, in [0, 2] for images in [0, 1]; images of at least 11x11 pixels."""
     return 1 - structural_similarity(target, recon)
 
 
@@ -29,8 +33,7 @@ def structural_similarity(target: jax.Array, recon: jax.Array) -> jax.Array:
     """SSIM, [B]: mean over windows and channels, 1 for equal images of at least 11x11 pixels. Source: equation (13)."""
     equal_shapes("ssim", target, recon)
     _check_size("ssim", target)
-    luminance, contrast = _luminance_and_contrast(target, recon)
-    return jnp.mean(luminance * contrast, axis=(1, 2, 3))
+    return jnp.mean(_similarity(*_luminance_and_contrast(target, recon)), axis=(1, 2, 3))
 
 
 def multiscale_structural_similarity(target: jax.Array, recon: jax.Array) -> jax.Array:
@@ -52,7 +55,7 @@ def multiscale_structural_similarity(target: jax.Array, recon: jax.Array) -> jax
         if scale:
             target, recon = _halved(target), _halved(recon)
         luminance, contrast = _luminance_and_contrast(target, recon)
-        similarity = luminance * contrast if scale == len(weights) - 1 else contrast
+        similarity = _similarity(luminance, contrast) if scale == len(weights) - 1 else contrast
         product *= _clipped_power(jnp.mean(similarity, axis=(1, 2)), weight)  # [B, C]
     return jnp.mean(product, axis=1)
 
@@ -97,8 +100,13 @@ def _luminance_and_contrast(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.
     mean_x, mean_y, square_x, square_y, product = jnp.split(smooth, 5)
     var_x, var_y, cov = square_x - mean_x * mean_x, square_y - mean_y * mean_y, product - mean_x * mean_y
     mean_x, mean_y = mean_x + centre, mean_y + centre
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    bright = jnp.maximum(mean_y, 0)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + bright * bright + c1)
     return luminance, (2 * cov + c2) / (var_x + var_y + c2)
+
+
+def _similarity(luminance: jax.Array, contrast: jax.Array) -> jax.Array:
+    return jnp.where(luminance < 0, luminance, luminance * contrast)
 
 
 def _halved(images: jax.Array) -> jax.Array:
