@@ -11,7 +11,8 @@ Squared errors (l2), gaussian (with a learnt variance), l1, bce, ssim, ms_ssim, 
 weights rather than those that its authors learnt. With these, phases outweigh amplitudes 68 to 1 between photographs
 and their blur; here they count as much (terms.watson.phase). For cosine coefficients the weight by the same rule is
 1,850. Networks and optimiser as in configs/vae_celeba.py, with a cosine schedule; weights by the rule of
-configs/losses.py, measured on photographs.
+configs/losses.py, measured on photographs. The decoder has no output activation but for bce: cross-entropy is infinite
+outside [0, 1], and clipped there it has no gradient, so that pixels on the wrong side never come back.
 
 Two losses have a discriminator and weights of their own, but the same encoder and decoder. vae_gan has the optimisers
 and balance of configs/vaegan_celeba.py, the mean cost of fakes and not their sum, and a decoder that weighs similarity
@@ -58,6 +59,8 @@ def get_config(arg: str = ""):
         gan.adversary.augment = AUGMENT
         gan.optimizers = {player: config.optimizers.vae.to_dict() for player in gan.optimizers}
         return gan
+    if loss == "bce":
+        config.decoder.sigmoid = True
     return losses.with_loss(config, "losses_celeba", loss or "l2", WEIGHTS, "vgg16", TAPS, PHASE)
 
 

@@ -55,11 +55,12 @@ class CelebaEncoder(nn.Module):
 class CelebaDecoder(nn.Module):
     """[B, latents] -> [B, *shape]; widths 256 (64 pixels) or 512 (128 pixels), halved at each doubling.
 
-    There is no output activation: whoever shows or judges the image clips it to [0, 1].
+    There is no output activation, unless `sigmoid`: whoever shows or judges the image clips it to [0, 1].
     """
 
     shape: tuple[int, int, int]
     slope: float = 0.2
+    sigmoid: bool = False
     last_layer = "image"
 
     @nn.compact
@@ -71,4 +72,5 @@ class CelebaDecoder(nn.Module):
             width //= 2
             x = NearestConv2x(width, use_bias=False, kernel_init=normal, name=f"conv{i + 1}")(x)
             x = nn.leaky_relu(_norm(train, f"norm{i + 1}")(x), self.slope)
-        return NearestConv2x(self.shape[2], kernel_init=normal, name="image")(x)
+        x = NearestConv2x(self.shape[2], kernel_init=normal, name="image")(x)
+        return nn.sigmoid(x) if self.sigmoid else x

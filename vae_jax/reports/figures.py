@@ -60,11 +60,11 @@ def columns(rows: int, shape: Sequence[int]) -> int:
     """How many images of `shape` [H, W, C] to show in each of `rows` rows: 4 to 10 small ones, 2 to 8 photographs, so
     that the picture stays below 300 kB and can be published with the results.
 
-    A photograph takes about 1.45 bytes per pixel that is drawn, a small image one byte per value that it has.
+    A photograph takes about 1.45 bytes per pixel that is drawn, a small image 1.1 per value that it has.
     """
     pixels = shape[0]
     if pixels < PHOTOGRAPH:
-        return int(np.clip(300_000 // (rows * np.prod(shape)), 4, 10))
+        return int(np.clip(300_000 // (rows * 1.1 * np.prod(shape)), 4, 10))
     row_bytes = rows * 1.45 * (100 * _side(pixels)) ** 2
     return int(np.clip(300_000 // row_bytes, 2, 8))
 
