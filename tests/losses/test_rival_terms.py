@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from helpers.checks import ROOT
 
@@ -12,7 +13,8 @@ from vae_jax.configs import losses_celeba, losses_mnist
 from vae_jax.configs.common import term
 from vae_jax.errors import UserError
 from vae_jax.experiment import check_shapes, make_experiment
-from vae_jax.losses import PERCEPTUAL_TERMS
+from vae_jax.losses import PERCEPTUAL_TERMS, bce
+from vae_jax.models import DECODERS
 from vae_jax.systems import make_system
 from vae_jax.systems.image_terms import make_image_terms
 
@@ -57,11 +59,28 @@ LOSSES = [("losses_celeba", loss) for loss in losses_celeba.LOSSES] + [
 
 @pytest.mark.parametrize(("name", "loss"), LOSSES)
 def test_the_comparison_of_losses(name, loss):
-    """Each is a config of its own name; KL counts once, and networks, data and length are those of squared errors."""
+    """Each is a config of its own name; KL counts once, and networks, data and length are those of squared errors,
+    but for the sigmoid of bce."""
     config, plain = (load_config(f"{ROOT}/configs/{name}.py:{loss_},smoke") for loss_ in (loss, "l2"))
+    if (name, loss) == ("losses_celeba", "bce"):
+        plain.decoder.sigmoid = True
     assert config.name == f"{name}_{loss}" and config.terms.kl.weight == 1
     for key in ("encoder", "decoder", "data", "image_size", "latents", "steps", "batch_size", "metrics"):
         assert config[key] == plain[key], key
     config.backbone.weights = "random" if config.backbone.name == "vgg16" else ""
     system = make_system(config, image_shape(config))
     assert set(system.rules) == set(config.optimizers)
+
+
+def test_cross_entropy_has_a_gradient_everywhere():
+    """Its decoder ends in a sigmoid: also far on the wrong side pixels pull with their whole difference."""
+    decoder = load_config(f"{ROOT}/configs/losses_celeba.py:bce").decoder
+    assert decoder.sigmoid and "sigmoid" not in load_config(f"{ROOT}/configs/losses_celeba.py:l2").decoder
+    z, shape = jax.random.normal(jax.random.key(0), (2, 5)), (16, 16, 3)
+    linear, ours = (DECODERS["celeba"](shape, decoder.slope, sigmoid) for sigmoid in (False, True))
+    variables = ours.init(jax.random.key(1), z)
+    np.testing.assert_allclose(ours.apply(variables, z), jax.nn.sigmoid(linear.apply(variables, z)), rtol=1e-6)
+    gradient = jax.grad(lambda logits: bce(jnp.ones((1, *shape)), jax.nn.sigmoid(logits))[0])(
+        jnp.full((1, *shape), -9.0)
+    )
+    np.testing.assert_allclose(gradient, jax.nn.sigmoid(-9.0) - 1, rtol=1e-4)
