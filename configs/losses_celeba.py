@@ -17,8 +17,8 @@ outside [0, 1], and clipped there it has no gradient, so that pixels on the wron
 Two losses have a discriminator and weights of their own, but the same encoder and decoder. vae_gan has the optimisers
 and balance of configs/vaegan_celeba.py, the mean cost of fakes and not their sum, and a decoder that weighs similarity
 by 1e-5, as in the last version of the authors' code: at 1e-6 it hears nothing of the image. kl_autoencoder has this
-file's optimiser for both players, KL at weight 1 like the others, a discriminator that enters after 3/10 of the steps,
-and augmentation of what that sees. quick halves the width of both discriminators.
+file's optimiser for both players, KL at weight 1 like the others, and a discriminator that enters after 3/10 of the
+steps and has spectral normalisation: with BatchNorm it wins. quick halves the width of both discriminators.
 """
 
 from vae_jax.configs import common, kl_autoencoder, losses, vae_celeba, vaegan_celeba
@@ -36,7 +36,6 @@ WEIGHTS = {
 }
 PHASE = 0.015  # of Watson's phases: as much as amplitudes, between photographs and their blur
 SIMILARITY = 1e-5  # of the VAE-GAN's decoder
-AUGMENT = ("color", "translation", "cutout")  # of what the kl_autoencoder's discriminator sees
 TAPS = ("relu1_1", "relu2_1", "relu3_1")
 LOSSES = ("l2", *losses.LIKELIHOODS, *WEIGHTS, "wiener", "vae_gan", "kl_autoencoder")
 
@@ -56,7 +55,7 @@ def get_config(arg: str = ""):
         gan = _on_networks_of(config, kl_autoencoder.get_config(f"celeba,{size}"), loss)
         gan.terms.kl.weight = 1.0
         gan.terms.adversarial.start = 3 * config.steps // 10
-        gan.adversary.augment = AUGMENT
+        gan.discriminator.spectral_norm = True
         gan.optimizers = {player: config.optimizers.vae.to_dict() for player in gan.optimizers}
         return gan
     if loss == "bce":

@@ -146,6 +146,7 @@ SHOWN = {  # the page that shows the table of a folder of docs/results
     "deepsim_ae": "deepsim.md",
     "sr_x2": "super_resolution.md",
     "sr_x4": "super_resolution.md",
+    "losses_emoji": "losses.md",
     "losses_photos": "losses.md",
     "losses_mnist": "losses.md",
 }
