@@ -74,10 +74,8 @@ def make_evaluate(
         recons |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
         return batch, recons, values | ({"label": batch["label"]} if "label" in batch else {})
 
-    reconstruct, judge = (
-        jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh))),
-        _judge(tuple(metrics), mesh),
-    )
+    reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
+    judge = _judge(tuple(metrics), mesh)
 
     def step(state: State, frozen, index: np.ndarray) -> dict[str, jax.Array]:
         batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]), index)
