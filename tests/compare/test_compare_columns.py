@@ -98,6 +98,10 @@ def test_costs_that_do_not_fit(workdirs, tmp_path):
         file.write_text(text + "\n")
         assert_mistake(run("vae_jax.compare", *arguments, f"--costs={file}"), words)
     assert_mistake(run("vae_jax.compare", *arguments, f"--costs={tmp_path}/none"), "--costs cannot read")
+    file.write_text(json.dumps(COST) + "\n")
+    untrained = ["--configs=vae_mnist:smoke,dfc_mnist:smoke", f"--workdir={tmp_path}/new", f"--costs={file}"]
+    assert_mistake(run("vae_jax.compare", *untrained), "no benchmark of vae_mnist, dfc_mnist")
+    assert not (tmp_path / "new").exists()
 
 
 def test_missing_columns(workdirs, tmp_path):

@@ -21,7 +21,7 @@ from absl import flags
 
 from vae_jax import cli
 from vae_jax.compare.comparison import compare, train_all, with_seeds
-from vae_jax.compare.costs import read_costs
+from vae_jax.compare.costs import check_costs, read_costs
 from vae_jax.errors import UserError
 from vae_jax.metrics import METRICS, check_metrics
 from vae_jax.metrics.frechet import read_features
@@ -42,6 +42,7 @@ def main() -> None:
         configs = cli.load_configs(CONFIGS.value)
         if len(configs) * SEEDS.value < 2:
             raise UserError(FEW)
+        check_costs(configs, costs)
         workdirs = train_all(with_seeds(configs, SEEDS.value), WORKDIR.value)
     elif SEEDS.value > 1:
         raise UserError("--seeds is for --configs, which it trains; runs that are trained already have their seeds.")

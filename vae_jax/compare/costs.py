@@ -22,7 +22,7 @@ def read_costs(path: str | Path) -> list[dict[str, Any]]:
     try:
         lines = Path(path).read_text().splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f"--costs cannot read {path}: {error}.") from None
+        raise UserError(f"--costs cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     records = []
     for number, line in enumerate(filter(str.strip, lines), 1):
         try:
