@@ -26,15 +26,16 @@ def read_costs(path: str | Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(filter(str.strip, lines), 1):
         try:
-            record = json.loads(line)
-            records.append({key: record[key] for key in ("config", "batch_size", "image_shape", "device", *COSTS)})
+            whole = json.loads(line)
+            record = {key: whole[key] for key in ("config", "batch_size", "image_shape", "device", *COSTS)}
         except (ValueError, TypeError, KeyError):
-            records.append({})
-        if not records[-1].get("images_per_second"):
+            record = {}
+        if not record.get("images_per_second"):
             raise UserError(
                 f"--costs: line {number} of {path} is no benchmark of a train step. Expected lines that "
                 "`python -m vae_jax.bench --config=NAME --part=step` printed."
             )
+        records.append(record)
     return records
 
 

@@ -48,9 +48,8 @@ def radial_power(images: jax.Array) -> jax.Array:
     """The power of images [B, H, W, C] in rings of spatial frequency, [B, min(H, W) // 2]: the n-th has the radii that
     are nearest to n / min(H, W) cycles per pixel. The mean and the corners beyond Nyquist's frequency are in none."""
     side = min(images.shape[1:3])
-    ring = np.rint(radius(*images.shape[1:3]) * side)
-    rings = np.stack([ring == n for n in range(1, side // 2 + 1)], axis=-1).astype(np.float32)
-    return jnp.einsum("bhw,hwn->bn", power(images), rings)
+    rings = np.rint(radius(*images.shape[1:3]) * side)[..., None] == np.arange(1, side // 2 + 1)
+    return jnp.einsum("bhw,hwn->bn", power(images), rings.astype(np.float32))
 
 
 def _ratio(band: str) -> Metric:

@@ -153,8 +153,12 @@ def histograms(values: Mapping[str, np.ndarray], subsets: Mapping[str, np.ndarra
         if len(values) <= FEW:
             axes[0][0].legend(frameon=False)
         else:
-            axes[0][-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # outside the axes
+            _legend_outside(axes[0][-1])
         return _png(figure)
+
+
+def _legend_outside(axis) -> None:
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def points(values: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str) -> bytes:
@@ -168,7 +172,7 @@ def points(values: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str
         axis.set_ylabel(y)
         axis.grid(color="#e2e8f0", linewidth=0.6)
         axis.set_axisbelow(True)
-        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        _legend_outside(axis)
         return _png(figure)
 
 
@@ -183,7 +187,7 @@ def lines(values: Mapping[str, np.ndarray], abscissae: np.ndarray, x: str, y: st
         axis.yaxis.set_major_formatter("{x:g}")  # the default is mathematics, which STYLE leaves unparsed
         axis.set_xlabel(x)
         axis.set_ylabel(y)
-        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        _legend_outside(axis)
         return _png(figure)
 
 
