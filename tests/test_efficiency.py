@@ -17,6 +17,7 @@ from helpers.checks import ROOT
 
 from vae_jax.cli import load_config
 from vae_jax.config import image_shape
+from vae_jax.evaluate import make_judgement
 from vae_jax.experiment import make_experiment
 from vae_jax.runs import progress
 from vae_jax.state import init_state
@@ -156,6 +157,7 @@ def test_every_function_is_compiled_once(name, smoke, tmp_path, monkeypatch):
     config = smoke(name)
     config.update(steps=8, steps_per_call=1, eval_every=4, checkpoint_every=4)
     judged = progress.Progress.evaluation
+    make_judgement.cache_clear()  # it is shared by all runs of a process
     with compilations() as names:
         monkeypatch.setattr(progress.Progress, "evaluation", lambda *a: judged(*a) or names.append("judged"))
         train(config.lock(), str(tmp_path / "run"))

@@ -75,7 +75,7 @@ def make_evaluate(
         return batch, recons, values | ({"label": batch["label"]} if "label" in batch else {})
 
     reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
-    judge = _judge(tuple(metrics), mesh)
+    judge = make_judgement(tuple(metrics), mesh)
 
     def step(state: State, frozen, index: np.ndarray) -> dict[str, jax.Array]:
         batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]), index)
@@ -101,12 +101,13 @@ def make_evaluate(
 
 
 @functools.cache
-def _judge(metrics: tuple[str, ...], mesh: Mesh) -> Callable:
+def make_judgement(metrics: tuple[str, ...], mesh: Mesh) -> Callable:
     """(weights, batch, recon) -> values; compiled once for a run, its baselines and all runs that are compared."""
-    return jax.jit(
-        lambda weights, batch, recon: measure(metrics, weights, batch["image"], recon, batch.get("label")),
-        out_shardings=replicated(mesh),
-    )
+
+    def judge(weights, batch, recon):
+        return measure(metrics, weights, batch["image"], recon, batch.get("label"))
+
+    return jax.jit(judge, out_shardings=replicated(mesh))
 
 
 def judged_by(config: ConfigDict) -> tuple[str, ...]:

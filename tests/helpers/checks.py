@@ -64,12 +64,16 @@ def equations(jaxpr):
 
 
 def convolutions(jaxpr):
-    """Those among `equations`, and the matrix products that stand for convolutions to one channel: of images by taps in
-    whole vectors."""
-    for equation in equations(jaxpr):
+    """Those among `equations`, and the matrix products that stand for convolutions: of images by taps in whole vectors
+    (to one channel), and of patches by the kernel (of images smaller than it)."""
+    found = list(equations(jaxpr))
+    joined = {v for equation in found if equation.primitive.name == "concatenate" for v in equation.outvars}
+    for equation in found:
         shapes = [v.aval.shape for v in equation.invars]
         product = equation.primitive.name == "dot_general" and list(map(len, shapes)) == [4, 2]
-        if equation.primitive.name == "conv_general_dilated" or product and shapes[1][0] % VECTOR == 0:
+        of_patches = product and equation.invars[0] in joined and equation.params["dimension_numbers"][0][1] == (0,)
+        to_one_channel = product and shapes[1][0] % VECTOR == 0
+        if equation.primitive.name == "conv_general_dilated" or of_patches or to_one_channel:
             yield equation
 
 
