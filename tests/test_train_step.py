@@ -146,6 +146,50 @@ def test_rmsprop_is_that_of_keras_2():
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("decay_vectors", [False, True])
+def test_adamw_by_hand(decay_vectors):
+    """Loshchilov and Hutter 2019, algorithm 2, in float64; without biases and scales unless asked."""
+    config = {"name": "adamw", "learning_rate": 1e-2, "schedule": "constant", "warmup_steps": 0, "weight_decay": 0.1,
+              "decay_vectors": decay_vectors}  # fmt: skip
+    optimizer = make_optimizer(config, 10)
+    random = np.random.default_rng(0)
+    params = {"kernel": random.normal(size=(3, 2)), "bias": random.normal(size=2)}
+    ours = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    state = optimizer.init(ours)
+    m, v = (dict.fromkeys(params, 0.0) for _ in range(2))
+    for t in range(1, 6):
+        gradients = {name: random.normal(size=leaf.shape) for name, leaf in params.items()}
+        updates, state = optimizer.update(jax.tree.map(jnp.float32, gradients), state, ours)
+        ours = optax.apply_updates(ours, updates)
+        for name, g in gradients.items():
+            m[name] = 0.9 * m[name] + 0.1 * g
+            v[name] = 0.999 * v[name] + 0.001 * g**2
+            adam = m[name] / (1 - 0.9**t) / (np.sqrt(v[name] / (1 - 0.999**t)) + 1e-8)
+            decay = 0.1 * params[name] if name == "kernel" or decay_vectors else 0
+            params[name] = params[name] - 1e-2 * (adam + decay)
+    for name, expected in params.items():
+        np.testing.assert_allclose(ours[name], expected, rtol=1e-5)
+
+
+def test_clip_norm_scales_one_player_down():
+    """Over all of a player's leaves; a gradient that is shorter stays as it is, and so does the other player's."""
+    config = {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup_steps": 0, "momentum": 0.0}
+    gradients = {"a": jnp.asarray([3.0, 0.0]), "b": jnp.asarray([[4.0]])}  # a norm of 5
+    for clip_norm, factor in ((0.0, 1.0), (2.0, 0.4), (6.0, 1.0)):
+        optimizer = make_optimizer(config | {"clip_norm": clip_norm}, 10)
+        updates, _ = optimizer.update(gradients, optimizer.init(gradients), gradients)
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(updates[name], -factor * gradient, rtol=1e-6)
+    system = two_players()
+    plain = {player: make_optimizer(config, 10) for player in SGD}
+    clipped = plain | {"generator": make_optimizer(config | {"clip_norm": 1e-3}, 10)}
+    _, free = jax.jit(make_train_step(system, plain))(first_state(system, plain), {}, BATCH, ROOT)
+    _, bound = jax.jit(make_train_step(system, clipped))(first_state(system, clipped), {}, BATCH, ROOT)
+    assert float(bound["gradient_norm/generator"]) == float(free["gradient_norm/generator"]) > 1e-3
+    np.testing.assert_allclose(bound["update_norm/generator"], 1e-3, rtol=1e-5)
+    assert float(bound["update_norm/discriminator"]) == float(free["update_norm/discriminator"])
+
+
 def test_an_update_that_is_not_finite_moves_nothing():
     broken = SGD | {"generator": optax.sgd(jnp.nan)}
     state = first_state(two_players(), broken)

@@ -11,7 +11,19 @@ from ml_collections import ConfigDict
 
 from vae_jax import strict_json
 from vae_jax.errors import UserError, did_you_mean, look_up
-from vae_jax.keys import OPTIMIZER, RENAMED, SYSTEMS, TERM, TERM_OPTIONS, TERM_WEIGHTS, UNSAID, Key, declared, set_key
+from vae_jax.keys import (
+    OPTIMIZER,
+    OPTIMIZER_OPTIONS,
+    RENAMED,
+    SYSTEMS,
+    TERM,
+    TERM_OPTIONS,
+    TERM_WEIGHTS,
+    UNSAID,
+    Key,
+    declared,
+    set_key,
+)
 from vae_jax.weights.finding import RANDOM, check_weights_file
 
 CROPS = ("square", "none", "pad")
@@ -27,16 +39,16 @@ def check_config(config: ConfigDict) -> None:
     keys, leaves = _check_keys(config)
     for name, key in keys.items():
         check_value(name, key, leaves[name])
-    for table, entries in (("terms", TERM), ("optimizers", OPTIMIZER)):
+    for table, entries, optional in (("terms", TERM, TERM_OPTIONS), ("optimizers", OPTIMIZER, OPTIMIZER_OPTIONS)):
         for owner, options in config[table].items():
             check_value(f"{table}.{owner}", TABLE, options)
             for name, key in entries.items():
                 if name not in options:
                     raise UserError(f"{table}.{owner} lacks {name!r}: {key.what}.")
                 check_value(f"{table}.{owner}.{name}", key, options[name])
+            for name in optional.keys() & set(options):
+                check_value(f"{table}.{owner}.{name}", optional[name], options[name])
     for name, term in config.terms.items():
-        for option in TERM_OPTIONS.keys() & set(term):
-            check_value(f"terms.{name}.{option}", TERM_OPTIONS[option], term[option])
         if term.get("target") and not term.weight:
             raise UserError(f"terms.{name}.target: the weight starts from terms.{name}.weight, which must be above 0.")
     for key in ("steps", "log_every", "eval_every", "checkpoint_every"):

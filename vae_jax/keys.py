@@ -105,6 +105,9 @@ OPTIMIZER: dict[str, Key] = {  # of optimizers.PLAYER, beside the options of the
     "schedule": Key("constant", "a name in vae_jax.optim.SCHEDULES"),
     "warmup_steps": Key(0, "steps over which the rate rises from 0", least=0),
 }
+OPTIMIZER_OPTIONS: dict[str, Key] = {  # of optimizers.PLAYER where they are set
+    "clip_norm": Key(0.0, "largest norm of the player's gradient, which is scaled down to it; 0: any", least=0),
+}
 
 AUTOENCODER: dict[str, Key] = {
     "encoder": Key({"name": ""}, "a name in vae_jax.models.ENCODERS, and that network's options"),

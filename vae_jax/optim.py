@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import optax
 
 from vae_jax.errors import UserError, call_with_options, look_up
@@ -46,19 +47,46 @@ def adam(
     return optax.chain(optax.add_decayed_weights(weight_decay), optimizer) if weight_decay else optimizer
 
 
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    decay_vectors: bool = False,
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov and Hutter 2019): beside Adam's step, the rate times `weight_decay` times the parameters.
+
+    Biases, scales of normalisation and whatever else has fewer than two axes decay only with `decay_vectors`.
+    """
+
+    def decays(params):
+        return jax.tree.map(lambda leaf: decay_vectors or leaf.ndim > 1, params)
+
+    return optax.adamw(schedule, b1=beta1, b2=beta2, eps=eps, weight_decay=weight_decay, mask=decays)
+
+
 def sgd(schedule: optax.Schedule, *, momentum: float = 0.9) -> optax.GradientTransformation:
     """Gradient descent with momentum: the step is the rate times the sum of all gradients, each times momentum^age."""
     return optax.sgd(schedule, momentum=momentum)
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"rmsprop": rmsprop, "adam": adam, "sgd": sgd}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+    "sgd": sgd,
+}
 
 
 def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
-    """The optimiser of one player from its config: name, learning_rate, schedule, warmup_steps and its options."""
+    """The optimiser of one player from its config: name, learning_rate, schedule, warmup_steps, clip_norm if the
+    gradient's norm is bounded, and the optimiser's options."""
     options = dict(config)
     name = options.pop("name")
     make = look_up(OPTIMIZERS, name, "optimizer")
+    clip_norm = options.pop("clip_norm", 0.0)
     rate, warmup = options.pop("learning_rate"), options.pop("warmup_steps")
     decay_steps = steps - warmup
     if decay_steps < 1:
@@ -66,4 +94,5 @@ def make_optimizer(config: Mapping[str, Any], steps: int) -> optax.GradientTrans
     schedule = look_up(SCHEDULES, options.pop("schedule"), "schedule")(rate, decay_steps)
     if warmup:
         schedule = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), schedule], [warmup])
-    return call_with_options(make, f"The optimizer {name}", schedule, **options)
+    optimizer = call_with_options(make, f"The optimizer {name}", schedule, **options)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer) if clip_norm else optimizer

@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import flat, hint
 from vae_jax.errors import UserError
-from vae_jax.keys import DATA, OPTIMIZER, TERM, declared, set_key
+from vae_jax.keys import DATA, OPTIMIZER, OPTIMIZER_OPTIONS, TERM, declared, set_key
 
-ENTRIES = {"terms": TERM, "optimizers": OPTIMIZER}  # tables of tables, with the keys that each entry has
+ENTRIES = {"terms": TERM, "optimizers": OPTIMIZER | OPTIMIZER_OPTIONS}  # tables of tables, each entry's keys
 
 
 def take_values(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
