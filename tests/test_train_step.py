@@ -10,7 +10,7 @@ from helpers.two_players import BATCH, ROOT, SGD, first_state, two_players
 from vae_jax.experiment import make_experiment
 from vae_jax.optim import make_optimizer
 from vae_jax.runtime.rngs import root_key
-from vae_jax.state import digest
+from vae_jax.state import averaged, digest
 from vae_jax.systems.contract import weight_schedule
 from vae_jax.train_step import make_train_call, make_train_step, to_float
 
@@ -57,6 +57,7 @@ def test_a_shut_gate_leaves_a_player_bit_equal():
 
 
 def test_moving_average():
+    """Of parameters and of running statistics."""
     system = two_players()
     state = first_state(system, SGD, ema=True)
     step = jax.jit(make_train_step(system, SGD, 0.75))
@@ -66,6 +67,9 @@ def test_moving_average():
         decay = min(0.75, decay)
         expected = decay * before.ema["generator"]["w"] + (1 - decay) * new.params["generator"]["w"]
         np.testing.assert_allclose(new.ema["generator"]["w"], expected, rtol=1e-6)
+        np.testing.assert_allclose(new.ema_stats["seen"], 1 - decay, rtol=1e-6)  # 0, and 1 in the step
+        assert averaged(new) == (new.ema, new.ema_stats)
+    assert averaged(first_state(system, SGD)) == averaged(new._replace(ema={}, params=state.params, stats=state.stats))
 
 
 def test_weights_are_schedules_of_the_step():

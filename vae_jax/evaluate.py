@@ -33,7 +33,7 @@ from vae_jax.runs.places import Place, agree, other_place, own_place
 from vae_jax.runs.workdir import write_bytes, write_text
 from vae_jax.runtime.interrupt import Stopped
 from vae_jax.runtime.sharding import place, replicated
-from vae_jax.state import State, digest, eval_params
+from vae_jax.state import State, averaged, digest
 from vae_jax.strict_json import to_json
 from vae_jax.systems import System
 from vae_jax.train_step import to_float
@@ -78,7 +78,7 @@ def make_evaluate(
     judge = make_judgement(tuple(metrics), mesh)
 
     def step(state: State, frozen, index: np.ndarray) -> dict[str, jax.Array]:
-        batch, recons, values = reconstruct(eval_params(state), state.stats, frozen, feed(index[None]), index)
+        batch, recons, values = reconstruct(*averaged(state), frozen, feed(index[None]), index)
         for prefix, recon in recons.items():
             measured = judge(weights, batch, recon)
             values = values | {prefix + name: value for name, value in measured.items()}

@@ -75,10 +75,6 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
 
     try:
         state = jax.eval_shape(experiment.init)
-        if config.ema and jax.tree.leaves(state.stats):
-            raise ValueError(
-                "ema averages parameters, but the running statistics of these networks fit the latest ones only"
-            )
         jax.eval_shape(step, state, frozen, experiment.batch, jax.eval_shape(lambda: jax.random.key(0)))
         jax.eval_shape(evaluate, state, experiment.seen)
     except (TypeError, ValueError, flax.errors.FlaxError) as error:

@@ -17,7 +17,7 @@ from vae_jax.paths import local_path
 from vae_jax.runs.checkpoint import Checkpoints
 from vae_jax.runs.workdir import read_inputs
 from vae_jax.runtime.sharding import make_mesh
-from vae_jax.state import State, eval_params
+from vae_jax.state import State, averaged
 
 
 class Run(NamedTuple):
@@ -57,7 +57,7 @@ class Model:
         low = jax.eval_shape(system.observe, jax.ShapeDtypeStruct((1, *self._shape), jnp.float32)).shape[1:]
         self._encoded_shape = low if system.receptive_radius is None else (None, None, low[2])
         self.factor, self.receptive_radius = system.factor, system.receptive_radius
-        params, stats = eval_params(state), state.stats
+        params, stats = averaged(state)
         self.latent_shape, self.has_prior = system.latent_shape, system.prior
         self._latent_shape = (
             self.latent_shape if system.receptive_radius is None else (None, None, *self.latent_shape[2:])

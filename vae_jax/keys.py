@@ -54,7 +54,12 @@ COMMON: dict[str, Key] = {
     "latents": Key(5, "dimensions of z, or channels where z is a map", **COUNT),
     "not_finite": Key("stop", "at a NaN or infinity: stop, or skip the step", choices=tuple(NOT_FINITE), free=True),
     "remat": Key(False, "save memory: recompute activations in the backward pass", free=True),
-    "ema": Key(0.0, "decay of the moving average of the parameters, which is evaluated; 0: none", least=0, below=1),
+    "ema": Key(
+        0.0,
+        "decay of the moving average of parameters and running statistics, which is evaluated; 0: none",
+        least=0,
+        below=1,
+    ),
     "data.name": Key("mnist", "in vae_jax.data.DATASETS, or any name in tensorflow-datasets", data=True),
     "data.dir": Key(
         "", "folder of images, IDX files or tensorflow-datasets; '': the default of tensorflow-datasets", free=True

@@ -22,6 +22,7 @@ class State(NamedTuple):
     opt_state: dict[str, Tree]  # by player
     stats: Tree  # running statistics of normalisation layers
     ema: dict[str, Tree]  # moving average of params, or {} if the run keeps none
+    ema_stats: Tree  # moving average of stats, likewise
     gate: Tree  # state of the balance rule
     skipped: jax.Array  # [] int32, steps that changed nothing because a value was not finite
     multipliers: dict[str, Tree]  # by term, of those that are held at a target
@@ -45,15 +46,16 @@ def init_state(
         opt_state={player: optimizers[player].init(params[player]) for player in params},
         stats=stats,
         ema=jax.tree.map(jnp.copy, params) if ema else {},
+        ema_stats=jax.tree.map(jnp.copy, stats) if ema else {},
         gate=system.init_gate(),
         skipped=jnp.zeros((), jnp.int32),
         multipliers=init_multipliers(system.rules),
     )
 
 
-def eval_params(state: State) -> dict[str, Tree]:
-    """The parameters to judge and to use: the moving average if there is one."""
-    return state.ema or state.params
+def averaged(state: State) -> tuple[dict[str, Tree], Tree]:
+    """(parameters, running statistics) to judge and to use: their moving averages if the run keeps them."""
+    return (state.ema, state.ema_stats) if state.ema else (state.params, state.stats)
 
 
 def flatten(tree: Tree) -> dict[str, Any]:

@@ -90,13 +90,16 @@ def make_train_step(
         scalars |= {"finite": finite.astype(jnp.float32), "skipped": skipped.astype(jnp.float32)}
 
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))  # forgets the initialisation
-        ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params) if state.ema else {}
+        old = (state.ema, state.ema_stats)
+        new = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, old, (params, stats)) if state.ema else old
+        ema, ema_stats = _where(finite, new, old)
         return State(
             step=state.step + 1,
             params=params,
             opt_state=opt_state,
             stats=_where(finite, stats, state.stats),
-            ema=_where(finite, ema, state.ema),
+            ema=ema,
+            ema_stats=ema_stats,
             gate=_where(finite, gate, state.gate),
             skipped=skipped,
             multipliers=_where(finite, multipliers, state.multipliers),

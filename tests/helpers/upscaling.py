@@ -45,7 +45,7 @@ def drawn(config) -> Run:
     experiment = make_experiment(config, (config.image_size, config.image_size, 3), labelled=False)
     rng, state = np.random.default_rng(0), jax.eval_shape(experiment.init)
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.15, leaf.shape).astype(np.float32), state.params)
-    return Run(config, experiment, make_mesh(4), state._replace(params=params, ema={}, stats={}))
+    return Run(config, experiment, make_mesh(4), state._replace(params=params, ema={}, ema_stats={}, stats={}))
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

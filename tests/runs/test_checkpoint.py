@@ -29,6 +29,7 @@ def state_at(step: int, width: int = 5) -> State:
         opt_state={"vae": ({"nu": weights**2}, jnp.int32(step))},
         stats={},
         ema={},
+        ema_stats={},
         gate={"open": jnp.array(True)},
         skipped=jnp.int32(step // 10),
         multipliers={"kl": Multiplier(jnp.float32(0.1), jnp.float32(step))},

@@ -136,7 +136,7 @@ def test_bfloat16_is_an_option():
 
 
 def test_configs_that_leave_things_out():
-    """lpips has a default net; a feature term needs taps; averaged parameters have no running statistics."""
+    """lpips has a default net; a feature term needs taps."""
     config = config_of("lpips_celeba.py:smoke")
     del config.terms.lpips.net
     make_experiment(config.lock(), image_shape(config), labelled=False)
@@ -144,10 +144,6 @@ def test_configs_that_leave_things_out():
     del config.terms.feature.taps
     with pytest.raises(UserError, match="terms.feature.taps is empty"):
         make_experiment(config.lock(), image_shape(config), labelled=False)
-    config = config_of("vae_celeba.py:smoke")
-    config.ema = 0.9
-    with pytest.raises(UserError, match="running statistics"):
-        check_shapes(config, make_experiment(config.lock(), image_shape(config), labelled=False), {})
 
 
 def test_variants():

@@ -14,7 +14,7 @@ from vae_jax.experiment import Experiment
 from vae_jax.runs.workdir import write_bytes
 from vae_jax.runtime.rngs import root_key
 from vae_jax.runtime.sharding import place, replicated
-from vae_jax.state import State, eval_params
+from vae_jax.state import State, averaged
 from vae_jax.train_step import to_float
 
 EXAMPLES = 10
@@ -74,7 +74,7 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
 
     def pictures(state: State, frozen) -> dict[str, np.ndarray]:
         inputs = place(examples, replicated(mesh))
-        rows, samples = jax.device_get(draw(eval_params(state), state.stats, frozen, inputs))
+        rows, samples = jax.device_get(draw(*averaged(state), frozen, inputs))
         drawn = {}
         if all(row is not None for row in rows):
             drawn["reconstructions"] = tile(rows, scale)
