@@ -202,6 +202,7 @@ def load(name="dfc_mnist", **changes):
         ({"steps": 5}, r"steps \(5\) must be a multiple of steps_per_call \(2\)"),
         ({"latents": 0}, "latents is 0; it must be at least 1"),
         ({"ema": 1.0}, "ema is 1.0; it must be below 1"),
+        ({"accumulate": 0}, "accumulate is 0; it must be at least 1"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
         ({"seed": 2**64}, "it must be at most 18446744073709551615"),
         ({"data": {"crop": "sqare"}}, "data.crop is 'sqare'"),

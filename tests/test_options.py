@@ -1,11 +1,17 @@
 """Options that save memory or time, remat and bfloat16, change results by rounding only."""
 
+import sys
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.checks import convolutions, equations
 from helpers.noted_step import KEY, Step, assert_alike, config_of, images_of, step_of
 
+from vae_jax.state import flatten
+from vae_jax.systems.contract import weight_at
+from vae_jax.systems.vae import vae
 from vae_jax.train_step import to_float
 
 FORGETS = jax.__version_info__ < (0, 12)  # XLA for CPUs then drops barriers early and undoes checkpointing
@@ -39,6 +45,50 @@ def test_remat(system, factor, plain):
     assert_alike(found, expected, 1e-6)
     assert sum("trace" in name and np.any(value != 0) for name, value in expected.items()) >= 20
     assert again.bytes < factor * plain.bytes or FORGETS
+
+
+def test_accumulate(monkeypatch, plain):
+    """Four parts of a batch have the terms and gradients of the whole batch to 1e-5, for networks without BatchNorm
+    and the same noise, and less of its memory. With their own noise they are another sample."""
+    batch = {"image": images_of(28)}
+    noisy = step_of(config_of("vae", accumulate=4))(batch)[0]
+    monkeypatch.setattr(sys.modules[vae.__module__], "draw", lambda key, mean, logvar: mean + jnp.exp(logvar / 2) / 2)
+    whole, parts = step_of(config_of("vae")), step_of(config_of("vae", accumulate=4))
+    (expected,), (found,) = whole(batch), parts(batch)
+    assert_alike(found, expected, 1e-5)
+    assert sum("trace" in name and np.any(value != 0) for name, value in expected.items()) >= 20
+    assert abs(noisy["0/feature"] / expected["0/feature"] - 1) > 1e-3
+    assert parts.bytes < 0.5 * whole.bytes or FORGETS
+
+
+def test_accumulated_players_and_statistics(monkeypatch):
+    """Of a VAE-GAN: terms and each player's gradient are the means of the parts', which are normalised one by one and
+    move the running statistics one after another. Part i has every fourth image from the i-th on."""
+    step = step_of(config_of("vae_gan", accumulate=4))
+    system, state, images = step.experiment.system, step.state, images_of(32, 3)
+    (found,) = step({"image": images})
+    stats, terms, gradients = state.stats, [], []
+    key = jax.random.fold_in(KEY, state.step)
+    if step.experiment.augment is not None:
+        key = jax.random.split(key)[0]
+    for i, one in enumerate(jax.random.split(key, 4)):
+        batch = to_float({"image": jnp.asarray(images[i::4])})
+        values, pull_back, stats = jax.vjp(
+            lambda params, stats=stats, batch=batch, one=one: system.terms(params, stats, {}, batch, one, state.step),
+            state.params,
+            has_aux=True,
+        )
+        terms.append(values)
+        row = {term: jnp.float32(weight_at(weight, state.step)) for term, weight in system.rules["decoder"].items()}
+        gradients.append(pull_back({term: row.get(term, jnp.zeros(())) for term in values})[0]["decoder"])
+    for name in terms[0]:
+        np.testing.assert_allclose(found[f"0/{name}"], np.mean([part[name] for part in terms]), rtol=2e-5, err_msg=name)
+    for name, leaf in flatten(stats).items():
+        np.testing.assert_allclose(found[f"1/stats/{name}"], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
+    mean = jax.tree.map(lambda *parts: sum(parts) / 4, *gradients)
+    for name, leaf in flatten(mean).items():
+        traced = found[f"1/opt_state/decoder/0/trace/{name}"]
+        np.testing.assert_allclose(traced, leaf, rtol=0, atol=1e-4 * np.abs(leaf).max(), err_msg=name)
 
 
 @pytest.mark.skipif(FORGETS, reason="XLA merges what is computed again with what was")

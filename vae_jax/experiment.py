@@ -62,9 +62,21 @@ def make_experiment(config: ConfigDict, image_shape: tuple[int, int, int], label
     return Experiment(system, optimizers, init, batch, augmentation.apply if augmentation else None, seen)
 
 
+def train_step_of(config: ConfigDict, experiment: Experiment) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
+    """The pure train step of a config's experiment."""
+    return make_train_step(
+        experiment.system,
+        experiment.optimizers,
+        ema_decay=config.ema,
+        augment=experiment.augment,
+        in_turn=config.remat,
+        accumulate=config.accumulate,
+    )
+
+
 def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
     """Traces a train step and an evaluation without computing; UserError if their shapes do not fit."""
-    step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment)
+    step = train_step_of(config, experiment)
     judged = (*default_metrics(config.image_size), *config.metrics)
     metrics = [name for name in judged if not isinstance(look_up(METRICS, name, "metric"), FrozenMetric)]
 

@@ -54,6 +54,7 @@ COMMON: dict[str, Key] = {
     "latents": Key(5, "dimensions of z, or channels where z is a map", **COUNT),
     "not_finite": Key("stop", "at a NaN or infinity: stop, or skip the step", choices=tuple(NOT_FINITE), free=True),
     "remat": Key(False, "save memory: recompute activations in the backward pass", free=True),
+    "accumulate": Key(1, "save memory: take each batch in this many parts, and the mean of their gradients", **COUNT),
     "ema": Key(
         0.0,
         "decay of the moving average of parameters and running statistics, which is evaluated; 0: none",

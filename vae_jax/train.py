@@ -53,7 +53,7 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
     stop.at_once = jax.process_count() == 1  # there is nothing to save yet; many processes would have to agree
 
     # ---- data, system, workdir -----------------------------------------------------------------------------------
-    mesh = make_mesh(config.batch_size)
+    mesh = make_mesh(config.batch_size, config.accumulate)
     stopping = agreed(stop, mesh)
     data, eval_data = load_dataset(config, config.data.train, augmented=True), load_dataset(config, config.data.eval)
     size = "x".join(map(str, eval_data.image_shape))

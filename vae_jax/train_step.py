@@ -24,6 +24,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     in_turn: bool = False,
+    accumulate: int = 1,
 ) -> Callable[..., tuple[State, dict[str, jax.Array]]]:
     """The pure step (state, frozen, batch, root_key) -> (state, scalars).
 
@@ -32,6 +33,11 @@ def make_train_step(
 
     With `in_turn` each player's backward pass starts after the previous player's has ended: under `remat` each
     recomputes activations, and those of all players would be in memory at once.
+
+    With `accumulate` the batch is taken in that many parts, one after another, and terms and gradients are the means
+    over them, so that only one part's activations are in memory. Each part has a key of its own, is normalised by its
+    own statistics where there is BatchNorm, and changes the running ones; whatever else a system computes from a whole
+    batch, such as an adaptive weight, it computes from each part.
 
     One `jax.vjp` of the terms; its cotangent is each player's row of `system.rules` in turn, and only that player's
     gradient is kept. A player is not updated if its gate is shut; no player is if a term, a gradient, an update or the
@@ -52,20 +58,29 @@ def make_train_step(
             key, augment_key = jax.random.split(key)
             batch["image"] = augment(augment_key, batch["image"])
 
-        def forward(params):
-            return system.terms(params, state.stats, frozen, batch, key, state.step)
-
-        terms, pull_back, stats = jax.vjp(forward, state.params, has_aux=True)
         factors = {term: factor(multiplier) for term, multiplier in state.multipliers.items()}
-        scalars = dict(terms) | {f"{term}_weight": weight_at(held[term], state.step) * factors[term] for term in held}
-        gradients = {}
-        for player, rule in system.rules.items():
-            weights = {term: weight_at(weight, state.step) * factors.get(term, 1.0) for term, weight in rule.items()}
-            cotangent = {term: jnp.full_like(terms[term], weights.get(term, 0.0)) for term in terms}
-            if in_turn:
-                cotangent, gradients = jax.lax.optimization_barrier((cotangent, gradients))
-            gradients[player] = pull_back(cotangent)[0][player]
-            scalars[f"loss/{player}"] = total(weights[term] * terms[term] for term in rule)
+        weights = {
+            player: {term: weight_at(weight, state.step) * factors.get(term, 1.0) for term, weight in rule.items()}
+            for player, rule in system.rules.items()
+        }
+
+        def pulled_back(stats, batch, key):
+            def forward(params):
+                return system.terms(params, stats, frozen, batch, key, state.step)
+
+            terms, pull_back, stats = jax.vjp(forward, state.params, has_aux=True)
+            gradients = {}
+            for player, row in weights.items():
+                cotangent = {term: jnp.full_like(terms[term], row.get(term, 0.0)) for term in terms}
+                if in_turn:
+                    cotangent, gradients = jax.lax.optimization_barrier((cotangent, gradients))
+                gradients[player] = pull_back(cotangent)[0][player]
+            return (dict(terms), gradients), stats
+
+        (terms, gradients), stats = _in_parts(pulled_back, accumulate, state.stats, batch, key)
+        scalars = terms | {f"{term}_weight": weight_at(held[term], state.step) * factors[term] for term in held}
+        for player, row in weights.items():
+            scalars[f"loss/{player}"] = total(row[term] * terms[term] for term in row)
             scalars[f"gradient_norm/{player}"] = optax.tree.norm(gradients[player])
 
         updates, new_opt = {}, {}
@@ -108,6 +123,28 @@ def make_train_step(
     return train_step
 
 
+def _in_parts(of_part: Callable, parts: int, stats, batch: Mapping[str, jax.Array], key: jax.Array):
+    """The mean of what `of_part` (stats, batch, key) -> (values, stats) gives for each of the `parts` of a batch, one
+    after another, and the statistics after the last.
+
+    Each part has every `parts`-th example, so that all devices have a share of it where they are.
+    """
+    if parts == 1:
+        return of_part(stats, batch, key)
+
+    def add(carry, part):
+        (sums, stats), part = jax.lax.optimization_barrier((carry, part))
+        values, stats = of_part(stats, *part)
+        return (jax.tree.map(jnp.add, sums, values), stats), None
+
+    batches = jax.tree.map(lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), batch)
+    each = (batches, jax.random.split(key, parts))
+    shapes, _ = jax.eval_shape(of_part, stats, *jax.tree.map(lambda leaf: leaf[0], each))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (sums, stats), _ = jax.lax.scan(add, (zeros, stats), each, unroll=scan_unroll(parts))
+    return jax.tree.map(lambda leaf: leaf / parts, sums), stats
+
+
 def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
@@ -128,12 +165,12 @@ def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
     return jax.jit(train_call, donate_argnames=("state",))
 
 
-def scan_unroll(steps_per_call: int) -> int:
-    """How many steps of a call the program unrolls; 1 is a loop.
+def scan_unroll(steps: int) -> int:
+    """How many of the steps of a loop the program unrolls; 1 is a loop.
 
     All on CPUs: inside a while loop, convolutions lose their fast, threaded kernels there.
     """
-    return steps_per_call if target_platform() == "cpu" else 1
+    return steps if target_platform() == "cpu" else 1
 
 
 def _where(condition: jax.Array, new, old):

@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 from vae_jax.config import image_shape
 from vae_jax.data.contract import Dataset
 from vae_jax.data.pipeline import TrainBatches
-from vae_jax.experiment import Experiment, abstract_state, check_shapes, make_experiment
+from vae_jax.experiment import Experiment, abstract_state, check_shapes, make_experiment, train_step_of
 from vae_jax.runtime.compilation import compiling_for
 from vae_jax.runtime.rngs import root_key
 from vae_jax.runtime.sharding import place, replicated, split_batches
 from vae_jax.state import State
 from vae_jax.targets import cache_targets, expect_targets
-from vae_jax.train_step import make_train_call, make_train_step, scan_unroll
+from vae_jax.train_step import make_train_call, scan_unroll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Training:
             for name, leaf in experiment.batch.items()
         }
         frozen, key = jax.tree.map(shape, (self.frozen, jax.eval_shape(lambda: root_key(config.seed, "step"))))
-        step = make_train_step(experiment.system, experiment.optimizers, config.ema, experiment.augment, config.remat)
+        step = train_step_of(config, experiment)
         with compiling_for(mesh.devices.flat[0].platform):
             call = make_train_call(step, scan_unroll(config.steps_per_call))
             return call.lower(abstract_state(experiment, mesh), frozen, batches, key)

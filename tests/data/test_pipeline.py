@@ -68,6 +68,8 @@ def test_batches_that_do_not_fit_are_errors(dataset):
         TrainBatches(dataset, 0, 64, mesh_of(1))
     with pytest.raises(UserError, match=r"multiple of the number of devices \(4\)"):
         make_mesh(6)
+    with pytest.raises(UserError, match=r"multiple of the number of devices \(4\) times accumulate \(3\)"):
+        make_mesh(8, accumulate=3)
 
 
 def test_the_examples_that_are_shown():

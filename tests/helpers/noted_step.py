@@ -105,7 +105,7 @@ def step_of(config, change: Callable = lambda experiment, frozen: experiment) ->
     optimizers = dict.fromkeys(experiment.optimizers, optimizer)
     state = filled(jax.eval_shape(experiment.init))
     state = state._replace(opt_state={player: optimizer.init(params) for player, params in state.params.items()})
-    step = make_train_step(experiment.system, optimizers, 0.0, experiment.augment, config.remat)
+    step = make_train_step(experiment.system, optimizers, 0.0, experiment.augment, config.remat, config.accumulate)
     key = jax.eval_shape(lambda: KEY)
     return Step(experiment, state, frozen, jax.jit(step).lower(state, frozen, experiment.batch, key).compile())
 

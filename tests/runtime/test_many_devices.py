@@ -1,18 +1,27 @@
 """The same training on one and two devices: the same batches, the same losses as long as rounding is small, and then no
 further apart than two trainings that began apart by the last bit."""
 
+import re
 from typing import NamedTuple
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import AxisType
 
 from vae_jax.cli import load_config
 from vae_jax.data import load_dataset
-from vae_jax.training import prepare
+from vae_jax.training import Training, prepare
 
 STEPS, EQUAL = 30, 10
 LAST_BIT = 1e-7  # of float32, relative
+
+
+def prepared(devices: int, **changes) -> Training:
+    config = load_config("dfc_mnist:smoke")
+    config.update({"steps": STEPS, "steps_per_call": 1, "batch_size": 16, **changes})
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    return prepare(config, load_dataset(config, config.data.train, augmented=True), mesh)
 
 
 class Run(NamedTuple):
@@ -25,10 +34,7 @@ class Run(NamedTuple):
 
 def run(devices: int, nudge: float = 0.0) -> Run:
     """A training; `nudge` is the relative change of each weight before the first step, up or down."""
-    config = load_config("dfc_mnist:smoke")
-    config.update({"steps": STEPS, "steps_per_call": 1, "batch_size": 16})
-    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-    training = prepare(config, load_dataset(config, config.data.train, augmented=True), mesh)
+    training = prepared(devices)
     frozen, key, call = training.place_frozen(), training.step_key(), training.lower().compile()
     state, rng = training.first_state(), np.random.default_rng(0)
 
@@ -55,3 +61,11 @@ def test_the_same_training_on_two_devices():
     np.testing.assert_array_equal(two.images, one.images)
     np.testing.assert_allclose(two.losses[:EQUAL], one.losses[:EQUAL], rtol=1e-5)
     assert 0 < distance(one, two) < 10 * distance(one, nudged)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_gradients_are_summed_and_nothing_else_travels(accumulate):
+    """At most once for each part of the batch; its images and activations stay where they are."""
+    text = prepared(2, accumulate=accumulate).lower().compile().as_text()
+    found = re.findall(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text)
+    assert set(found) == {"all-reduce"} and len(found) <= accumulate

@@ -34,7 +34,7 @@ MEASURED = (
 
 def benchmark(config: ConfigDict, data: str, part: str, calls: int) -> dict[str, Any]:
     """The record of one config."""
-    mesh, steps = make_mesh(config.batch_size), config.steps_per_call
+    mesh, steps = make_mesh(config.batch_size, config.accumulate), config.steps_per_call
     if data == "synthetic":
         config = untrained(config)
         dataset = random_images(config)
@@ -145,7 +145,7 @@ def repeated(measured: Measured) -> Callable[..., tuple[State, dict]]:
 def timed_call(config: ConfigDict) -> Callable[[], float]:
     """A function that makes a train call of random images and says how many seconds it took."""
     config = untrained(config)
-    measured = compiled(config, random_images(config), make_mesh(config.batch_size))
+    measured = compiled(config, random_images(config), make_mesh(config.batch_size, config.accumulate))
     run = repeated(measured)
     return lambda: seconds(run, measured.batch)
 

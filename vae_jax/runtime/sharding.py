@@ -25,12 +25,16 @@ def check_devices() -> None:
         )
 
 
-def make_mesh(batch_size: int | None = None) -> Mesh:
-    """A mesh of all devices along the axis `data`; UserError unless they can split the batch, if given, evenly."""
+def make_mesh(batch_size: int | None = None, accumulate: int = 1) -> Mesh:
+    """A mesh of all devices along the axis `data`; UserError unless they can split a batch, if given, or each of the
+    `accumulate` parts that it is taken in, evenly."""
     check_devices()
     devices = jax.device_count()
-    if batch_size is not None and batch_size % devices:
-        raise UserError(f"batch_size is {batch_size}; it must be a multiple of the number of devices ({devices}).")
+    if batch_size is not None and batch_size % (devices * accumulate):
+        times = f" times accumulate ({accumulate})" if accumulate > 1 else ""
+        raise UserError(
+            f"batch_size is {batch_size}; it must be a multiple of the number of devices ({devices}){times}."
+        )
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
 
