@@ -54,6 +54,7 @@ COMMON: dict[str, Key] = {
     "latents": Key(5, "dimensions of z, or channels where z is a map", **COUNT),
     "not_finite": Key("stop", "at a NaN or infinity: stop, or skip the step", choices=tuple(NOT_FINITE), free=True),
     "remat": Key(False, "save memory: recompute activations in the backward pass", free=True),
+    "dtype": Key("float32", "dtype that the trained networks compute in", choices=("float32", "bfloat16")),
     "accumulate": Key(1, "save memory: take each batch in this many parts, and the mean of their gradients", **COUNT),
     "ema": Key(
         0.0,
@@ -82,7 +83,9 @@ COMMON: dict[str, Key] = {
     "data.unreadable": Key(0.25, "largest share of unreadable image files", least=0, most=1, free=True, before=1.0),
     "backbone.name": Key("", "frozen perceptual network, a name in vae_jax.backbones.BACKBONES; '': none"),
     "backbone.weights": Key("", "its weights file; '': the usual place; random: untrained"),
-    "backbone.dtype": Key("float32", "dtype of the perceptual networks", choices=("float32", "bfloat16")),
+    "backbone.dtype": Key(
+        "float32", "dtype of the perceptual networks' weights and features", choices=("float32", "bfloat16")
+    ),
     "backbone.cache_targets": Key(False, "keep the features of the training images on the devices", free=True),
     "terms": Key({}, "loss terms by name, see TERM"),
     "optimizers": Key({}, "optimisers by player, see OPTIMIZER"),

@@ -1,7 +1,7 @@
 """Networks in Flax. An encoder maps images to (mean, logvar) [B, latents], or to a code of any shape if encoding is
 deterministic; a decoder maps latents to images, a discriminator images to its layers by name, among them `logits` [B]
 or a map of them, [B, h, w], a classifier likewise, with `logits` [B, classes]. An upscaler is the decoder of a code of
-images `factor` times smaller. `last_layer` of a decoder is the name of the layer that makes the image.
+images `factor` times smaller. `last_layer` of a decoder or upscaler is the name of the layer that makes the image.
 
 All are called with `train`, for normalisation (batch statistics while training, running ones after) and for dropout,
 which needs a key. A new network is one file and one line here. They are made as

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vae_jax.models.convolutions import relu
 
@@ -22,5 +23,5 @@ class BlurKernel(nn.Module):
         x = z
         for i in range(self.layers):
             x = relu(nn.Dense(self.hidden, name=f"dense{i + 1}")(x))
-        x = nn.softmax(nn.Dense(self.size**2, name="pixels")(x))
+        x = nn.softmax(nn.Dense(self.size**2, name="pixels")(x).astype(jnp.float32))
         return x.reshape(-1, self.size, self.size)

@@ -54,7 +54,8 @@ class Attention(nn.Module):
         batch, height, width, channels = x.shape
         y = _norm(x, "norm").reshape(batch, height * width, channels)
         q, k, v = (_dense(channels, name)(y) for name in ("query", "key", "value"))
-        weights = nn.softmax(jnp.einsum("bqc,bkc->bqk", q, k) / channels**0.5)
+        scores = jnp.einsum("bqc,bkc->bqk", q, k, preferred_element_type=jnp.float32) / channels**0.5
+        weights = nn.softmax(scores).astype(v.dtype)
         y = jnp.einsum("bqk,bkc->bqc", weights, v)
         return x + _dense(channels, "out")(y).reshape(x.shape)
 

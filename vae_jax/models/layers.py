@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 
 from vae_jax.models.convolutions import conv, conv_transpose_2x
 from vae_jax.models.cpu_forms import interleaved
@@ -91,7 +92,11 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)  # fla
 def spectral(layer: nn.Module, train: bool) -> Callable[[jax.Array], jax.Array]:
     """`layer` with its kernel, as a matrix [inputs, outputs], divided by its largest singular value (Miyato et al.
     2018): one power iteration in every training step, whose vectors are statistics."""
-    return functools.partial(nn.SpectralNorm(layer, name=f"spectral_{layer.name}"), update_stats=train)
+
+    def apply(x: jax.Array) -> jax.Array:
+        return nn.SpectralNorm(layer, dtype=x.dtype, name=f"spectral_{layer.name}")(x, update_stats=train)
+
+    return apply
 
 
 def _biased(module: nn.Module, y: jax.Array) -> jax.Array:
@@ -112,8 +117,8 @@ class ConvTranspose2x(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, self.features, x.shape[-1])
-        y = conv_transpose_2x(x, self.param("kernel", self.kernel_init, shape))
-        return _biased(self, y)
+        x, kernel = promote_dtype(x, self.param("kernel", self.kernel_init, shape))
+        return _biased(self, conv_transpose_2x(x, kernel))
 
 
 def nearest_conv_2x(x: jax.Array, kernel: jax.Array, padding: str = "edge") -> jax.Array:
@@ -154,6 +159,5 @@ class NearestConv2x(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
-        y = nearest_conv_2x(x, kernel, self.padding)
-        return _biased(self, y)
+        x, kernel = promote_dtype(x, self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features)))
+        return _biased(self, nearest_conv_2x(x, kernel, self.padding))

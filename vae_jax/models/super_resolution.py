@@ -10,6 +10,7 @@ may have any size.
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from vae_jax.data.degrade import bicubic
 from vae_jax.models.convolutions import relu
@@ -45,6 +46,7 @@ class VectorUpscaler(nn.Module):
 
     shape: tuple[int, int, int]
     factor: int
+    last_layer = "image"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
@@ -91,6 +93,7 @@ class SpatialUpscaler(nn.Module):
     factor: int
     width: int = 32
     blocks: int = 4
+    last_layer = "sub_pixels"
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False) -> jax.Array:
@@ -100,7 +103,7 @@ class SpatialUpscaler(nn.Module):
         for i in range(self.blocks):
             x = ResidualBlock(name=f"block{i + 1}")(x)
         sub_pixels = Conv(self.factor**2 * channels, (3, 3), kernel_init=nn.initializers.zeros, name="sub_pixels")
-        return bicubic(low, self.factor) + depth_to_space(sub_pixels(nn.swish(x)), self.factor)
+        return bicubic(low.astype(jnp.float32), self.factor) + depth_to_space(sub_pixels(nn.swish(x)), self.factor)
 
     @property
     def receptive_radius(self) -> int:

@@ -1,6 +1,7 @@
 """Networks in systems: make them by name, run them with running statistics, sample latents."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.errors
@@ -10,25 +11,54 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from vae_jax.errors import UserError, call_with_options, look_up
+from vae_jax.losses.perceptual import DTYPES, cast
 from vae_jax.runtime.rngs import root_key
 from vae_jax.systems.contract import Frozen, Params, Stats
 
+FLAX_INPUTS = ("mutable", "rngs")  # of `apply`, which are not the network's
 TRAIN = 2  # the place of `train` among the arguments of a network, (self, x, train)
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 
 
-def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module:
+@dataclass(frozen=True)
+class InDtype:
+    """A network that computes in another dtype than float32, in which its parameters, inputs and outputs are.
+
+    Statistics of normalisation and the last layer of a decoder stay float32: an image in bfloat16 has fewer grey levels
+    than one of uint8.
+    """
+
+    network: nn.Module
+    dtype: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def apply(self, variables: Mapping[str, Any], x: jax.Array, train: bool, **inputs) -> Any:
+        """Like the network's, with `mutable` and further inputs by name."""
+        params, image = variables["params"], getattr(self.network, "last_layer", None)
+        half = {name: layer if name == image else cast(layer, self.dtype) for name, layer in params.items()}
+        inputs = {name: cast(value, self.dtype) if name not in FLAX_INPUTS else value for name, value in inputs.items()}
+        result = self.network.apply({**variables, "params": half}, cast(x, self.dtype), train, **inputs)
+        if not inputs.get("mutable"):
+            return cast(result, jnp.float32)
+        output, stats = result
+        return cast(output, jnp.float32), stats
+
+
+def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module | InDtype:
     """The network named `config[what].name` in a table of `models`, with the other keys as its options.
 
     With `config.remat` the backward pass recomputes its activations: only its inputs and outputs are kept until then.
-    UserError if the name or an option is unknown.
+    With `config.dtype` it computes in that. UserError if the name or an option is unknown.
     """
     options = dict(config[what])
     name = options.pop("name")
     network = look_up(table, name, f"{what}.name")
     if config.remat:
         network = nn.remat(network, static_argnums=TRAIN)
-    return call_with_options(network, f"The network {name} ({what}.name)", *size, **options)
+    made = call_with_options(network, f"The network {name} ({what}.name)", *size, **options)
+    return made if config.dtype == "float32" else InDtype(made, DTYPES[config.dtype])
 
 
 def init_networks(key: jax.Array, **networks: tuple) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,7 +80,7 @@ def latent_shape(code: Callable[[jax.Array], jax.Array], image_shape: tuple[int,
 
 
 def apply_network(
-    network: nn.Module,
+    network: nn.Module | InDtype,
     name: str,
     params,
     stats: dict,
@@ -74,8 +104,8 @@ class Codec(NamedTuple):
     encoder: None if codes come from elsewhere.
     """
 
-    encoder: nn.Module | None
-    decoder: nn.Module
+    encoder: nn.Module | InDtype | None
+    decoder: nn.Module | InDtype
     player: str = ""
 
     def posterior(
