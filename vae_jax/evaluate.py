@@ -32,7 +32,7 @@ from vae_jax.reports.report import write_report
 from vae_jax.runs.places import Place, agree, other_place, own_place
 from vae_jax.runs.workdir import write_bytes, write_text
 from vae_jax.runtime.interrupt import Stopped
-from vae_jax.runtime.sharding import place, replicated
+from vae_jax.runtime.sharding import gather, on_host, place, replicated
 from vae_jax.state import State, averaged, digest
 from vae_jax.strict_json import to_json
 from vae_jax.systems import System
@@ -77,19 +77,19 @@ def make_evaluate(
     reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
     judge = make_judgement(tuple(metrics), mesh)
 
-    def step(state: State, frozen, index: np.ndarray) -> dict[str, jax.Array]:
-        batch, recons, values = reconstruct(*averaged(state), frozen, feed(index[None]), index)
+    def step(model: tuple[Any, Any], frozen, index: np.ndarray) -> dict[str, jax.Array]:
+        batch, recons, values = reconstruct(*model, frozen, feed(index[None]), index)
         for prefix, recon in recons.items():
             measured = judge(weights, batch, recon)
             values = values | {prefix + name: value for name, value in measured.items()}
         return values
 
     def evaluate(state: State, frozen) -> PerImage:
-        parts = []
+        parts, model = [], gather(averaged(state), mesh)
         for index in indices:
             if stop():
                 raise Stopped
-            parts.append(step(state, frozen, index))
+            parts.append(step(model, frozen, index))
             if len(parts) > IN_FLIGHT:
                 parts[-1 - IN_FLIGHT] = jax.device_get(parts[-1 - IN_FLIGHT])
         parts = jax.device_get(parts)
@@ -165,7 +165,7 @@ def make_judge(
     def judge(state: State, frozen) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         per_image = evaluate(state, frozen)
         step, summary = int(state.step), summarise(per_image, dataset.classes)
-        result = {"step": step, "skipped_steps": int(state.skipped), "state_digest": digest(state.params)}
+        result = {"step": step, "skipped_steps": int(state.skipped), "state_digest": digest(on_host(state.params))}
         result |= {"data": config.data.name, "folder": config.data.dir, "split": config.data.eval, **summary}
         result |= {"classes": list(dataset.classes)} if dataset.classes else {}
         result |= {"elbo_samples": config.elbo_samples} if "elbo" in summary else {}

@@ -15,7 +15,7 @@ from vae_jax.errors import UserError, did_you_mean, look_up
 from vae_jax.metrics import METRICS, FrozenMetric, default_metrics, measure
 from vae_jax.optim import make_optimizer
 from vae_jax.runtime.rngs import root_key
-from vae_jax.runtime.sharding import replicated
+from vae_jax.runtime.sharding import replicated, split_state
 from vae_jax.state import State, init_state
 from vae_jax.systems import System, make_system
 from vae_jax.train_step import make_train_step, to_float
@@ -94,7 +94,11 @@ def check_shapes(config: ConfigDict, experiment: Experiment, frozen) -> None:
         raise UserError(f"The parts of this config do not fit together: {reason}") from None
 
 
-def abstract_state(experiment: Experiment, mesh: Mesh) -> State:
-    """Shapes, types and shardings of the state, without computing it."""
-    shapes = jax.eval_shape(experiment.init)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), shapes)
+def abstract_state(experiment: Experiment, mesh: Mesh, split: bool = False) -> State:
+    """Shapes, types and shardings of the state, without computing it; `split` over the devices or replicated."""
+
+    def described(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        sharding = split_state(mesh, leaf.shape) if split else replicated(mesh)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(described, jax.eval_shape(experiment.init))

@@ -55,6 +55,7 @@ COMMON: dict[str, Key] = {
     "not_finite": Key("stop", "at a NaN or infinity: stop, or skip the step", choices=tuple(NOT_FINITE), free=True),
     "remat": Key(False, "save memory: recompute activations in the backward pass", free=True),
     "dtype": Key("float32", "dtype that the trained networks compute in", choices=("float32", "bfloat16")),
+    "shard_state": Key(False, "split parameters, their moments and averages over the devices", free=True),
     "accumulate": Key(1, "save memory: take each batch in this many parts, and the mean of their gradients", **COUNT),
     "ema": Key(
         0.0,

@@ -15,7 +15,6 @@ from vae_jax.data import examples_in_both, load_dataset
 from vae_jax.data.contract import Dataset, fingerprint
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
-from vae_jax.experiment import abstract_state
 from vae_jax.paths import local_path
 from vae_jax.reports.report import write_report
 from vae_jax.runs.checkpoint import Checkpoints
@@ -160,7 +159,7 @@ def _check_inputs(folder: Path, training: Training, eval_data: Dataset) -> None:
 
 def _restored_or_first(folder: Path, checkpoints: Checkpoints, training: Training) -> State:
     """The newest state of the workdir, or the first one; records in the workdir that a run resumes from it."""
-    state = from_first(checkpoints.restore, abstract_state(training.experiment, training.mesh))
+    state = from_first(checkpoints.restore, training.abstract_state())
     if state is None:
         state = training.first_state()
         checkpoints.try_out(state)  # no hour is lost to a place that cannot be written

@@ -1,6 +1,7 @@
 """The train step of all systems: their published update rules, from one forward pass."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -145,12 +146,12 @@ def _in_parts(of_part: Callable, parts: int, stats, batch: Mapping[str, jax.Arra
     return jax.tree.map(lambda leaf: leaf / parts, sums), stats
 
 
-def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
+def make_train_call(train_step, unroll: int, out_shardings: Any = None) -> jax.stages.Wrapped:
     """Several steps as one compiled call: (state, frozen, batches [K, B, ...], root_key) -> (state, scalars [K]).
 
-    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` unrolls,
-    see `scan_unroll`. A single step does not use a loop: XLA removes a loop of one too late for the fast kernels of its
-    convolutions.
+    The state is donated: its memory becomes the new state's. `unroll` is how many of the K steps `lax.scan` unrolls
+    (`scan_unroll`), `out_shardings` where the results lie. A single step does not use a loop: XLA removes a loop of one
+    too late for the fast kernels of its convolutions.
     """
 
     def train_call(state: State, frozen, batches, root_key: jax.Array):
@@ -162,7 +163,7 @@ def make_train_call(train_step, unroll: int) -> jax.stages.Wrapped:
         state, scalars = step(state, jax.tree.map(lambda leaf: leaf[0], batches))
         return state, jax.tree.map(lambda leaf: leaf[None], scalars)
 
-    return jax.jit(train_call, donate_argnames=("state",))
+    return jax.jit(train_call, donate_argnames=("state",), out_shardings=out_shardings)
 
 
 def scan_unroll(steps: int) -> int:

@@ -1,12 +1,13 @@
 """Everything a training run needs before its first step: shared by training, benchmarks and plans."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from vae_jax.config import image_shape
@@ -17,6 +18,7 @@ from vae_jax.runtime.compilation import compiling_for
 from vae_jax.runtime.rngs import root_key
 from vae_jax.runtime.sharding import place, replicated, split_batches
 from vae_jax.state import State
+from vae_jax.systems import System
 from vae_jax.targets import cache_targets, expect_targets
 from vae_jax.train_step import make_train_call, scan_unroll
 
@@ -46,14 +48,23 @@ class Training:
             for name, leaf in experiment.batch.items()
         }
         frozen, key = jax.tree.map(shape, (self.frozen, jax.eval_shape(lambda: root_key(config.seed, "step"))))
+        state = self.abstract_state()
+        places = jax.tree.map(lambda leaf: leaf.sharding, state)
+        if config.shard_state:
+            experiment = experiment._replace(system=_with_whole_params(experiment.system, everywhere))
         step = train_step_of(config, experiment)
         with compiling_for(mesh.devices.flat[0].platform):
-            call = make_train_call(step, scan_unroll(config.steps_per_call))
-            return call.lower(abstract_state(experiment, mesh), frozen, batches, key)
+            call = make_train_call(step, scan_unroll(config.steps_per_call), (places, everywhere))
+            return call.lower(state, frozen, batches, key)
+
+    def abstract_state(self) -> State:
+        """Shapes, types and shardings of the state."""
+        return abstract_state(self.experiment, self.mesh, self.config.shard_state)
 
     def first_state(self) -> State:
         """The initial state, on the devices."""
-        init = jax.jit(self.experiment.init, out_shardings=replicated(self.mesh))
+        places = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state())
+        init = jax.jit(self.experiment.init, out_shardings=places)
         return init(self.experiment.system.pretrained())
 
     def place_frozen(self) -> Any:
@@ -69,6 +80,15 @@ class Training:
         if self.config.backbone.cache_targets:
             feed, size = self.batches.feed, self.data.size
             feed.hold(cache_targets(self.experiment, frozen, feed, size, self.mesh, say))
+
+
+def _with_whole_params(system: System, everywhere: NamedSharding) -> System:
+    """The system, computing with all parameters on every device, wherever they are kept: a batch stays split."""
+
+    def terms(params, *inputs):
+        return system.terms(jax.lax.with_sharding_constraint(params, everywhere), *inputs)
+
+    return dataclasses.replace(system, terms=terms)
 
 
 def prepare(config: ConfigDict, data: Dataset, mesh: Mesh) -> Training:

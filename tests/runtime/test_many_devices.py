@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, PartitionSpec
 
 from vae_jax.cli import load_config
 from vae_jax.data import load_dataset
@@ -32,9 +32,9 @@ class Run(NamedTuple):
     params: np.ndarray
 
 
-def run(devices: int, nudge: float = 0.0) -> Run:
+def run(devices: int, nudge: float = 0.0, **changes) -> Run:
     """A training; `nudge` is the relative change of each weight before the first step, up or down."""
-    training = prepared(devices)
+    training = prepared(devices, **changes)
     frozen, key, call = training.place_frozen(), training.step_key(), training.lower().compile()
     state, rng = training.first_state(), np.random.default_rng(0)
 
@@ -69,3 +69,22 @@ def test_gradients_are_summed_and_nothing_else_travels(accumulate):
     text = prepared(2, accumulate=accumulate).lower().compile().as_text()
     found = re.findall(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", text)
     assert set(found) == {"all-reduce"} and len(found) <= accumulate
+
+
+def test_a_split_state_trains_the_same():
+    """Parameters and moments lie in parts on the devices; the losses are those of whole ones to 1e-5."""
+    whole, parts = run(4), run(4, shard_state=True)
+    np.testing.assert_array_equal(parts.images, whole.images)
+    np.testing.assert_allclose(parts.losses[:EQUAL], whole.losses[:EQUAL], rtol=1e-5)
+    training = prepared(4, shard_state=True)
+    call = training.lower().compile()
+    after, _ = call(training.first_state(), training.place_frozen(), training.batches(0, 1), training.step_key())
+    for found in (training.first_state(), after):
+        kernel = found.params["vae"]["decoder"]["dense"]["kernel"]  # [5, 12544]
+        assert kernel.sharding.spec == PartitionSpec(None, "data")
+        assert {shard.data.shape for shard in kernel.addressable_shards} == {(5, 12544 // 4)}
+        assert found.opt_state["vae"][0].nu["decoder"]["dense"]["kernel"].sharding == kernel.sharding
+        assert found.params["vae"]["decoder"]["dense"]["bias"].sharding.spec == PartitionSpec("data")
+        assert found.step.sharding.is_fully_replicated
+    plain = prepared(4).lower().compile().memory_analysis()
+    assert call.memory_analysis().argument_size_in_bytes < 0.5 * plain.argument_size_in_bytes

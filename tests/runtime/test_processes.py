@@ -131,6 +131,16 @@ def test_two_processes_train_as_one(one, two):
 
 
 @pytest.mark.slow
+def test_a_state_split_over_processes(one, tmp_path):
+    """It is saved whole, restored in parts, then by one process that does not split it: the same curve."""
+    run = tmp_path / "run"
+    finish_pair(run, "--config.shard_state=True", "--config.steps=9")
+    assert "resuming from step 9" in finish_pair(run, "--config.shard_state=True", "--config.steps=15")[0]
+    assert "resuming from step 15" in finish(run, *RUN)
+    assert_same_curve(curve(run), curve(one))
+
+
+@pytest.mark.slow
 def test_a_stop_of_one_is_a_stop_of_both(two, tmp_path):
     """A signal to process 1 between two steps, later during an evaluation: both processes exit with 0 after the same
     step, LATE calls later, and the run ends bit-equal when both are started again."""

@@ -13,7 +13,7 @@ from vae_jax.data.contract import Dataset
 from vae_jax.experiment import Experiment
 from vae_jax.runs.workdir import write_bytes
 from vae_jax.runtime.rngs import root_key
-from vae_jax.runtime.sharding import place, replicated
+from vae_jax.runtime.sharding import gather, place, replicated
 from vae_jax.state import State, averaged
 from vae_jax.train_step import to_float
 
@@ -74,7 +74,7 @@ def make_pictures(experiment: Experiment, dataset: Dataset, mesh: Mesh, seed: in
 
     def pictures(state: State, frozen) -> dict[str, np.ndarray]:
         inputs = place(examples, replicated(mesh))
-        rows, samples = jax.device_get(draw(*averaged(state), frozen, inputs))
+        rows, samples = jax.device_get(draw(*gather(averaged(state), mesh), frozen, inputs))
         drawn = {}
         if all(row is not None for row in rows):
             drawn["reconstructions"] = tile(rows, scale)

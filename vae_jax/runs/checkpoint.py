@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -22,6 +22,7 @@ from vae_jax.errors import UserError
 from vae_jax.runs.arrays import ArrayFiles
 from vae_jax.runs.workdir import write_text
 from vae_jax.runtime.processes import on_first_process
+from vae_jax.runtime.sharding import on_host
 from vae_jax.state import State, flatten, unflatten
 from vae_jax.strict_json import to_json
 
@@ -52,17 +53,18 @@ class Checkpoints:
         """Writes `state`, then removes all but the last `keep` checkpoints; returns the step.
 
         UserError if `state` contains a NaN or infinity. NotSaved if the disk is full or cannot be written; earlier
-        checkpoints are not affected. With several processes, each of which has the state, process 0 writes it; all
-        others wait for it and raise the same errors.
+        checkpoints are not affected. With several processes, process 0 writes the state, which may be split over their
+        devices; all others wait for it and raise the same errors.
         """
-        step = int(state.step)
-        _check_finite(state, self.folder)
-        self._on_first_process(lambda: self._write(step, state), step)
+        step, leaves = int(state.step), on_host(flatten(state))
+        _check_finite(step, leaves, self.folder)
+        self._on_first_process(lambda: self._write(step, leaves), step)
         return step
 
     def try_out(self, state: State) -> None:
         """NotSaved unless `state` can be written here and read back; leaves nothing behind."""
-        self._on_first_process(lambda: self._write_unfinished(int(state.step), state), int(state.step))
+        step, leaves = int(state.step), on_host(flatten(state))
+        self._on_first_process(lambda: self._write_unfinished(step, leaves), step)
         on_first_process(self._remove_tried_out)
 
     def save_or_warn(self, state: State) -> None:
@@ -117,14 +119,14 @@ class Checkpoints:
         if failure := on_first_process(attempt):
             raise NotSaved(failure)
 
-    def _write_unfinished(self, step: int, state: State) -> None:
-        self._files.write(self._path(step, UNFINISHED), jax.device_get(flatten(state)))
+    def _write_unfinished(self, step: int, leaves: Mapping[str, np.ndarray]) -> None:
+        self._files.write(self._path(step, UNFINISHED), leaves)
 
-    def _write(self, step: int, state: State) -> None:
+    def _write(self, step: int, leaves: Mapping[str, np.ndarray]) -> None:
         if step in self.steps() and self._problem(step) is None:
             return
         self._remove(step)  # damaged, if it exists
-        self._write_unfinished(step, state)
+        self._write_unfinished(step, leaves)
         sums = _sums(self._path(step, UNFINISHED))
         write_text(self._manifest(step), to_json(sums, indent=1))
         self._path(step, UNFINISHED).replace(self._path(step))
@@ -215,11 +217,11 @@ def _described(leaf) -> str:
     return f"{tuple(leaf.shape)}" + ("" if leaf.dtype == jnp.float32 else f" {leaf.dtype}")
 
 
-def _check_finite(state: State, folder: Path) -> None:
-    for name, leaf in flatten(state).items():
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(np.asarray(leaf)).all():
+def _check_finite(step: int, leaves: Mapping[str, np.ndarray], folder: Path) -> None:
+    for name, leaf in leaves.items():
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
             raise UserError(
-                f"Step {int(state.step):,} was not saved: {name} contains a NaN or infinity. "
+                f"Step {step:,} was not saved: {name} contains a NaN or infinity. "
                 f"The checkpoints in {folder} contain none.\n"
                 "A smaller learning rate or a bound on the values that grew usually helps, in a new --workdir."
             )

@@ -1,12 +1,18 @@
-"""One mesh over all devices of all processes: batches are split over it, everything else is replicated."""
+"""One mesh over all devices of all processes: batches are split over it, and with `shard_state` the state; everything
+else is replicated."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.errors import UserError
+
+SMALL = 2**12  # numbers in an array that is not worth splitting
 
 
 def check_devices() -> None:
@@ -46,6 +52,34 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split_batches(mesh: Mesh) -> NamedSharding:
     """[K, B, ...] with B split over the devices."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
+def split_state(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
+    """An array of the state with its largest axis that the devices divide split over them; a small one replicated."""
+    axes = [axis for axis, length in enumerate(shape) if length % mesh.size == 0]
+    if math.prod(shape) < SMALL or not axes:
+        return replicated(mesh)
+    largest = max(axes, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*(None,) * largest, "data"))
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """A tree of arrays on the devices, each of them whole on every device."""
+    return jax.device_put(tree, replicated(mesh))
+
+
+def on_host(tree: Any) -> Any:
+    """A tree of arrays, which may be split over the devices of all processes, as NumPy arrays in all of them.
+
+    All processes must call it.
+    """
+
+    def whole(leaf: Any) -> np.ndarray:
+        if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            return multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
+
+    return jax.tree.map(whole, tree) if jax.process_count() > 1 else jax.device_get(tree)
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:

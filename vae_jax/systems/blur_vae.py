@@ -15,7 +15,6 @@ number or learnt by `vae`.
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +27,7 @@ from vae_jax.models import DECODERS, ENCODERS, KERNELS
 from vae_jax.systems.contract import Params, System, always_open, term_weight
 from vae_jax.systems.image_terms import loss_options
 from vae_jax.systems.likelihoods import elbo, sampled_nll
-from vae_jax.systems.networks import Codec, apply_network, draw, init_networks, make_network
+from vae_jax.systems.networks import Codec, Network, apply_network, draw, init_networks, make_network
 
 KERNEL_LOSSES = ("regression", "elbo")
 FIXED = "gaussian"
@@ -101,7 +100,7 @@ def blur_vae(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     )
 
 
-def _kernels(config: ConfigDict) -> tuple[nn.Module | None, Callable[[Params, jax.Array], jax.Array]]:
+def _kernels(config: ConfigDict) -> tuple[Network | None, Callable[[Params, jax.Array], jax.Array]]:
     """The kernel network, or None if the kernel is fixed, and (params, z) -> kernels [B, k, k]."""
     if config.kernel.name == FIXED:
         shape_of_blur = {key: value for key, value in config.kernel.items() if key != "name"}

@@ -46,7 +46,10 @@ class InDtype:
         return cast(output, jnp.float32), stats
 
 
-def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> nn.Module | InDtype:
+Network = nn.Module | InDtype
+
+
+def make_network(table: Mapping, what: str, config: ConfigDict, *size) -> Network:
     """The network named `config[what].name` in a table of `models`, with the other keys as its options.
 
     With `config.remat` the backward pass recomputes its activations: only its inputs and outputs are kept until then.
@@ -80,7 +83,7 @@ def latent_shape(code: Callable[[jax.Array], jax.Array], image_shape: tuple[int,
 
 
 def apply_network(
-    network: nn.Module | InDtype,
+    network: Network,
     name: str,
     params,
     stats: dict,
@@ -104,8 +107,8 @@ class Codec(NamedTuple):
     encoder: None if codes come from elsewhere.
     """
 
-    encoder: nn.Module | InDtype | None
-    decoder: nn.Module | InDtype
+    encoder: Network | None
+    decoder: Network
     player: str = ""
 
     def posterior(
