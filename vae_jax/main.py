@@ -45,11 +45,12 @@ def main(config: ConfigDict | None) -> None:
     with together(*where, heartbeat=HEARTBEAT.value) if several or DISTRIBUTED.value else contextlib.nullcontext():
         from vae_jax.train import train
 
-        train(config, WORKDIR.value)
+        train(config, WORKDIR.value, PROFILE.value)
 
 
 if __name__ == "__main__":
     WORKDIR = cli.path_flag("workdir", "Folder of the run; an existing run is resumed.", required=True)
+    PROFILE = flags.DEFINE_integer("profile", 0, "Steps to trace for TensorBoard.", lower_bound=0)
     COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process 0 waits for the others.")
     NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)
     PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)

@@ -19,6 +19,7 @@ from vae_jax.paths import local_path
 from vae_jax.reports.report import write_report
 from vae_jax.runs.checkpoint import Checkpoints
 from vae_jax.runs.places import own_place
+from vae_jax.runs.profile import Profile
 from vae_jax.runs.progress import Progress
 from vae_jax.runs.workdir import check_inputs, forget_after, note_run, open_workdir, write_text
 from vae_jax.runtime.compilation import use_compilation_cache
@@ -32,17 +33,20 @@ from vae_jax.training import Training, prepare
 Metrics = dict[str, Any]
 
 
-def train(config: ConfigDict, workdir: str) -> Metrics | None:
-    """Trains what `config` says, or resumes `workdir`; returns the metrics, or None when stopped."""
+def train(config: ConfigDict, workdir: str, profile: int = 0) -> Metrics | None:
+    """Trains what `config` says, or resumes `workdir`; returns the metrics, or None when stopped.
+
+    `profile` steps are traced, see `runs.profile`.
+    """
     with stop_requested() as stop, contextlib.ExitStack() as held:
         try:
-            return _train(config, workdir, stop, held)
+            return _train(config, workdir, profile, stop, held)
         except Stopped:
             say("stopped; run the same command to resume")
             return None
 
 
-def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitStack) -> Metrics | None:
+def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: contextlib.ExitStack) -> Metrics | None:
     started = time.perf_counter()
     check_config(config)
     check_devices()
@@ -85,7 +89,8 @@ def _train(config: ConfigDict, workdir: str, stop: Stop, held: contextlib.ExitSt
         return metrics
 
     # ---- steps, and the end or a stop ----------------------------------------------------------------------------
-    state = _take_steps(training, frozen, state, checkpoints, progress, evaluate, stop, stopping)
+    with Profile(folder, profile) as trace:
+        state = _take_steps(training, frozen, state, checkpoints, progress, trace, evaluate, stop, stopping)
     progress.check()
     checkpoints.save(state)
     if int(state.step) < config.steps or stopping():
@@ -106,6 +111,7 @@ def _take_steps(
     state: State,
     checkpoints: Checkpoints,
     progress: Progress,
+    trace: Profile,
     evaluate: Callable[[State], Metrics | None],
     stop: Stop,
     stopping: Callable[[], bool],
@@ -130,7 +136,8 @@ def _take_steps(
                 evaluate(state)
                 continue
             progress.start()
-            state, scalars = train_call(state, frozen, training.batches(step, config.steps_per_call), key)
+            batches = training.batches(step, config.steps_per_call)
+            state, scalars = trace.run(step, config.steps_per_call, train_call, state, frozen, batches, key)
             progress.add(step, scalars)
             step += config.steps_per_call
             if step % config.log_every == 0 or step == config.steps:

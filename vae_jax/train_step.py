@@ -75,7 +75,8 @@ def make_train_step(
                 cotangent = {term: jnp.full_like(terms[term], row.get(term, 0.0)) for term in terms}
                 if in_turn:
                     cotangent, gradients = jax.lax.optimization_barrier((cotangent, gradients))
-                gradients[player] = pull_back(cotangent)[0][player]
+                with jax.named_scope(f"backward/{player}"):
+                    gradients[player] = pull_back(cotangent)[0][player]
             return (dict(terms), gradients), stats
 
         (terms, gradients), stats = _in_parts(pulled_back, accumulate, state.stats, batch, key)
@@ -86,9 +87,10 @@ def make_train_step(
 
         updates, new_opt = {}, {}
         for player in state.params:
-            updates[player], new_opt[player] = optimizers[player].update(
-                gradients[player], state.opt_state[player], state.params[player]
-            )
+            with jax.named_scope(f"update/{player}"):
+                updates[player], new_opt[player] = optimizers[player].update(
+                    gradients[player], state.opt_state[player], state.params[player]
+                )
             scalars[f"update_norm/{player}"] = optax.tree.norm(updates[player])
 
         if jax.tree.leaves(stats):

@@ -64,8 +64,9 @@ def make_image_terms(config: ConfigDict, own: Collection[str], rule_keys: Collec
         equal_shapes(name, target, recon)
         weights = frozen[term.place]
         cached = {tap: batch[key] for tap in term.taps if (key := f"{name}/{tap}") in batch}
-        seen = (cached or term.see(weights, target), see_recon[name](weights, recon))
-        return term.compare(weights, *({tap: s[tap].astype(jnp.float32) for tap in term.taps or s} for s in seen))
+        with jax.named_scope("perceptual"):
+            seen = (cached or term.see(weights, target), see_recon[name](weights, recon))
+            return term.compare(weights, *({tap: s[tap].astype(jnp.float32) for tap in term.taps or s} for s in seen))
 
     def targets(frozen, images: jax.Array) -> dict[str, jax.Array]:
         seen = {name: term.see(frozen[term.place], images) for name, term in perceptual.items() if term.taps}

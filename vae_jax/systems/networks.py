@@ -17,6 +17,7 @@ from vae_jax.systems.contract import Frozen, Params, Stats
 
 FLAX_INPUTS = ("mutable", "rngs")  # of `apply`, which are not the network's
 TRAIN = 2  # the place of `train` among the arguments of a network, (self, x, train)
+SCOPES = {"encoder": "encode", "decoder": "decode"}  # what traces call them
 LOGVAR_RANGE = (-30.0, 20.0)  # an untrained encoder can overflow exp(logvar)
 
 
@@ -94,9 +95,10 @@ def apply_network(
 ) -> tuple[Any, dict]:
     """(output, new statistics of all networks) of a network with these parameters; `key` is for dropout."""
     variables, rngs = {"params": params, **stats.get(name, {})}, {} if key is None else {"dropout": key}
-    if not train or name not in stats:
-        return network.apply(variables, x, train, rngs=rngs, **inputs), stats
-    output, new = network.apply(variables, x, train, rngs=rngs, mutable=list(stats[name]), **inputs)
+    with jax.named_scope(SCOPES.get(name, name)):
+        if not train or name not in stats:
+            return network.apply(variables, x, train, rngs=rngs, **inputs), stats
+        output, new = network.apply(variables, x, train, rngs=rngs, mutable=list(stats[name]), **inputs)
     return output, stats | {name: new}
 
 
