@@ -187,6 +187,14 @@ def _with_values(config: ConfigDict, values: dict[str, str], name: str) -> Confi
     return holder.config
 
 
+def changed(config: ConfigDict, values: str) -> ConfigDict:
+    """A copy of the config with 'KEY=VALUE KEY=VALUE', locked. UserError for what is no such list or no such value."""
+    pairs = [part.partition("=") for part in values.split()]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise UserError(f"{wrong[0]!r} in {values!r} sets nothing; expected KEY=VALUE, such as dtype=bfloat16.")
+    return _with_values(ConfigDict(config.to_dict()), {key: text for key, _, text in pairs}, config.name)
+
+
 def load_config(name: str) -> ConfigDict:
     """The config FILE.py[:variant], or the published config NAME[:variant]. UserError if there is none."""
     given, _, variant = name.partition(":")

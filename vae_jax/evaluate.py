@@ -67,14 +67,7 @@ def make_evaluate(
     indices, mask = padded_indices(dataset.size, batch_size)
     feed = Feed(dataset, mesh)
 
-    def reconstruct(params, stats, frozen, batches, index):
-        batch = to_float(jax.tree.map(lambda leaf: leaf[0], batches) | {"index": index})
-        recon, values = system.evaluate(params, stats, frozen, batch)
-        recons = {"": recon} if recon is not None else {}
-        recons |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
-        return batch, recons, values | ({"label": batch["label"]} if "label" in batch else {})
-
-    reconstruct = jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
+    reconstruct = make_reconstruct(system, mesh)
     judge = make_judgement(tuple(metrics), mesh)
 
     def step(model: tuple[Any, Any], frozen, index: np.ndarray) -> dict[str, jax.Array]:
@@ -98,6 +91,20 @@ def make_evaluate(
         return {name: np.concatenate([part[name] for part in parts])[mask.ravel()] for name in names}
 
     return evaluate
+
+
+def make_reconstruct(system: System, mesh: Mesh) -> jax.stages.Wrapped:
+    """(params, stats, frozen, batches [1, B, ...], index [B]) -> the batch in float32, {prefix: reconstructions}, the
+    system's own values."""
+
+    def reconstruct(params, stats, frozen, batches, index):
+        batch = to_float(jax.tree.map(lambda leaf: leaf[0], batches) | {"index": index})
+        recon, values = system.evaluate(params, stats, frozen, batch)
+        recons = {"": recon} if recon is not None else {}
+        recons |= {f"{name}/": baseline(batch) for name, baseline in system.baselines.items()}
+        return batch, recons, values | ({"label": batch["label"]} if "label" in batch else {})
+
+    return jax.jit(reconstruct, out_shardings=(None, None, replicated(mesh)))
 
 
 @functools.cache

@@ -36,12 +36,18 @@ def make_mesh(batch_size: int | None = None, accumulate: int = 1) -> Mesh:
     `accumulate` parts that it is taken in, evenly."""
     check_devices()
     devices = jax.device_count()
-    if batch_size is not None and batch_size % (devices * accumulate):
+    if batch_size is not None:
+        check_split(batch_size, devices, accumulate)
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def check_split(batch_size: int, devices: int, accumulate: int) -> None:
+    """UserError unless so many devices can split each of the `accumulate` parts of a batch evenly."""
+    if batch_size % (devices * accumulate):
         times = f" times accumulate ({accumulate})" if accumulate > 1 else ""
         raise UserError(
             f"batch_size is {batch_size}; it must be a multiple of the number of devices ({devices}){times}."
         )
-    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -1,0 +1,89 @@
+"""Says what a training will need on a TPU that is not here: its train step, compiled by the TPU's own compiler.
+
+    python -m vae_jax.plan --config=NAME[:variant] --topology=v5e:4x4 [--config.KEY=VALUE ...]
+        [--compare="dtype=bfloat16 remat=True" ...] [--fit] [--images=N] [--json]
+    python -m vae_jax.plan --table=FILE,FILE
+
+Nothing is computed and no weights are needed. The compiler, libtpu, comes with the extra tpu (pip install
+'vae_jax[tpu]'). A plan takes from seconds (digits) to minutes (VGG19) on a laptop.
+
+What is printed: the memory of a device by kind, in a step and in an evaluation, and whether it fits; arithmetic and
+memory traffic of an image; what the devices exchange; and an *estimate* of the speed, as if each device gave the peaks
+that its maker publishes. --compare plans the same config with other keys as well. --fit looks for the largest batch
+that fits. --json prints a JSON line for each plan instead of a page; --table prints files of such lines as one Markdown
+table.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from vae_jax import cli
+from vae_jax.config import check_config
+from vae_jax.errors import UserError
+from vae_jax.strict_json import to_json
+
+
+def main(config: ConfigDict | None) -> None:
+    """The command line."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: a plan must not take the devices that are here
+    from vae_jax.plan.page import page, table
+    from vae_jax.reports.page import markdown_table
+
+    if TABLE.value:
+        print(markdown_table(*table(read_records(TABLE.value))), end="")
+        return
+    if config is None or not TOPOLOGY.value:
+        raise UserError("Name a config and a machine: --config=NAME --topology=v5e:4x4.")
+    variants = [config, *(cli.changed(config, values) for values in COMPARE.value)]
+    for variant in variants:
+        check_config(variant)
+    for variant in variants:
+        record = _plan(variant, TOPOLOGY.value)
+        print(to_json(record) if JSON.value else page(record), flush=True)
+
+
+def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:
+    from vae_jax.plan.compiled import plan
+    from vae_jax.plan.fit import largest_that_fits
+    from vae_jax.plan.machines import described, mesh_of
+
+    def of_batch(batch: int) -> dict[str, Any]:
+        sized = cli.changed(config, f"batch_size={batch}")
+        return plan(sized, machine, IMAGES.value, lambda text: print(text, file=sys.stderr, flush=True))
+
+    if not FIT.value:
+        return of_batch(config.batch_size)
+    unit = mesh_of(machine).size * config.accumulate
+    return largest_that_fits(of_batch, -(-config.batch_size // unit) * unit, unit, described(machine).memory)
+
+
+def read_records(names: Sequence[str]) -> list[dict]:
+    """The plans in files of JSON lines; UserError if a file holds none."""
+    records = []
+    for name in names:
+        try:
+            found = [json.loads(line) for line in Path(name).read_text().splitlines() if line.strip()]
+            problem = "" if found and all("memory" in record for record in found) else "it holds no plans"
+        except (OSError, ValueError, TypeError) as error:
+            found, problem = [], str(error)
+        if problem:
+            raise UserError(f"--table cannot read {name}: {problem}. Expected the lines that --json prints.")
+        records += found
+    return records
+
+
+if __name__ == "__main__":
+    TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:4x4, v4:2x2x2, v5p:2x2x1 or v6e:2x4.")
+    COMPARE = flags.DEFINE_multi_string("compare", [], "Other keys to plan with as well, as 'dtype=bfloat16'.")
+    IMAGES = flags.DEFINE_integer("images", 0, "Training images that are held on every device.", lower_bound=0)
+    FIT = flags.DEFINE_bool("fit", False, "Plan the largest batch that fits.")
+    JSON = flags.DEFINE_bool("json", False, "Print JSON lines.")
+    TABLE = cli.paths_flag("table", "Files with the lines of --json, to print as a Markdown table.")
+    cli.run(main, takes="config")

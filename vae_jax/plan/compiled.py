@@ -1,0 +1,182 @@
+"""The train step of a config compiled for a machine, and what its compiler says of it."""
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict
+
+from vae_jax.bench.measure import random_images
+from vae_jax.config import untrained
+from vae_jax.evaluate import make_reconstruct
+from vae_jax.plan.machines import Device, described, mesh_of
+from vae_jax.runs.workdir import versions
+from vae_jax.runtime.compilation import compiling_for
+from vae_jax.runtime.sharding import check_split, replicated, split_batches
+from vae_jax.state import averaged
+from vae_jax.training import Training, prepare
+
+COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
+SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+TOO_LARGE = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
+UNITS = {"": 1.0, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
+
+
+def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """The record of one config on a machine of `machines.SLICES`; `images` are held on every device.
+
+    memory: bytes on a device. `state`, `frozen` weights, `batch` and `held` images are counted from their shapes;
+      `temporaries`, the `program` and the `total` are the compiler's, whose arrays are padded. `fits`: whether the
+      total is below the device's.
+    evaluation: the same for a batch of an evaluation, without the networks of its metrics.
+    gflop_per_image, traffic_per_image: arithmetic, and bytes to and from memory, of a step.
+    collectives: by kind, their number and bytes in a step.
+    estimate: milliseconds of a step by the published peaks, if nothing else is slow. These are not given if the batch
+      is taken in parts.
+
+    Of a program that needs more memory than there is, the compiler tells only how much. UserError for an unknown
+    machine, without its compiler, or if its devices cannot split a batch evenly.
+    """
+    device, mesh = described(machine), mesh_of(machine)
+    check_split(config.batch_size, mesh.size, config.accumulate)
+    config = untrained(config)
+    with config.unlocked():
+        config.steps_per_call = 1
+    here = Mesh(np.array(jax.devices("cpu")[:1]), ("data",), axis_types=(AxisType.Auto,))
+    training = dataclasses.replace(prepare(config, random_images(config), here), mesh=mesh)
+    record: dict[str, Any] = {
+        "config": config.name, "machine": machine, "device": device.name, "devices": mesh.size,
+        "batch_size": config.batch_size, "dtype": config.dtype, "backbone_dtype": config.backbone.dtype,
+        "remat": config.remat, "accumulate": config.accumulate, "shard_state": config.shard_state,
+    }  # fmt: skip
+    held = images * bytes_of(training.experiment.batch) // config.batch_size
+    state, frozen = training.abstract_state(), bytes_of(training.frozen)
+    memory = {"state": bytes_of(state), "frozen": frozen, "held": held}
+    memory["batch"] = bytes_of(training.experiment.batch) // mesh.size
+    say(f"compiling the train step of {config.name} for {machine}")
+    began = time.perf_counter()
+    step, used = compiled(training.lower)
+    record["compile_seconds"] = time.perf_counter() - began
+    record["memory"] = memory | needed(step, used, held, device)
+    if step is None:
+        return record | {"versions": versions()}
+    say("compiling its evaluation")
+    began = time.perf_counter()
+    evaluation, used = compiled(lambda: lower_evaluation(training))
+    record["evaluation_compile_seconds"] = time.perf_counter() - began
+    beside = held + memory["state"] - bytes_of(averaged(state))
+    record["evaluation"] = needed(evaluation, used, beside, device)
+    if config.accumulate == 1:  # of a loop, the compiler counts one round
+        record |= costs(step, config.batch_size, mesh.size, device)
+    return record | {"versions": versions()}
+
+
+def costs(step: jax.stages.Compiled, batch_size: int, devices: int, device: Device) -> dict[str, Any]:
+    """What a step costs: the part of the record from `gflop_per_image` on."""
+    counted: Any = step.cost_analysis()
+    flops, traffic = counted["flops"], counted["bytes accessed"]
+    exchanged = collectives(step.as_text() or "")
+    guess = estimate(flops, traffic, exchanged, devices, device)
+    return {
+        "gflop_per_image": flops * devices / batch_size / 1e9,
+        "traffic_per_image": traffic * devices / batch_size,
+        "collectives": exchanged,
+        "estimate": guess | {"images_per_second": 1e3 * batch_size / guess["ms_per_step"]},
+    }
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of a tree on one device: of each array its part there, if it has a sharding, or else all of it."""
+
+    def size(leaf: Any) -> int:
+        sharding = getattr(leaf, "sharding", None)
+        shape = sharding.shard_shape(leaf.shape) if sharding is not None else leaf.shape
+        return math.prod(shape) * leaf.dtype.itemsize
+
+    return sum(size(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def compiled(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled | None, float]:
+    """(the compiled program, 0), or (None, the bytes that it would need) where these are more than a device has."""
+    try:
+        return lower().compile(), 0.0
+    except jax.errors.JaxRuntimeError as error:
+        found = TOO_LARGE.search(str(error))
+        if found is None:
+            raise
+        return None, float(found[1]) * UNITS[found[2]]
+
+
+def lower_evaluation(training: Training) -> jax.stages.Lowered:
+    """A batch of an evaluation: reconstructions and the system's own values."""
+    config, mesh, experiment = training.config, training.mesh, training.experiment
+    count = -(-config.eval_batch_size // mesh.size) * mesh.size
+    whole, split = replicated(mesh), split_batches(mesh)
+
+    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole)
+
+    batches = {
+        name: jax.ShapeDtypeStruct((1, count, *leaf.shape[1:]), leaf.dtype, sharding=split)
+        for name, leaf in experiment.seen.items()
+    }
+    index = jax.ShapeDtypeStruct((count,), np.int32, sharding=whole)
+    model, frozen = jax.tree.map(placed, (averaged(training.abstract_state()), training.frozen))
+    with compiling_for(mesh.devices.flat[0].platform):
+        return make_reconstruct(experiment.system, mesh).lower(*model, frozen, batches, index)
+
+
+def needed(program: jax.stages.Compiled | None, used: float, beside: float, device: Device) -> dict[str, Any]:
+    """The memory of what `compiled` gave, on a device that holds `beside` bytes as well."""
+    if program is None:
+        return {"total": used + beside, "fits": False}
+    found: Any = program.memory_analysis()
+    arrays = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    code, temporaries = found.generated_code_size_in_bytes, found.temp_size_in_bytes
+    total = arrays + temporaries + code + beside
+    return {"temporaries": temporaries, "program": code, "total": total, "fits": total < device.memory}
+
+
+def collectives(program: str) -> dict[str, dict[str, int]]:
+    """{kind: number and bytes} of what the devices exchange, from the text of a compiled program.
+
+    A transfer that is started and awaited later counts once; its result is the last array named at its start.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for line in program.splitlines():
+        if match := COLLECTIVE.search(line):
+            arrays = [math.prod(map(int, filter(None, shape.split(",")))) * width(kind)
+                      for kind, shape in SHAPE.findall(match[1])]  # fmt: skip
+            one = found.setdefault(match[2], {"count": 0, "bytes": 0})
+            one["count"] += 1
+            one["bytes"] += arrays[-1] if match[3] and match[2] != "all-reduce" else sum(arrays)
+    return found
+
+
+def width(kind: str) -> int:
+    """Bytes of a number of XLA's type `kind`, such as bf16."""
+    digits = re.search(r"\d+", kind)
+    return max(int(digits[0]) // 8, 1) if digits else 1
+
+
+def estimate(
+    flops: float, traffic: float, exchanged: Mapping[str, Mapping[str, int]], devices: int, device: Device
+) -> dict[str, Any]:
+    """Milliseconds of a step by each of the three peaks, the largest of them, and what it is.
+
+    A reduction over n devices moves 2 (n - 1) / n of its bytes through each, any other exchange half of that.
+    """
+    moved = sum((2 if kind == "all-reduce" else 1) * one["bytes"] for kind, one in exchanged.items())
+    times = {
+        "products": 1e3 * flops / device.products,
+        "memory traffic": 1e3 * traffic / device.bandwidth,
+        "the network": 1e3 * moved * (devices - 1) / devices / device.links,
+    }
+    bound = max(times, key=lambda name: times[name])
+    return {"ms": times, "bound_by": bound, "ms_per_step": times[bound]}

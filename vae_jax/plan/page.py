@@ -1,0 +1,107 @@
+"""Plans as text: a page for each, and one table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vae_jax.plan.machines import described
+
+Record = Mapping[str, Any]
+OPTIONS = {"remat": False, "accumulate": 1, "shard_state": False}  # said where they differ from these
+HEADER = (
+    "config", "machine", "batch", "options", "memory of a device", "of it temporaries", "GFLOP / image",
+    "memory traffic / image", "collectives", "estimated images/s", "bound by",
+)  # fmt: skip
+
+
+def page(record: Record) -> str:
+    """What a terminal shows of a plan."""
+    device, batch, devices = described(record["machine"]), record["batch_size"], record["devices"]
+    title = f"{record['config']} on {record['machine']} ({devices} x {device.name})"
+    lines = [
+        f"{title}: {batch:,} images a step, {batch // devices:,} on each device; {options(record)}",
+        _line("memory of a device", _memory(record["memory"], device.memory)),
+    ]
+    if "evaluation" in record:
+        lines.append(_line("in an evaluation", _memory(record["evaluation"], device.memory)))
+    if guess := record.get("estimate"):
+        times = ", ".join(f"{ms:.3g} ms by {name}" for name, ms in guess["ms"].items())
+        peaks = (
+            f"{device.products / 1e12:,.0f} TFLOP/s, {device.bandwidth / 1e9:,.0f} GB/s and {device.links / 1e9:,.0f} "
+            "GB/s to others"
+        )
+        lines += [
+            _line("cost of an image", f"{record['gflop_per_image']:.3g} GFLOP, {_traffic(record)}"),
+            _line("devices exchange", exchanged(record)),
+            _line(
+                "estimate", f"{guess['images_per_second']:,.0f} images/s, bound by {guess['bound_by']}: a step takes"
+            ),
+            _line("", f"{times},"),
+            _line("", f"if a device gave its published {peaks}, and nothing else took time"),
+        ]
+    elif record["accumulate"] > 1:
+        lines.append(_line("cost of an image", "that of accumulate=1: the compiler counts one part of a batch"))
+    return "\n".join(lines)
+
+
+def table(records: Sequence[Record]) -> tuple[Sequence[str], list[list[str]]]:
+    """Header and a row for each plan."""
+    return HEADER, [_row(record) for record in records]
+
+
+def _row(record: Record) -> list[str]:
+    memory, guess = record["memory"], record.get("estimate")
+    total = size(memory["total"]) + ("" if memory["fits"] else f" of {size(described(record['machine']).memory)}")
+    start = [record["config"], record["machine"], f"{record['batch_size']:,}", options(record), total]
+    if guess is None:
+        return [*start, *[""] * (len(HEADER) - len(start))]
+    return [
+        *start,
+        size(memory["temporaries"]),
+        f"{record['gflop_per_image']:.3g}",
+        size(record["traffic_per_image"]),
+        exchanged(record),
+        f"{guess['images_per_second']:,.0f}",
+        guess["bound_by"],
+    ]
+
+
+def options(record: Record) -> str:
+    """The dtypes, and the options that are not at their defaults."""
+    dtypes = [record["dtype"]]
+    if record["backbone_dtype"] != record["dtype"]:
+        dtypes.append(f"backbone {record['backbone_dtype']}")
+    set_ones = [f"{name}={record[name]}" for name, default in OPTIONS.items() if record[name] != default]
+    return ", ".join(dtypes + set_ones)
+
+
+def exchanged(record: Record) -> str:
+    """The collectives of a step."""
+    parts = [
+        f"{size(one['bytes'])} by {one['count']} {kind}{'s' if one['count'] > 1 else ''}"
+        for kind, one in record["collectives"].items()
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def size(count: float) -> str:
+    """Bytes, in the unit in which there are fewer than 1024."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:,.4g} GiB"
+
+
+def _traffic(record: Record) -> str:
+    return f"{size(record['traffic_per_image'])} to and from memory"
+
+
+def _memory(memory: Record, most: float) -> str:
+    kinds = ("state", "frozen", "held", "batch", "temporaries", "program")
+    parts = ", ".join(f"{kind} {size(memory[kind])}" for kind in kinds if memory.get(kind))
+    verdict = f"{size(memory['total'])} of {size(most)}, " + ("fits" if memory["fits"] else "DOES NOT FIT")
+    return f"{verdict}: {parts}" if parts else verdict
+
+
+def _line(name: str, what: str) -> str:
+    return f"  {name:20} {what}"
