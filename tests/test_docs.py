@@ -19,6 +19,7 @@ from vae_jax.config import check_config
 from vae_jax.configs import common
 from vae_jax.experiment import check_shapes, make_experiment
 from vae_jax.latents import report as latents_report
+from vae_jax.plan import page as plan_page
 from vae_jax.reports import page
 from vae_jax.runs import checkpoint
 
@@ -174,6 +175,11 @@ def test_the_other_tables_are_the_printed_ones(module, path, shown):
     path = RESULTS / path
     table = page.markdown_table(*module._table(json.loads(path.with_suffix(".json").read_text()))).strip()
     assert table in path.with_suffix(".md").read_text() and table in read(f"results/{shown}")
+
+
+def test_the_plans_are_the_printed_ones():
+    records = plan_page.read_records([str(path) for path in sorted((RESULTS / "plans").glob("*.jsonl"))])
+    assert page.markdown_table(*plan_page.table(records)).strip() in read("plan.md")
 
 
 def test_the_readme_has_the_numbers_of_the_tables():

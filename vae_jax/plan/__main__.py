@@ -14,11 +14,9 @@ that fits. --json prints a JSON line for each plan instead of a page; --table pr
 table.
 """
 
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -33,7 +31,7 @@ from vae_jax.strict_json import to_json
 def main(config: ConfigDict | None) -> None:
     """The command line."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: a plan must not take the devices that are here
-    from vae_jax.plan.page import page, table
+    from vae_jax.plan.page import page, read_records, table
     from vae_jax.reports.page import markdown_table
 
     if TABLE.value:
@@ -62,21 +60,6 @@ def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:
         return of_batch(config.batch_size)
     unit = mesh_of(machine).size * config.accumulate
     return largest_that_fits(of_batch, -(-config.batch_size // unit) * unit, unit, described(machine).memory)
-
-
-def read_records(names: Sequence[str]) -> list[dict]:
-    """The plans in files of JSON lines; UserError if a file holds none."""
-    records = []
-    for name in names:
-        try:
-            found = [json.loads(line) for line in Path(name).read_text().splitlines() if line.strip()]
-            problem = "" if found and all("memory" in record for record in found) else "it holds no plans"
-        except (OSError, ValueError, TypeError) as error:
-            found, problem = [], str(error)
-        if problem:
-            raise UserError(f"--table cannot read {name}: {problem}. Expected the lines that --json prints.")
-        records += found
-    return records
 
 
 if __name__ == "__main__":

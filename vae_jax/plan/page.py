@@ -1,8 +1,11 @@
 """Plans as text: a page for each, and one table."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from vae_jax.errors import UserError
 from vae_jax.plan.machines import described
 
 Record = Mapping[str, Any]
@@ -41,6 +44,21 @@ def page(record: Record) -> str:
     elif record["accumulate"] > 1:
         lines.append(_line("cost of an image", "that of accumulate=1: the compiler counts one part of a batch"))
     return "\n".join(lines)
+
+
+def read_records(names: Sequence[str]) -> list[dict]:
+    """The plans in files of JSON lines; UserError if a file holds none."""
+    records = []
+    for name in names:
+        try:
+            found = [json.loads(line) for line in Path(name).read_text().splitlines() if line.strip()]
+            problem = "" if found and all("memory" in record for record in found) else "it holds no plans"
+        except (OSError, ValueError, TypeError) as error:
+            found, problem = [], str(error)
+        if problem:
+            raise UserError(f"--table cannot read {name}: {problem}. Expected the lines that --json prints.")
+        records += found
+    return records
 
 
 def table(records: Sequence[Record]) -> tuple[Sequence[str], list[list[str]]]:
