@@ -22,7 +22,7 @@ from vae_jax.inference import load_workdir
 from vae_jax.losses.lpips import LPIPS
 from vae_jax.runs.checkpoint import Checkpoints
 from vae_jax.runs.workdir import open_workdir
-from vae_jax.state import digest, eval_params, flatten
+from vae_jax.state import averaged, digest, flatten
 from vae_jax.weights.files import fit, save_weights
 from vae_jax.weights.finding import weights_dir
 from vae_jax.weights.published import TRAINED, WEIGHTS, how_to_get, is_url
@@ -48,7 +48,7 @@ def trained(name: str) -> Callable[[Path, Path | None], Path]:
         run = load_workdir(source)
         if set(run.state.params) != {"classifier"}:
             raise UserError(f"{source} holds the players {', '.join(run.state.params)}, not a classifier.")
-        params = eval_params(run.state)["classifier"]
+        params = averaged(run.state)[0]["classifier"]
         weights = fit(flatten(params), _shapes(name), str(source), whole=params)
         state_digest, data = digest(run.state.params), run.config.data
         learnt_from = f"{data.name} of {data.source}" if "source" in data else data.name
