@@ -149,7 +149,8 @@ SHOWN = {  # the page that shows the table of a folder of docs/results
     "sr_x4": "super_resolution.md",
     "losses_emoji": "losses.md",
     "losses_photos": "losses.md",
-    "losses_mnist": "losses.md",
+    "losses_mnist_30": "losses.md",
+    "losses_mnist_10": "losses.md",
 }
 
 
