@@ -11,7 +11,7 @@ import pytest
 from helpers.checks import ROOT
 
 from vae_jax.errors import UserError
-from vae_jax.plan.compiled import collectives, estimate
+from vae_jax.plan.compiled import collectives, estimate, too_large
 from vae_jax.plan.fit import TRIES, largest_that_fits
 from vae_jax.plan.machines import GIB, TPUS, described, mesh_of
 from vae_jax.plan.page import page, size, table
@@ -54,6 +54,15 @@ def test_what_devices_exchange():
         "all-reduce": {"count": 2, "bytes": 4 * (1 + 5 * 12544) + 2 * 3 * 3 * 32 + 400},
         "all-gather": {"count": 1, "bytes": 400},
     }
+
+
+def test_programs_that_are_too_large():
+    """The words of libtpu 0.0.52."""
+    words = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (50.36G) exceeds available HBM (15.75G). HLO module: jit_train_call."
+    )
+    assert too_large(words) == 50.36 * GIB and too_large("INTERNAL: something else") is None
 
 
 def test_the_estimate_by_hand():

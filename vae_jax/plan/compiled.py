@@ -24,8 +24,8 @@ from vae_jax.training import Training, prepare
 
 COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
 SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
-TOO_LARGE = re.compile(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm")
-UNITS = {"": 1.0, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
+TOO_LARGE = re.compile(r"HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM")
+UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
 def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     began = time.perf_counter()
     step, used = compiled(training.lower)
     record["compile_seconds"] = time.perf_counter() - began
-    record["memory"] = memory | needed(step, used, held, device)
+    record["memory"] = memory | needed(step, used, held if step else sum(memory.values()), device)
     if step is None:
         return record | {"versions": versions()}
     say("compiling its evaluation")
@@ -71,7 +71,7 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     evaluation, used = compiled(lambda: lower_evaluation(training))
     record["evaluation_compile_seconds"] = time.perf_counter() - began
     beside = held + memory["state"] - bytes_of(averaged(state))
-    record["evaluation"] = needed(evaluation, used, beside, device)
+    record["evaluation"] = needed(evaluation, used, beside if evaluation else sum(memory.values()), device)
     if config.accumulate == 1:  # of a loop, the compiler counts one round
         record |= costs(step, config.batch_size, mesh.size, device)
     return record | {"versions": versions()}
@@ -103,14 +103,19 @@ def bytes_of(tree: Any) -> int:
 
 
 def compiled(lower: Callable[[], jax.stages.Lowered]) -> tuple[jax.stages.Compiled | None, float]:
-    """(the compiled program, 0), or (None, the bytes that it would need) where these are more than a device has."""
+    """(the compiled program, 0), or (None, the bytes of its temporaries) where these are more than a device has."""
     try:
         return lower().compile(), 0.0
     except jax.errors.JaxRuntimeError as error:
-        found = TOO_LARGE.search(str(error))
-        if found is None:
+        if (temporaries := too_large(str(error))) is None:
             raise
-        return None, float(found[1]) * UNITS[found[2]]
+        return None, temporaries
+
+
+def too_large(message: str) -> float | None:
+    """The bytes of temporaries that a compiler's error says are too many; None if it says something else."""
+    found = TOO_LARGE.search(message)
+    return float(found[1]) * UNITS[found[2]] if found else None
 
 
 def lower_evaluation(training: Training) -> jax.stages.Lowered:
@@ -133,9 +138,10 @@ def lower_evaluation(training: Training) -> jax.stages.Lowered:
 
 
 def needed(program: jax.stages.Compiled | None, used: float, beside: float, device: Device) -> dict[str, Any]:
-    """The memory of what `compiled` gave, on a device that holds `beside` bytes as well."""
+    """The memory of what `compiled` gave, on a device that holds `beside` bytes as well: of no program, with its
+    arguments among them."""
     if program is None:
-        return {"total": used + beside, "fits": False}
+        return {"temporaries": used, "total": used + beside, "fits": False}
     found: Any = program.memory_analysis()
     arrays = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     code, temporaries = found.generated_code_size_in_bytes, found.temp_size_in_bytes
