@@ -62,7 +62,7 @@ def test_accumulate(monkeypatch, plain):
     assert parts.bytes < 0.5 * whole.bytes or FORGETS
 
 
-def test_accumulated_players_and_statistics(monkeypatch):
+def test_accumulated_players_and_statistics():
     """Of a VAE-GAN: terms and each player's gradient are the means of the parts', which are normalised one by one and
     move the running statistics one after another. Part i has every fourth image from the i-th on."""
     step = step_of(config_of("vae_gan", accumulate=4))

@@ -1,8 +1,7 @@
 """Everything a training run needs before its first step: shared by training, benchmarks and plans."""
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -88,7 +87,7 @@ def _with_whole_params(system: System, everywhere: NamedSharding) -> System:
     def terms(params, *inputs):
         return system.terms(jax.lax.with_sharding_constraint(params, everywhere), *inputs)
 
-    return dataclasses.replace(system, terms=terms)
+    return replace(system, terms=terms)
 
 
 def prepare(config: ConfigDict, data: Dataset, mesh: Mesh) -> Training:

@@ -12,34 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from jax.sharding import AxisType
+from helpers.states import state_at, target
 
 from vae_jax.errors import UserError
-from vae_jax.multipliers import Multiplier
 from vae_jax.runs.checkpoint import FAILED_SAVES, Checkpoints, NotSaved, _sums
 from vae_jax.runs.workdir import write_text
-from vae_jax.runtime.sharding import make_mesh, replicated, split_state
-from vae_jax.state import State, digest, flatten
-
-
-def state_at(step: int, width: int = 5) -> State:
-    weights = jax.random.normal(jax.random.key(step), (3, width))
-    return State(
-        step=jnp.int32(step),
-        params={"vae": {"dense": {"kernel": weights}}},
-        opt_state={"vae": ({"nu": weights**2}, jnp.int32(step))},
-        stats={},
-        ema={},
-        ema_stats={},
-        gate={"open": jnp.array(True)},
-        skipped=jnp.int32(step // 10),
-        multipliers={"kl": Multiplier(jnp.float32(0.1), jnp.float32(step))},
-    )
-
-
-def target(state: State) -> State:
-    sharding = replicated(make_mesh(4))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+from vae_jax.runtime.sharding import make_mesh, replicated
+from vae_jax.state import digest, flatten
 
 
 @pytest.fixture
@@ -256,40 +235,6 @@ def test_checkpoints_of_earlier_versions(saved):
     restored = earlier.restore(target(state_at(0)))
     assert int(restored.skipped) == 0 and restored.skipped.sharding == restored.step.sharding
     assert digest(restored._replace(skipped=jnp.int32(3))) == digest(state_at(30))
-
-
-def test_checkpoints_of_devices_and_in_memory(tmp_path):
-    """Earlier versions wrote arrays from devices; process 0 of several reads into its own memory."""
-    checkpoints, state = Checkpoints(tmp_path), state_at(7)
-    leaves = jax.device_put(flatten(state), replicated(make_mesh(4)))
-    leaves.pop("skipped")
-    ocp.Checkpointer(ocp.StandardCheckpointHandler()).save(checkpoints.folder / "7", leaves)
-    write_text(checkpoints.folder / "manifests" / "7.json", json.dumps(_sums(checkpoints.folder / "7")))
-    restored = checkpoints.restore(target(state))
-    assert digest(restored) == digest(state)
-    assert restored.params["vae"]["dense"]["kernel"].sharding == replicated(make_mesh(4))
-    in_memory = checkpoints.restore(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state))
-    assert digest(in_memory) == digest(state) and isinstance(in_memory.params["vae"]["dense"]["kernel"], np.ndarray)
-
-
-def test_states_split_over_devices(tmp_path):
-    """Saved from four devices in parts and restored whole, and the other way round."""
-    mesh, other = make_mesh(4), jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
-
-    def described(state, place):
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place(leaf)), state)
-
-    state = state_at(7, width=4096)
-    for before, after in (
-        (lambda leaf: split_state(mesh, leaf.shape), lambda leaf: replicated(other)),
-        (lambda leaf: replicated(mesh), lambda leaf: split_state(other, leaf.shape)),
-    ):
-        checkpoints = Checkpoints(tmp_path / str(len(list(tmp_path.iterdir()))))
-        checkpoints.save(jax.tree.map(lambda leaf, before=before: jax.device_put(leaf, before(leaf)), state))
-        restored = checkpoints.restore(described(state, after))
-        assert digest(restored) == digest(state)
-        assert restored.params["vae"]["dense"]["kernel"].sharding == after(state.params["vae"]["dense"]["kernel"])
-    assert not restored.params["vae"]["dense"]["kernel"].sharding.is_fully_replicated
 
 
 def test_another_model_is_refused_with_the_difference(saved):

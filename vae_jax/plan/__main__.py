@@ -53,7 +53,8 @@ def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:
     from vae_jax.plan.machines import described, mesh_of
 
     def of_batch(batch: int) -> dict[str, Any]:
-        sized = cli.changed(config, f"batch_size={batch}")
+        sized = ConfigDict(config.to_dict())
+        sized.batch_size = batch
         return plan(sized, machine, IMAGES.value, lambda text: print(text, file=sys.stderr, flush=True))
 
     if not FIT.value:
