@@ -70,6 +70,7 @@ def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: con
 
     # ---- state, restored where there is one ----------------------------------------------------------------------
     checkpoints, frozen = Checkpoints(folder, config.keep_checkpoints), training.place_frozen()
+    held.callback(checkpoints.finish)
     state = _restored_or_first(folder, checkpoints, training)
     rules = training.experiment.system.rules
     progress = Progress(folder, int(state.step), config, sorted({term for rule in rules.values() for term in rule}))
@@ -144,7 +145,7 @@ def _take_steps(
                 progress.log(step)
             if step % config.checkpoint_every == 0 and step != config.steps:
                 progress.check()
-                checkpoints.save_or_warn(state)
+                checkpoints.save_meanwhile(state)
     return state
 
 

@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import shutil
+import threading
+from concurrent.futures import wait
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +176,7 @@ def test_an_interrupted_save_does_not_count(tmp_path):
 
 
 def test_a_disk_that_is_full(saved, monkeypatch, capsys):
-    """A warning for each failed save; older steps are unchanged; a successful save resets the count."""
+    """A warning for each failed save, at the next one; older steps are unchanged; a successful save resets the count."""
     save, full = ocp.Checkpointer.save, OSError(errno.ENOSPC, "No space left on device")
 
     def fail(*args, **kwargs):
@@ -184,18 +186,43 @@ def test_a_disk_that_is_full(saved, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(ocp.Checkpointer, "save", fail)
         for step in (40, 50):
-            saved.save_or_warn(state_at(step))
+            saved.save_meanwhile(state_at(step))
+        wait([saved._writing])
+    saved.save_meanwhile(state_at(60))
     assert capsys.readouterr().out.count("warning: The checkpoint of step") == FAILED_SAVES - 1
-    saved.save_or_warn(state_at(60))
+    wait([saved._writing])
     assert saved.steps() == [30, 60]
     monkeypatch.setattr(ocp.Checkpointer, "save", fail)
-    for step in (70, 80):
-        saved.save_or_warn(state_at(step))
+    for step in (70, 80, 90):
+        saved.save_meanwhile(state_at(step))
     message = r"(?s)step 90 could not be .*No space.* is step 60.*\n3 consecutive saves failed"
     with pytest.raises(UserError, match=message):
-        saved.save_or_warn(state_at(90))
+        saved.save_meanwhile(state_at(100))
     assert sorted(path.name for path in saved.folder.iterdir()) == ["30", "60", "manifests"]
     assert digest(saved.restore(target(state_at(0)))) == digest(state_at(60))
+
+
+def test_the_run_goes_on_while_a_checkpoint_is_written(saved, monkeypatch):
+    """What is written is the state at the call, though its memory is given to the next step; a save waits for it."""
+    save, may_write = ocp.Checkpointer.save, threading.Event()
+
+    def slow(*args, **kwargs):
+        assert may_write.wait(60)
+        return save(*args, **kwargs)
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", slow)
+    state = state_at(40)
+    before = digest(state)
+    saved.save_meanwhile(state)
+    assert saved.steps() == [20, 30]
+    step = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 0, state), donate_argnums=0)
+    jax.block_until_ready(step(state))
+    assert state.params["vae"]["dense"]["kernel"].is_deleted()
+    may_write.set()
+    saved.save(state_at(50))
+    assert saved.steps() == [40, 50]
+    shutil.rmtree(saved.folder / "50")
+    assert digest(saved.restore(target(state_at(0)))) == before
 
 
 def test_abandoned_writes_are_silent(saved, monkeypatch, caplog):

@@ -4,6 +4,8 @@ WORKDIR/checkpoints/STEP holds the arrays, WORKDIR/checkpoints/manifests/STEP.js
 STEP.unfinished, then the manifest is written, and the folder is renamed last. So an unfinished step has no folder STEP,
 and a folder without a manifest is damaged. Restoring verifies the newest step; if it is damaged, a message says so and
 the previous one is used.
+
+While a run goes on, a checkpoint is written by a thread: the steps wait only for the copy of the state off the device.
 """
 
 import hashlib
@@ -12,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -36,13 +39,18 @@ class NotSaved(UserError):
 
 
 class Checkpoints:
-    """The checkpoints of one workdir; only the last `keep` of them are kept."""
+    """The checkpoints of one workdir; only the last `keep` of them are kept.
 
-    def __init__(self, workdir: str | Path, keep: int = 2):
+    `publish` is called after each write, and raises if what is now in the workdir cannot reach its place.
+    """
+
+    def __init__(self, workdir: str | Path, keep: int = 2, publish: Callable[[], None] = lambda: None):
         self.folder = Path(workdir).absolute() / "checkpoints"
-        self._keep = keep
+        self._keep, self._publish = keep, publish
         self._failed = 0  # consecutive failed saves
         self._files = ArrayFiles()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[str | None] | None = None
 
     def steps(self) -> list[int]:
         """The steps that have a folder or a manifest, oldest first."""
@@ -56,6 +64,7 @@ class Checkpoints:
         checkpoints are not affected. With several processes, process 0 writes the state, which may be split over their
         devices; all others wait for it and raise the same errors.
         """
+        self.finish()
         step, leaves = int(state.step), on_host(flatten(state))
         _check_finite(step, leaves, self.folder)
         self._on_first_process(lambda: self._write(step, leaves), step)
@@ -67,22 +76,35 @@ class Checkpoints:
         self._on_first_process(lambda: self._write_unfinished(step, leaves), step)
         on_first_process(self._remove_tried_out)
 
-    def save_or_warn(self, state: State) -> None:
-        """Like `save`, but only warns if saving fails; UserError after FAILED_SAVES consecutive failures."""
-        try:
-            self.save(state)
-            self._failed = 0
-        except NotSaved as error:
-            self._failed += 1
-            if self._failed == FAILED_SAVES:
-                raise UserError(
-                    f"{error}\n{FAILED_SAVES} consecutive saves failed: the run ends. Fix the disk and run the same "
-                    "command to resume."
-                ) from None
-            if jax.process_index() == 0:
-                print(
-                    f"warning: {error} The run continues; {FAILED_SAVES} consecutive failed saves end it.", flush=True
-                )
+    def save_meanwhile(self, state: State) -> None:
+        """Like `save`, but returns when the state has been copied off the devices: a thread writes it.
+
+        The write before it is waited for. If that has failed, it is a warning; UserError after FAILED_SAVES consecutive
+        failures.
+        """
+        failure = on_first_process(self._result)
+        self._failed = self._failed + 1 if failure else 0
+        if self._failed == FAILED_SAVES:
+            raise UserError(
+                f"{failure}\n{FAILED_SAVES} consecutive saves failed: the run ends. Fix the disk and run the same "
+                "command to resume."
+            )
+        if failure:
+            _warn(f"{failure} The run continues; {FAILED_SAVES} consecutive failed saves end it.")
+        step, leaves = int(state.step), {name: np.array(leaf) for name, leaf in on_host(flatten(state)).items()}
+        _check_finite(step, leaves, self.folder)
+        if jax.process_index() == 0:
+            self._writing = self._writer.submit(self._attempt, lambda: self._write(step, leaves), step)
+
+    def finish(self) -> None:
+        """Waits for the thread of `save_meanwhile`, if it writes; a failure is a warning."""
+        if failure := self._result():
+            _warn(failure)
+
+    def _result(self) -> str | None:
+        """Waits for the thread; why it could not write."""
+        writing, self._writing = self._writing, None
+        return writing.result() if writing else None
 
     def restore(self, target: State) -> State | None:
         """The newest good checkpoint in the shapes and shardings of `target`; None if none was ever finished.
@@ -108,16 +130,16 @@ class Checkpoints:
 
     def _on_first_process(self, write: Callable[[], None], step: int) -> None:
         """Calls `write` on process 0; NotSaved on all of them if it fails."""
-
-        def attempt() -> str | None:
-            try:
-                return write()
-            except Exception as error:  # Orbax raises many kinds of errors when the disk fails
-                self._remove_unfinished()
-                return self._failure(step, error)
-
-        if failure := on_first_process(attempt):
+        if failure := on_first_process(lambda: self._attempt(write, step)):
             raise NotSaved(failure)
+
+    def _attempt(self, write: Callable[[], None], step: int) -> str | None:
+        """Calls `write`; why it failed."""
+        try:
+            return write()
+        except Exception as error:  # Orbax raises many kinds of errors when the disk fails
+            self._remove_unfinished()
+            return self._failure(step, error)
 
     def _write_unfinished(self, step: int, leaves: Mapping[str, np.ndarray]) -> None:
         self._files.write(self._path(step, UNFINISHED), leaves)
@@ -135,6 +157,7 @@ class Checkpoints:
         for lost in [n for n in self.steps() if n > step and self._problem(n)]:
             self._remove(lost)
         self._remove_unfinished()
+        self._publish()
 
     def _remove(self, step: int) -> None:
         self._manifest(step).unlink(missing_ok=True)
@@ -211,6 +234,11 @@ class Checkpoints:
             if found[name] != total:
                 return f"{name} has changed"
         return None
+
+
+def _warn(what: str) -> None:
+    if jax.process_index() == 0:
+        print(f"warning: {what}", flush=True)
 
 
 def _described(leaf) -> str:
