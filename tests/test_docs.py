@@ -178,6 +178,12 @@ def test_the_other_tables_are_the_printed_ones(module, path, shown):
     assert table in path.with_suffix(".md").read_text() and table in read(f"results/{shown}")
 
 
+@pytest.mark.parametrize("folder", ["rates_digits", "rates_photos"])
+def test_the_held_rates_are_the_printed_ones(folder):
+    _, start, rest = read(f"results/{folder}/compare.md").partition("| run | term | target |")
+    assert rest and start + rest.partition("\n\n")[0] in read("results/rates.md")
+
+
 def test_the_plans_are_the_printed_ones():
     records = plan_page.read_records([str(path) for path in sorted((RESULTS / "plans").glob("*.jsonl"))])
     assert page.markdown_table(*plan_page.table(records)).strip() in read("plan.md")

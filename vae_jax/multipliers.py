@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SMOOTHING, INTEGRAL, PROPORTIONAL = 0.9, 0.01, 1.0
+SMOOTHING, INTEGRAL, PROPORTIONAL = 0.9, 0.03, 1.0
 LARGEST = 1e6
 TINY = 1e-30  # a term below it counts as far below its target
 
