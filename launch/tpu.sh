@@ -9,7 +9,13 @@ where=(--zone="$ZONE")
 [ -z "${PROJECT:-}" ] || where+=(--project="$PROJECT")
 uv='python3 -m uv'
 INSTALL=${INSTALL:-"python3 -m pip install --quiet --user uv && $uv venv --quiet --allow-existing --python 3.12 .venv \
-&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13'"}
+&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13' gcsfs"}
+
+planned() { # planned ARGUMENT ...: with PLAN, what this training needs on such a TPU; ends here if it does not fit
+  local argument config=()
+  for argument; do [[ $argument != --config* ]] || config+=("$argument"); done
+  [ -z "${PLAN:-}" ] || run "$PYTHON" -m vae_jax.plan --topology="$PLAN" "${config[@]}"
+}
 
 tpu() {
   run gcloud compute tpus tpu-vm "$@"

@@ -26,7 +26,9 @@ SMOKE = "--config=configs/dfc_mnist.py:smoke"
     "arguments, words",
     [
         ([], ["--config=NAME or --config=FILE.py"]),
-        ([SMOKE, "--workdir=gs://bucket/x"], ["gs://bucket/x is not a folder", "gs: is not supported"]),
+        ([SMOKE, "--workdir=nowhere://bucket/x"], ["nowhere://bucket/x is no address that can be used", "nowhere"]),
+        ([SMOKE, "--workdir=memory://bucket"], ["memory://bucket is a whole bucket", "memory://bucket/run"]),
+        ([SMOKE, "--config.data.dir=gs://bucket/x"], ["gs://bucket/x is not a folder", "gs: is not supported"]),
         (["--flagfile=nowhere"], ["nowhere", "No such file"]),
         (["--config=configs/dfc_mnst.py"], ["no config configs/dfc_mnst.py", "'configs/dfc_mnist.py'"]),
         (["--config=configs/dfc_mnist.py:quik"], ["Unknown variant 'quik'", "'quick'"]),
@@ -166,7 +168,7 @@ def test_odd_paths_and_flag_files(tmp_path, monkeypatch):
 
 
 def test_evaluate_and_convert(tmp_path):
-    assert_mistake(run("vae_jax.evaluate"), "--workdir=... is missing. Folder of a trained run")
+    assert_mistake(run("vae_jax.evaluate"), "--workdir=... is missing. Folder or address of a trained run")
     assert_mistake(run("vae_jax.evaluate", "--workdir=x", SMOKE), "evaluate takes no config: it reads that of the run")
     assert_mistake(run("vae_jax.evaluate", f"--workdir={tmp_path}"), "has no config.json")
     assert_mistake(run("vae_jax.compare", f"--workdirs={tmp_path}", "--workdir=x"), "two or more runs")

@@ -20,7 +20,7 @@ from vae_jax.config import flat
 from vae_jax.errors import UserError, did_you_mean, mistakes_told
 from vae_jax.keys import declared
 from vae_jax.overrides import make_room, split_lists, take_values
-from vae_jax.paths import local_path
+from vae_jax.paths import is_address, local_path
 from vae_jax.runtime.devices import initialise, keep_freed_memory
 from vae_jax.runtime.environment import prepare_environment
 from vae_jax.runtime.interrupt import end_without_threads
@@ -72,6 +72,16 @@ def run(main: Callable[..., None], takes: str = "") -> None:
 class _PathParser(flags.ArgumentParser):
     def parse(self, argument: str) -> str:
         return str(local_path(argument))
+
+
+class _WorkdirParser(_PathParser):
+    def parse(self, argument: str) -> str:
+        return argument if is_address(argument) else super().parse(argument)
+
+
+def workdir_flag(what: str) -> flags.FlagHolder:
+    """--workdir of a run: a path with ~ expanded, or an address for `runs.bucket.at_hand`."""
+    return flags.DEFINE(_WorkdirParser(), "workdir", None, what, required=True)
 
 
 def path_flag(name: str, what: str, required: bool = False) -> flags.FlagHolder:

@@ -29,6 +29,7 @@ from vae_jax.inference import Run, load_workdir
 from vae_jax.metrics import METRICS, check_metrics, default_metrics, load_metrics, mean_over_images, measure
 from vae_jax.reports.grids import make_pictures, save_png
 from vae_jax.reports.report import write_report
+from vae_jax.runs.bucket import at_hand
 from vae_jax.runs.places import Place, agree, other_place, own_place
 from vae_jax.runs.workdir import write_bytes, write_text
 from vae_jax.runtime.interrupt import Stopped
@@ -242,8 +243,12 @@ def evaluate_workdir(workdir: Path, data_dir: str | None, metrics: Sequence[str]
 
 def main() -> None:
     """The command line."""
-    workdir = Path(WORKDIR.value)
     check_metrics(METRICS_FLAG.value)
+    with at_hand(WORKDIR.value) as run:
+        _evaluate(run.folder)
+
+
+def _evaluate(workdir: Path) -> None:
     check_weights(read_config(workdir))
     place, result = evaluate_workdir(workdir, DATA_DIR.value, METRICS_FLAG.value)
     baselines = result.get("baselines", {})
@@ -255,7 +260,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIR = cli.path_flag("workdir", "Folder of a trained run.", required=True)
+    WORKDIR = cli.workdir_flag("Folder or address of a trained run.")
     METRICS_FLAG = flags.DEFINE_list(
         "metrics", [], f"More metrics than those of the training, separated by commas: {', '.join(METRICS)}."
     )

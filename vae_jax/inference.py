@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from vae_jax.config import image_shape, read_config
 from vae_jax.errors import UserError
 from vae_jax.experiment import Experiment, abstract_state, make_experiment
-from vae_jax.paths import local_path
+from vae_jax.runs.bucket import at_hand
 from vae_jax.runs.checkpoint import Checkpoints
 from vae_jax.runs.workdir import read_inputs
 from vae_jax.runtime.sharding import make_mesh
@@ -32,14 +32,14 @@ class Run(NamedTuple):
 
 def load_workdir(workdir: str | Path) -> Run:
     """The config, the experiment and the newest good state of a trained workdir."""
-    workdir = local_path(workdir)
-    config = read_config(workdir)
-    mesh = make_mesh()
-    experiment = make_experiment(config, image_shape(config), labelled=True)
-    state = Checkpoints(workdir).restore(abstract_state(experiment, mesh))
-    if state is None:
-        raise UserError(f"{workdir} has no checkpoint yet: the run has not saved one.")
-    return Run(config, experiment, mesh, state, read_inputs(workdir))
+    with at_hand(workdir, writing=False) as run:
+        config = read_config(run.folder)
+        mesh = make_mesh()
+        experiment = make_experiment(config, image_shape(config), labelled=True)
+        state = Checkpoints(run.folder).restore(abstract_state(experiment, mesh))
+        if state is None:
+            raise UserError(f"{run.folder} has no checkpoint yet: the run has not saved one.")
+        return Run(config, experiment, mesh, state, read_inputs(run.folder))
 
 
 class Model:

@@ -49,7 +49,7 @@ def main(config: ConfigDict | None) -> None:
 
 
 if __name__ == "__main__":
-    WORKDIR = cli.path_flag("workdir", "Folder of the run; an existing run is resumed.", required=True)
+    WORKDIR = cli.workdir_flag("Folder of the run, or gs://BUCKET/RUN or s3://BUCKET/RUN; an existing run is resumed.")
     PROFILE = flags.DEFINE_integer("profile", 0, "Steps to trace for TensorBoard.", lower_bound=0)
     COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process 0 waits for the others.")
     NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)

@@ -7,6 +7,11 @@ from pathlib import Path
 from vae_jax.errors import UserError
 
 
+def is_address(given: str | Path) -> bool:
+    """Whether this is the address of something that is not on this machine, such as gs://BUCKET/RUN."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", str(given)) is not None
+
+
 def local_path(given: str | Path) -> Path:
     """The path with ~ expanded. UserError for the address of a bucket, or where ~ is not known."""
     text = os.path.expanduser(given)

@@ -15,8 +15,8 @@ from vae_jax.data import examples_in_both, load_dataset
 from vae_jax.data.contract import Dataset, fingerprint
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
-from vae_jax.paths import local_path
 from vae_jax.reports.report import write_report
+from vae_jax.runs.bucket import at_hand
 from vae_jax.runs.checkpoint import Checkpoints
 from vae_jax.runs.places import own_place
 from vae_jax.runs.profile import Profile
@@ -50,7 +50,7 @@ def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: con
     started = time.perf_counter()
     check_config(config)
     check_devices()
-    local_path(workdir)  # before the data are read
+    home = held.enter_context(at_hand(workdir))  # before the data are read
     use_compilation_cache(config.compilation_cache)
     check_same_everywhere(flat(config.to_dict()) | {"data.dir": "", "compilation_cache": ""})  # may differ by host
     stop.at_once = jax.process_count() == 1  # there is nothing to save yet; many processes would have to agree
@@ -65,11 +65,11 @@ def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: con
         say(f"warning: {both:,} of the {eval_data.size:,} images to evaluate are trained on as well: data.train is "
             f"{config.data.train!r}, data.eval is {config.data.eval!r}")  # fmt: skip
     training = prepare(config, data, mesh)
-    folder = held.enter_context(open_workdir(workdir, config))
+    folder = held.enter_context(open_workdir(home.folder, config))
     _check_inputs(folder, training, eval_data)
 
     # ---- state, restored where there is one ----------------------------------------------------------------------
-    checkpoints, frozen = Checkpoints(folder, config.keep_checkpoints), training.place_frozen()
+    checkpoints, frozen = Checkpoints(folder, config.keep_checkpoints, home.publish), training.place_frozen()
     held.callback(checkpoints.finish)
     state = _restored_or_first(folder, checkpoints, training)
     rules = training.experiment.system.rules

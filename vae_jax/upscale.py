@@ -124,7 +124,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    WORKDIR = cli.path_flag("workdir", "Workdir of a trained super_resolution run.", required=True)
+    WORKDIR = cli.workdir_flag("Folder or address of a trained super_resolution run.")
     IMAGES = cli.path_flag("images", "Folder of images to upscale.", required=True)
     OUTPUT = cli.path_flag("output", "Folder to write the PNGs to.", required=True)
     cli.run(main)

@@ -48,6 +48,17 @@ def test_dry_runs_on_tpus(name, worker, world):
     assert not world.asked()
 
 
+def test_a_plan_comes_first(world, tmp_path):
+    """Of the config's words alone; nothing is created if it does not fit."""
+    words = ["--config=dfc_mnist:smoke", "--config.steps=3", "--workdir=gs://bucket/run"]
+    dry = world.run(ROOT / "launch" / "tpu_pod.sh", *words, DRY_RUN="1", PLAN="v5e:4x4", PYTHON="python3", **TPU)
+    first = shlex.split(dry.stdout.splitlines()[0])
+    assert first == ["python3", "-m", "vae_jax.plan", "--topology=v5e:4x4", *words[:2]]
+    environment = on_a_tpu(world, "sys.exit(0)", "")
+    result = world.run(ROOT / "launch" / "tpu_vm.sh", *words, PLAN="v5e:4x4", PYTHON="false", **environment)
+    assert result.returncode == 1 and not world.asked("gcloud")
+
+
 def on_a_tpu(world, training: str, state: str = "READY") -> dict[str, str]:
     """The environment of tpu_vm.sh, with a gcloud that runs here what it should run on the machine."""
     world.stand_in("gcloud", GCLOUD)

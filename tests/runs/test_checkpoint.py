@@ -176,7 +176,7 @@ def test_an_interrupted_save_does_not_count(tmp_path):
 
 
 def test_a_disk_that_is_full(saved, monkeypatch, capsys):
-    """A warning for each failed save, at the next one; older steps are unchanged; a successful save resets the count."""
+    """A warning for each failed save, at the next; older steps are unchanged; a successful save resets the count."""
     save, full = ocp.Checkpointer.save, OSError(errno.ENOSPC, "No space left on device")
 
     def fail(*args, **kwargs):

@@ -18,17 +18,19 @@ from absl import flags
 from vae_jax import cli
 from vae_jax.latents.exploration import explore
 from vae_jax.reports.study import print_study
+from vae_jax.runs.bucket import at_hand
 
 
 def main() -> None:
     """The command line."""
-    output = Path(OUTPUT.value or Path(WORKDIR.value) / "latents")
-    explore(WORKDIR.value, output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value, BESIDE.value or [])
-    print_study(output, "latents")
+    with at_hand(WORKDIR.value) as run:
+        output = Path(OUTPUT.value or run.folder / "latents")
+        explore(str(run.folder), output, DATA_DIR.value, ATTRIBUTES.value, TEMPERATURE.value, BESIDE.value or [])
+        print_study(output, "latents")
 
 
 if __name__ == "__main__":
-    WORKDIR = cli.path_flag("workdir", "Workdir of a trained run.", required=True)
+    WORKDIR = cli.workdir_flag("Folder or address of a trained run.")
     OUTPUT = cli.path_flag("output", "Folder to write to; by default WORKDIR/latents.")
     DATA_DIR = cli.path_flag("data_dir", "Folder of the data if they have moved, or of others.")
     ATTRIBUTES = flags.DEFINE_list("attributes", [], "Attributes to show, separated by commas; by default a few.")

@@ -11,7 +11,7 @@ What is printed: the memory of a device by kind, in a step and in an evaluation,
 memory traffic of an image; what the devices exchange; and an *estimate* of the speed, as if each device gave the peaks
 that its maker publishes. --compare plans the same config with other keys as well. --fit looks for the largest batch
 that fits. --json prints a JSON line for each plan instead of a page; --table prints files of such lines as one Markdown
-table.
+table. The exit code is 1 if none of what was planned fits.
 """
 
 import os
@@ -42,9 +42,13 @@ def main(config: ConfigDict | None) -> None:
     variants = [config, *(cli.changed(config, values) for values in COMPARE.value)]
     for variant in variants:
         check_config(variant)
+    fits = False
     for variant in variants:
         record = _plan(variant, TOPOLOGY.value)
+        fits |= record["memory"]["fits"] and record["evaluation"]["fits"]
         print(to_json(record) if JSON.value else page(record), flush=True)
+    if not fits:
+        sys.exit(1)
 
 
 def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:

@@ -183,7 +183,7 @@ class Checkpoints:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore, which raises a ValueError
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         reason = os.strerror(int(code[1])) if code else told
-        good = [n for n in self.steps() if self._problem(n) is None]
+        good = [n for n in self.steps() if n != step and self._problem(n) is None]
         left = f"The newest good one is step {good[-1]:,}." if good else "There is no earlier one."
         return f"The checkpoint of step {step:,} could not be written to {self.folder}: {reason}. {left}"
 

@@ -1,0 +1,295 @@
+"""A workdir in a bucket: against servers of both protocols, with faults, as commands; details in fsspec's memory."""
+
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from helpers.commands import assert_mistake, run
+from helpers.processes import TINY, assert_same_state, finish, rest_of, start, wait_for
+
+from vae_jax.errors import UserError
+from vae_jax.inference import load_model
+from vae_jax.runs import bucket
+from vae_jax.runs.bucket import LOCK, at_hand
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def memory():
+    """An empty fsspec.filesystem('memory'), which is this process's own."""
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+    return files
+
+
+def names(files, root="/b/run"):
+    return sorted(path.removeprefix(root + "/") for path in files.find(root))
+
+
+def write(folder: Path, name: str, content: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+
+
+# ---- the copy and its order ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_this_machine_is_itself(tmp_path):
+    with at_hand(tmp_path / "x") as run:
+        assert run.folder == tmp_path / "x" and run.publish() is None
+
+
+def test_what_changes_here_changes_there(memory, capsys):
+    with at_hand("memory://b/run/") as run:
+        print("written to", run.folder / "a.txt")
+        write(run.folder, "a.txt", "1")
+        write(run.folder, "deep/ä [b].txt", "2")
+        write(run.folder, "lock", "the folder's own")
+        write(run.folder, "c.json.tmp", "half")
+        run.publish()
+        assert memory.cat("/b/run/lock") != b"the folder's own"
+        write(run.folder, "a.txt", "3")
+        (run.folder / "deep/ä [b].txt").unlink()
+        first = run.folder
+    assert names(memory) == ["a.txt"] and memory.cat("/b/run/a.txt") == b"3"
+    assert not first.exists() and not first.parent.exists()
+    with at_hand("memory://b/run", writing=False) as run:
+        assert (run.folder / "a.txt").read_text() == "3"
+        write(run.folder, "a.txt", "only read")
+    assert memory.cat("/b/run/a.txt") == b"3"
+    told = capsys.readouterr().out
+    assert "written to memory://b/run/a.txt" in told and "reading memory://b/run: 1 files" in told
+
+
+def test_a_checkpoint_counts_when_its_manifest_is_there(memory, monkeypatch):
+    """The manifest goes last; without it the step is not read, and is removed by the next run, with the old ones."""
+    put, sent = memory.put_file, []
+
+    def failing(file, path, **options):
+        if path.endswith("checkpoints/manifests/2.json"):
+            raise PermissionError("no more")
+        sent.append(path)
+        return put(file, path, **options)
+
+    with at_hand("memory://b/run") as run:
+        write(run.folder, "checkpoints/1/array", "one")
+        write(run.folder, "checkpoints/manifests/1.json", "{}")
+        run.publish()
+        monkeypatch.setattr(type(memory), "put_file", lambda self, *a, **k: failing(*a, **k))
+        for file in ("checkpoints/1/array", "checkpoints/manifests/1.json"):
+            (run.folder / file).unlink()
+        write(run.folder, "checkpoints/2/array", "two")
+        write(run.folder, "checkpoints/manifests/2.json", "{}")
+        write(run.folder, "scalars.jsonl", "{}")
+        with pytest.raises(UserError, match="memory://b/run/checkpoints/manifests/2.json cannot be written: no more"):
+            run.publish()
+        assert sent == ["/b/run/checkpoints/2/array", "/b/run/scalars.jsonl"]
+        assert "checkpoints/manifests/1.json" in names(memory)  # the older one is still whole
+        monkeypatch.undo()
+        run.folder.rename(run.folder.with_name("lost"))  # the machine is gone
+        run.folder.mkdir()
+        monkeypatch.setattr(bucket.Copy, "publish", lambda self: None)
+    monkeypatch.undo()
+    with at_hand("memory://b/run") as run:
+        found = sorted(path.name for path in (run.folder / "checkpoints").iterdir())
+        assert found == ["1", "manifests"]
+    assert names(memory) == ["checkpoints/1/array", "checkpoints/manifests/1.json", "scalars.jsonl"]
+
+
+def test_a_checkpoint_is_read_back(memory, monkeypatch):
+    cat = memory.cat_file
+    with at_hand("memory://b/run") as run:
+        write(run.folder, "checkpoints/1/array", "one")
+        monkeypatch.setattr(type(memory), "cat_file", lambda self, path, **k: cat(path, **k) + b"?")
+        with pytest.raises(UserError, match="checkpoints/1/array cannot be written: other bytes were read back"):
+            run.publish()
+        monkeypatch.undo()
+
+
+def test_nothing_is_lost_if_the_end_cannot_be_written(memory, monkeypatch):
+    message = "What this run has written is in (.*/run). Copy it to memory://b/run"
+    with pytest.raises(UserError, match=message) as told, at_hand("memory://b/run") as run:
+        write(run.folder, "a.txt", "1")
+        monkeypatch.setattr(type(memory), "put_file", lambda *_, **__: 1 / 0)
+    assert (run.folder / "a.txt").read_text() == "1" and str(run.folder) in str(told.value)
+
+
+def test_an_error_names_the_address(memory, capsys, monkeypatch):
+    with pytest.raises(UserError, match="^memory://b/run/x is bad$"), at_hand("memory://b/run") as run:
+        write(run.folder, "a.txt", "1")
+        raise UserError(f"{run.folder}/x is bad")
+    assert names(memory) == ["a.txt"]  # it is published all the same
+    with pytest.raises(UserError, match="^bad$"), at_hand("memory://b/run") as run:
+        write(run.folder, "b.txt", "1")
+        monkeypatch.setattr(type(memory), "put_file", lambda *_, **__: 1 / 0)
+        raise UserError("bad")
+    assert "error: memory://b/run/b.txt cannot be written: division by zero" in capsys.readouterr().err
+
+
+# ---- the lock ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_lives_keeps_others_out(memory, monkeypatch, capsys):
+    monkeypatch.setattr(bucket, "RENEWED", 0.2)
+    monkeypatch.setattr(bucket, "ABANDONED", 5.0)
+    with at_hand("memory://b/run"):
+        message = "memory://b/run is in use by another run: process"
+        with pytest.raises(UserError, match=message), at_hand("memory://b/run"):
+            pass
+        assert LOCK in names(memory)
+    assert "waiting 5 s for a sign of life" in capsys.readouterr().out
+    assert names(memory) == []
+
+
+def test_a_run_that_is_gone_is_taken_over(memory, monkeypatch):
+    """And should it still live, it says so and writes nothing more."""
+    monkeypatch.setattr(bucket, "RENEWED", 0.2)
+    monkeypatch.setattr(bucket, "ABANDONED", 1.0)
+    memory.pipe_file("/b/run/lock", b"process 1 on a machine that is gone")
+    with at_hand("memory://b/run") as run:
+        memory.pipe_file("/b/run/lock", b"process 2 elsewhere")
+        time.sleep(1)
+        with pytest.raises(UserError, match="was taken over by another run, process 2 elsewhere"):
+            run.publish()
+        monkeypatch.setattr(bucket.Copy, "publish", lambda self: None)
+    assert memory.cat("/b/run/lock") == b"process 2 elsewhere"
+
+
+def test_without_its_package(monkeypatch):
+    monkeypatch.setattr(bucket.importlib.util, "find_spec", lambda name: None)
+    message = r"needs the package s3fs.*pip install 'vae_jax\[buckets\]'"
+    with pytest.raises(UserError, match=message), at_hand("s3://b/run"):
+        pass
+
+
+# ---- servers -------------------------------------------------------------------------------------------------------
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def server(*command: str, url: str):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(url, timeout=1).close()
+                break
+            except urllib.error.HTTPError:
+                break  # it answers
+            except OSError:
+                time.sleep(0.1)
+        else:
+            raise AssertionError(f"{command} never answered")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=["s3", "gs"])
+def there(request, monkeypatch):
+    """The address of an empty bucket of a server on this machine."""
+    port = free_port()
+    url, scripts = f"http://127.0.0.1:{port}", Path(sys.executable).parent
+    fsspec.core.url_to_fs("memory://x")[0].clear_instance_cache()
+    if request.param == "s3":
+        pytest.importorskip("moto"), pytest.importorskip("s3fs")
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": url}).items():
+            monkeypatch.setenv(name, value)
+        with server(str(scripts / "moto_server"), "-H", "127.0.0.1", "-p", str(port), url=url):
+            fsspec.filesystem("s3", skip_instance_cache=True).mkdir("data")
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
+            yield "s3://data"
+    else:
+        pytest.importorskip("gcp_storage_emulator"), pytest.importorskip("gcsfs")
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        command = ["start", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--default-bucket=data"]
+        with server(str(scripts / "gcp-storage-emulator"), *command, url=url):
+            fsspec.get_filesystem_class("gs").clear_instance_cache()
+            yield "gs://data"
+
+
+def test_a_run_in_a_bucket(there, tmp_path):
+    """Trained, judged again and loaded from there: equal to a run on disk, and no trace of the folder in between."""
+    address = f"{there}/a run/1"
+    told = finish(address)
+    assert f"report: {address}/report.html" in told and "vae_jax-" not in told
+    finish(tmp_path / "run")
+    with at_hand(address, writing=False) as copied:
+        there_now = {str(path.relative_to(copied.folder)) for path in copied.folder.rglob("*") if path.is_file()}
+        assert_same_state(copied.folder, tmp_path / "run")
+        texts = [(copied.folder / name).read_text() for name in ("config.json", "runs.jsonl", "eval/metrics.json")]
+    here = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    kept = {name for name in here if not name.startswith(("tensorboard/", "checkpoints/")) and name != "lock"}
+    assert kept <= there_now and "checkpoints/manifests/8.json" in there_now
+    assert all("vae_jax-" not in text for text in texts)
+    judged = run("vae_jax.evaluate", f"--workdir={address}", "--metrics=ssim")
+    assert judged.returncode == 0, judged.stderr
+    assert f"wrote {address}/eval/metrics.json" in judged.stdout
+    with at_hand(address, writing=False) as copied:
+        assert "ssim" in json.loads((copied.folder / "eval/metrics.json").read_text())
+    assert load_model(address).latent_shape == load_model(tmp_path / "run").latent_shape
+
+
+def test_no_such_bucket(there):
+    lost = there.replace("data", "nowhere") + "/run"
+    result = run("vae_jax.main", f"--workdir={lost}", *TINY)
+    assert_mistake(result, lost, "such bucket" if lost.startswith("s3") else "cannot be", "Check the address")
+
+
+@pytest.mark.slow
+def test_killed_at_random_times(there, tmp_path):
+    """Also in the middle of a save: the next run waits for a sign of life, goes on, and ends the same."""
+    address, seconds, often = f"{there}/run", random.Random(0), ("--config.checkpoint_every=1", "--config.steps=100000")
+    for _ in range(2):
+        process = start(address, *often)
+        wait_for(process, "images/s")
+        time.sleep(seconds.uniform(0, 2))
+        process.kill()
+        with process:
+            process.stdout.read()
+    process = start(address, *often)
+    told = wait_for(process, "resuming from step") + wait_for(process, "images/s")
+    assert "waiting 60 s for a sign of life" in told
+    process.terminate()
+    reached = int(rest_of(process).rpartition("stopped; step ")[2].partition(" ")[0].replace(",", ""))
+    finish(tmp_path / "whole", f"--config.steps={reached}", "--config.eval_every=1000")
+    with at_hand(address, writing=False) as copied:
+        assert_same_state(copied.folder, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_bucket_that_goes_away(tmp_path, monkeypatch):
+    """Three failed saves end the run, what it has written is still here, and the message says where."""
+    pytest.importorskip("moto"), pytest.importorskip("s3fs")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": url, "TMPDIR": str(tmp_path), "AWS_MAX_ATTEMPTS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with server(str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port), url=url):
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("data")
+        process = start("s3://data/run", "--config.checkpoint_every=1", "--config.steps=100000")
+        wait_for(process, "images/s")
+    told = rest_of(process, 2)
+    assert told.count("warning: The checkpoint of step") == 2 and "3 consecutive saves failed" in told
+    assert "s3://data/run/" in told and "cannot be written" in told
+    left = Path(told.rpartition("What this run has written is in ")[2].partition(". Copy it")[0])
+    assert left.is_relative_to(tmp_path) and (left / "config.json").is_file()
+    assert os.listdir(left / "checkpoints" / "manifests")
