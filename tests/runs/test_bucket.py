@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -24,8 +25,9 @@ fsspec = pytest.importorskip("fsspec")
 
 
 @pytest.fixture
-def memory():
+def memory(tmp_path, monkeypatch):
     """An empty fsspec.filesystem('memory'), which is this process's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     files = fsspec.filesystem("memory")
     files.store.clear()
     files.pseudo_dirs[:] = [""]
