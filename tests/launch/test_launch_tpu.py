@@ -48,7 +48,7 @@ def test_dry_runs_on_tpus(name, worker, world):
     assert not world.asked()
 
 
-def test_a_plan_comes_first(world, tmp_path):
+def test_a_plan_comes_first(world):
     """Of the config's words alone; nothing is created if it does not fit."""
     words = ["--config=dfc_mnist:smoke", "--config.steps=3", "--workdir=gs://bucket/run"]
     dry = world.run(ROOT / "launch" / "tpu_pod.sh", *words, DRY_RUN="1", PLAN="v5e:4x4", PYTHON="python3", **TPU)

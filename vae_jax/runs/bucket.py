@@ -93,7 +93,7 @@ class Copy:
                 found: Any = self._files.find(self._root, detail=True)
             except FileNotFoundError:
                 raise OSError("there is no such bucket") from None
-        names = {_relative(path, self._root): info["size"] or 0 for path, info in found.items()}
+        names = {path.removeprefix(self._root).lstrip("/"): info["size"] or 0 for path, info in found.items()}
         names.pop(LOCK, None)
         wanted = [name for name in names if _complete(name, names)]
         self._there = dict.fromkeys(names, (-1, -1))
@@ -233,16 +233,12 @@ def _file_system(address: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Whatever a bucket answers but that a file is missing, as a UserError."""
+    """Whatever error a bucket answers with, as a UserError."""
     try:
         yield
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{what}: {reason}. {RIGHTS}") from error
-
-
-def _relative(path: str, root: str) -> str:
-    return path.removeprefix(root).lstrip("/")
 
 
 def _is_manifest(name: str) -> bool:
