@@ -73,7 +73,8 @@ def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: con
     held.callback(checkpoints.finish)
     state = _restored_or_first(folder, checkpoints, training)
     rules = training.experiment.system.rules
-    progress = Progress(folder, int(state.step), config, sorted({term for rule in rules.values() for term in rule}))
+    terms = sorted({term for rule in rules.values() for term in rule})
+    progress = Progress(folder, int(state.step), config, terms, checkpoints.saved)
     judge = make_judge(config, training.experiment, eval_data, mesh, own_place(folder), stop=stopping)
 
     def evaluate(state: State) -> Metrics | None:

@@ -1,7 +1,8 @@
 """Run by test_stops.py: `python paused.py PHASE FLAGS...` is vae_jax.main, paused in a phase until a stop is requested.
 
-It prints `paused in PHASE` on arrival. Three phases do not wait for a stop: `compiling` compiles for minutes and
-`computing` computes for minutes, both outside Python, and `sleeping` sleeps.
+It prints `paused in PHASE` on arrival. In `saving`, a thread is paused that writes a checkpoint, and the step after it.
+Three phases do not wait for a stop: `compiling` compiles for minutes and `computing` computes for minutes, both outside
+Python, and `sleeping` sleeps.
 """
 
 import contextlib
@@ -28,8 +29,12 @@ def say() -> None:
 
 
 def wait() -> None:
-    """Waits until a stop is requested."""
+    """Says so, and waits until a stop is requested."""
     say()
+    wait_silently()
+
+
+def wait_silently() -> None:
     while not STOPS[-1].asked:
         time.sleep(0.01)
 
@@ -94,5 +99,6 @@ match PHASE:
         before(evaluate, "save_png")
     case "saving":
         before(checkpoint, "_sums", when=lambda folder: folder.name.endswith(checkpoint.UNFINISHED))
+        before(train.Profile, "run", wait_silently, when=lambda trace, step, *_: step == 3)
 
 runpy.run_module("vae_jax.main", run_name="__main__")

@@ -70,7 +70,7 @@ def assert_resumes(run, whole) -> None:
 def test_a_disk_that_fills_up(disk, whole):
     run, ballast = disk / "run", disk / "ballast"
     process = start(run, *OFTEN, "--config.steps=100000")
-    wait_for(process, "step       3")
+    wait_for(process, "step       5")  # the checkpoint of step 4 has waited for that of step 2
     fill(ballast)
     assert_ended(process, run)
     ballast.unlink()
@@ -82,7 +82,7 @@ def test_files_of_limited_size(whole, tmp_path):
     """The same without a separate disk: a limit on the size of files, which any user may set."""
     run = tmp_path / "run"
     process = start(run, *OFTEN, "--config.steps=100000")
-    wait_for(process, "step       3")
+    wait_for(process, "step       5")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     output = assert_ended(process, run)
     assert "warning: The scalars of step" in output and "warning: the evaluation of step 5 could not be" in output

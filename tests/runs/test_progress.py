@@ -22,7 +22,7 @@ def test_curves_have_every_step_once(tmp_path, smoke):
     workdir.mkdir()
     picture = {"recon": np.zeros((4, 4, 3), np.uint8)}
     for start, steps in ((0, (4, 8, 12)), (8, (12, 16)), (12, (16,))):
-        progress = Progress(workdir, start, smoke("vae_mnist"), [])
+        progress = Progress(workdir, start, smoke("vae_mnist"), [], list)
         assert curve(workdir) == [step for step in (4, 8, 12) if step <= start]
         for step in steps:
             progress.evaluation({"step": step, "psnr": float(step)}, picture)
@@ -30,5 +30,5 @@ def test_curves_have_every_step_once(tmp_path, smoke):
     assert [record["step"] for record in read_lines(workdir / "scalars.jsonl")] == [4, 8, 12, 12, 16, 16]
     newest = max((workdir / "tensorboard").iterdir(), key=lambda file: file.stat().st_mtime)
     newest.write_bytes(newest.read_bytes()[:-5])  # killed while writing
-    Progress(workdir, 4, smoke("vae_mnist"), [])
+    Progress(workdir, 4, smoke("vae_mnist"), [], list)
     assert curve(workdir) == [4]

@@ -39,7 +39,7 @@ def test_stopped_in_every_phase(number, whole, tmp_path):
     assert "compiled in" not in output  # it did not wait for the compilation, which takes minutes
     assert not (run / "checkpoints").exists()  # there is nothing to save
     assert "stopped; step 1 is saved" in stop_in("stepping", number, run)
-    assert "stopped; step 3 is saved" in stop_in("saving", number, run)
+    assert "stopped; step 4 is saved" in stop_in("saving", number, run)  # the step after the one that was being saved
     output = stop_in("judging", number, run)  # due after step 5
     assert "stopped; step 5 is saved" in output and "evaluation:" not in output
     output = stop_in("drawing", number, run)  # of the same evaluation, repeated

@@ -101,6 +101,11 @@ class Checkpoints:
         if failure := self._result():
             _warn(failure)
 
+    def saved(self) -> list[int]:
+        """`steps`, once the thread of `save_meanwhile` has written."""
+        self.finish()
+        return self.steps()
+
     def _result(self) -> str | None:
         """Waits for the thread; why it could not write."""
         writing, self._writing = self._writing, None

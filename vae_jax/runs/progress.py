@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ COUNTS = ("finite", "skipped")  # scalars whose mean is meaningless
 
 
 class Progress:
-    """Collects the scalars of train calls on the device, and fetches them only to check or log them."""
+    """Collects the scalars of train calls on the device, and fetches them only to check or log them.
 
-    def __init__(self, workdir: Path, step: int, config: ConfigDict, terms: list[str]):
-        self._workdir, self._config, self._terms = workdir, config, terms
+    `saved` gives the steps that have a checkpoint, for the message of a run that has to stop.
+    """
+
+    def __init__(self, workdir: Path, step: int, config: ConfigDict, terms: list[str], saved: Callable[[], list[int]]):
+        self._workdir, self._config, self._terms, self._saved = workdir, config, terms, saved
         self.judged = on_first_process(lambda: _newest_evaluation(workdir, step))  # the step of the newest evaluation
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._writer = None
@@ -124,8 +127,7 @@ class Progress:
         if self._config.not_finite == "stop":
             hint += " Or skip such steps: --config.not_finite=skip."
         last = f", the last of {self._not_finite} such steps in a row" if self._not_finite > 1 else ""
-        saved = any((self._workdir / "checkpoints" / "manifests").glob("*.json"))
-        good = f"the checkpoints in {self._workdir} are good." if saved else "no checkpoint had been saved before."
+        good = f"the checkpoints in {self._workdir} are good." if self._saved() else "no checkpoint had been saved before."
         where = f"NaN or infinity in {names} at step {step:,}{last}"
         return f"Training stopped: {where}. It changed no parameters, and {good}\n{hint}"
 
