@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -172,7 +173,7 @@ class Checkpoints:
         """Removes what interrupted saves have left behind."""
         for pattern in (f"*{UNFINISHED}*", "*.orbax-checkpoint-tmp*"):
             for leftover in self.folder.glob(pattern):
-                shutil.rmtree(leftover, ignore_errors=True)
+                _remove_tree(leftover)
         for leftover in self._manifest(0).parent.glob("*.tmp"):
             leftover.unlink(missing_ok=True)
         for step in self._manifests():
@@ -239,6 +240,15 @@ class Checkpoints:
             if found[name] != total:
                 return f"{name} has changed"
         return None
+
+
+def _remove_tree(folder: Path) -> None:
+    """Removes a folder, in which threads of a save that failed may still be creating files for a moment."""
+    for wait in (0.0, 0.1, 1.0):
+        time.sleep(wait)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
 
 
 def _warn(what: str) -> None:
