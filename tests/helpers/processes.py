@@ -27,8 +27,10 @@ def start(
 ) -> subprocess.Popen:
     """A tiny run; both outputs are one pipe."""
     command = [sys.executable, "-u", *program, f"--workdir={workdir}", *TINY, *arguments]
+    one_library = "--xla_cpu_use_onednn=false"  # for convolutions, whatever the number of steps
+    split = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}" if devices > 1 else "",
+        "XLA_FLAGS": f"{one_library} {split}".strip(),
         "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }  # fmt: skip
     return subprocess.Popen(
