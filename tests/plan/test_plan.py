@@ -20,6 +20,7 @@ PROGRAM = """
   %all-reduce.22 = (f32[]{:T(128)}, f32[5,12544]{1,0:T(8,128)S(1)}, /*index=5*/bf16[3,3,32,1]{2,3,1,0}) all-reduce(%a, %b, %c), channel_id=1
   %all-reduce-start = f32[100]{0:T(128)} all-reduce-start(%d), channel_id=2
   %all-reduce-done = f32[100]{0:T(128)} all-reduce-done(%all-reduce-start)
+  %all-reduce-start.2 = ((f32[1]{0}, f32[1]{0}), (f32[1]{0}, f32[1]{0})) all-reduce-start(%x, %y), channel_id=3
   %all-gather-start.1 = (f32[25]{0}, f32[100]{0}) all-gather-start(%e), dimensions={0}
   %fusion = f32[8]{0} fusion(%all-gather-done.1), kind=kLoop
 """  # noqa: E501
@@ -32,7 +33,7 @@ RECORD = {
     "evaluation": {"temporaries": 2**20, "program": 2**20, "total": 2**25, "fits": True},
     "gflop_per_image": 2.987, "traffic_per_image": 160 * 2.0**20,
     "collectives": {"all-reduce": {"count": 15, "bytes": 2**23}},
-    "estimate": {"ms": {"products": 0.485, "memory traffic": 6.21, "the network": 0.08}, "ms_per_step": 6.21,
+    "estimate": {"peaks": {"products": 197e12, "memory traffic": 819e9, "the network": 200e9}, "ms": {"products": 0.485, "memory traffic": 6.21, "the network": 0.08}, "ms_per_step": 6.21,
                  "bound_by": "memory traffic", "images_per_second": 82447.0},
 }  # fmt: skip
 
@@ -51,7 +52,7 @@ def plan(*arguments: str, code: int = 0) -> subprocess.CompletedProcess:
 def test_what_devices_exchange():
     """Tuples count with all their arrays, transfers in two halves once and by what arrives."""
     assert collectives(PROGRAM) == {
-        "all-reduce": {"count": 2, "bytes": 4 * (1 + 5 * 12544) + 2 * 3 * 3 * 32 + 400},
+        "all-reduce": {"count": 3, "bytes": 4 * (1 + 5 * 12544) + 2 * 3 * 3 * 32 + 400 + 8},
         "all-gather": {"count": 1, "bytes": 400},
     }
 
@@ -68,7 +69,7 @@ def test_programs_that_are_too_large():
 def test_the_estimate_by_hand():
     """197 TFLOP/s, 819 GB/s and 200 GB/s: 1 ms of products, 2 of memory, and a reduction over four devices."""
     exchanged = {"all-reduce": {"count": 1, "bytes": 10**8}, "all-gather": {"count": 1, "bytes": 10**8}}
-    found = estimate(197e9, 2 * 819e6, exchanged, 4, described("v5e:2x2"))
+    found = estimate(197e9, 2 * 819e6, exchanged, 4, 197e12, described("v5e:2x2"))
     np.testing.assert_allclose([*found["ms"].values()], [1, 2, 3e8 * 3 / 4 / 200e9 * 1e3])
     assert found["bound_by"] == "memory traffic" and found["ms_per_step"] == found["ms"]["memory traffic"]
 
@@ -79,7 +80,8 @@ def test_the_estimate_by_hand():
         ("v5e:3x3", "Did you mean 'v5e:2x4'?"),
         ("v4:4x4", "Did you mean 'v4:2x2x4'?"),
         ("v5:4x4", "Did you mean 'v5"),
-        ("H100", "Known: "),
+        ("h100:6", "Did you mean 'h100:8'?"),
+        ("gpu", "Known: "),
     ],
 )
 def test_machines_that_do_not_exist(name, words):

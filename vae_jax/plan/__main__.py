@@ -1,11 +1,11 @@
-"""Says what a training will need on a TPU that is not here: its train step, compiled by the TPU's own compiler.
+"""Says what a training will need on a machine that is not here: its train step, by that machine's own compiler.
 
-    python -m vae_jax.plan --config=NAME[:variant] --topology=v5e:4x4 [--config.KEY=VALUE ...]
+    python -m vae_jax.plan --config=NAME[:variant] --topology=v5e:4x4|h100:8 [--config.KEY=VALUE ...]
         [--compare="dtype=bfloat16 remat=True" ...] [--fit] [--images=N] [--json]
     python -m vae_jax.plan --table=FILE,FILE
 
-Nothing is computed and no weights are needed. The compiler, libtpu, comes with the extra tpu (pip install
-'vae_jax[tpu]'). A plan takes from seconds (digits) to minutes (VGG19) on a laptop.
+Nothing is computed and no weights are needed. The compiler of TPUs comes with the extra tpu (pip install
+'vae_jax[tpu]'), that of GPUs with cuda12. A plan takes from seconds (digits) to minutes (VGG19) on a laptop.
 
 What is printed: the memory of a device by kind, in a step and in an evaluation, and whether it fits; arithmetic and
 memory traffic of an image; what the devices exchange; and an *estimate* of the speed, as if each device gave the peaks
@@ -68,7 +68,7 @@ def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:4x4, v4:2x2x2, v5p:2x2x1 or v6e:2x4.")
+    TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice or GPUs of a host, such as v5e:4x4 or h100:8.")
     COMPARE = flags.DEFINE_multi_string("compare", [], "Other keys to plan with as well, as 'dtype=bfloat16'.")
     IMAGES = flags.DEFINE_integer("images", 0, "Training images that are held on every device.", lower_bound=0)
     FIT = flags.DEFINE_bool("fit", False, "Plan the largest batch that fits.")

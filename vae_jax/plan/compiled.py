@@ -12,10 +12,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
-from vae_jax.bench.measure import random_images
+from vae_jax.bench.measure import gflop_per_image, random_images
 from vae_jax.config import untrained
 from vae_jax.evaluate import make_reconstruct
 from vae_jax.plan.machines import Device, described, mesh_of
+from vae_jax.plan.traffic import arrays, kernels
 from vae_jax.runs.workdir import versions
 from vae_jax.runtime.compilation import compiling_for
 from vae_jax.runtime.sharding import check_split, replicated, split_batches
@@ -23,13 +24,12 @@ from vae_jax.state import averaged
 from vae_jax.training import Training, prepare
 
 COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
-SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 TOO_LARGE = re.compile(r"HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM")
 UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
 def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The record of one config on a machine of `machines.SLICES`; `images` are held on every device.
+    """The record of one config on a machine of `machines.MACHINES`; `images` are held on every device.
 
     memory: bytes on a device. `state`, `frozen` weights, `batch` and `held` images are counted from their shapes;
       `temporaries`, the `program` and the `total` are the compiler's, whose arrays are padded. `fits`: whether the
@@ -73,22 +73,38 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     beside = held + memory["state"] - bytes_of(averaged(state))
     record["evaluation"] = needed(evaluation, used, beside if evaluation else sum(memory.values()), device)
     if config.accumulate == 1:  # of a loop, the compiler counts one round
-        record |= costs(step, config.batch_size, mesh.size, device)
+        record |= costs(step, training, device)
     return record | {"versions": versions()}
 
 
-def costs(step: jax.stages.Compiled, batch_size: int, devices: int, device: Device) -> dict[str, Any]:
-    """What a step costs: the part of the record from `gflop_per_image` on."""
-    counted: Any = step.cost_analysis()
-    flops, traffic = counted["flops"], counted["bytes accessed"]
-    exchanged = collectives(step.as_text() or "")
-    guess = estimate(flops, traffic, exchanged, devices, device)
+def costs(step: jax.stages.Compiled, training: Training, device: Device) -> dict[str, Any]:
+    """What a step costs: the part of the record from `gflop_per_image` on.
+
+    The compiler of GPUs counts nothing: arithmetic is then what XLA counts before it compiles, and traffic that of all
+    `kernels`, whose number is given too.
+    """
+    config, devices, program = training.config, training.mesh.size, step.as_text() or ""
+    images = config.batch_size / devices
+    if counted := step.cost_analysis():
+        flops, moved, number = counted["flops"], counted["bytes accessed"], {}
+    else:
+        flops, found = (gflop_per_image(training) or 0.0) * 1e9 * images, kernels(program)
+        moved, number = found.bytes, {"kernels": found.count}
+    exchanged = collectives(program)
+    guess = estimate(flops, moved, exchanged, devices, products_of(training, device), device)
     return {
-        "gflop_per_image": flops * devices / batch_size / 1e9,
-        "traffic_per_image": traffic * devices / batch_size,
+        "gflop_per_image": flops / images / 1e9,
+        "traffic_per_image": moved / images,
+        **number,
         "collectives": exchanged,
-        "estimate": guess | {"images_per_second": 1e3 * batch_size / guess["ms_per_step"]},
+        "estimate": guess | {"images_per_second": 1e3 * config.batch_size / guess["ms_per_step"]},
     }
+
+
+def products_of(training: Training, device: Device) -> float:
+    """The peak for the products of a training: bfloat16's if all its networks have that dtype."""
+    dtypes = {training.config.dtype} | ({training.config.backbone.dtype} if bytes_of(training.frozen) else set())
+    return device.products if dtypes == {"bfloat16"} else device.float32_products
 
 
 def bytes_of(tree: Any) -> int:
@@ -152,37 +168,36 @@ def needed(program: jax.stages.Compiled | None, used: float, beside: float, devi
 def collectives(program: str) -> dict[str, dict[str, int]]:
     """{kind: number and bytes} of what the devices exchange, from the text of a compiled program.
 
-    A transfer that is started and awaited later counts once; its result is the last array named at its start.
+    A transfer that is started and awaited later counts once; where its start names operands as well, what arrives comes
+    last.
     """
     found: dict[str, dict[str, int]] = {}
     for line in program.splitlines():
         if match := COLLECTIVE.search(line):
-            arrays = [math.prod(map(int, filter(None, shape.split(",")))) * width(kind)
-                      for kind, shape in SHAPE.findall(match[1])]  # fmt: skip
+            sizes = arrays(match[1])
+            if match[1].startswith("((") or (match[3] and match[2] != "all-reduce"):
+                sizes = sizes[len(sizes) // 2 :]
             one = found.setdefault(match[2], {"count": 0, "bytes": 0})
             one["count"] += 1
-            one["bytes"] += arrays[-1] if match[3] and match[2] != "all-reduce" else sum(arrays)
+            one["bytes"] += sum(sizes)
     return found
 
 
-def width(kind: str) -> int:
-    """Bytes of a number of XLA's type `kind`, such as bf16."""
-    digits = re.search(r"\d+", kind)
-    return max(int(digits[0]) // 8, 1) if digits else 1
-
-
 def estimate(
-    flops: float, traffic: float, exchanged: Mapping[str, Mapping[str, int]], devices: int, device: Device
+    flops: float,
+    moved: float,
+    exchanged: Mapping[str, Mapping[str, int]],
+    devices: int,
+    products: float,
+    device: Device,
 ) -> dict[str, Any]:
-    """Milliseconds of a step by each of the three peaks, the largest of them, and what it is.
+    """Milliseconds of a step by each of the three peaks, the largest of them, and what it is; the peaks.
 
     A reduction over n devices moves 2 (n - 1) / n of its bytes through each, any other exchange half of that.
     """
-    moved = sum((2 if kind == "all-reduce" else 1) * one["bytes"] for kind, one in exchanged.items())
-    times = {
-        "products": 1e3 * flops / device.products,
-        "memory traffic": 1e3 * traffic / device.bandwidth,
-        "the network": 1e3 * moved * (devices - 1) / devices / device.links,
-    }
+    sent = sum((2 if kind == "all-reduce" else 1) * one["bytes"] for kind, one in exchanged.items())
+    peaks = {"products": products, "memory traffic": device.bandwidth, "the network": device.links}
+    amounts = {"products": flops, "memory traffic": moved, "the network": sent * (devices - 1) / devices}
+    times = {name: 1e3 * amounts[name] / peaks[name] for name in peaks}
     bound = max(times, key=lambda name: times[name])
-    return {"ms": times, "bound_by": bound, "ms_per_step": times[bound]}
+    return {"ms": times, "peaks": peaks, "bound_by": bound, "ms_per_step": times[bound]}

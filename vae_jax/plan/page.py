@@ -28,10 +28,8 @@ def page(record: Record) -> str:
         lines.append(_line("in an evaluation", _memory(record["evaluation"], device.memory)))
     if guess := record.get("estimate"):
         times = ", ".join(f"{ms:.3g} ms by {name}" for name, ms in guess["ms"].items())
-        peaks = (
-            f"{device.products / 1e12:,.0f} TFLOP/s, {device.bandwidth / 1e9:,.0f} GB/s and {device.links / 1e9:,.0f} "
-            "GB/s to others"
-        )
+        products, bandwidth, links = guess["peaks"].values()
+        peaks = f"{products / 1e12:,.0f} TFLOP/s, {bandwidth / 1e9:,.0f} GB/s and {links / 1e9:,.0f} GB/s to others"
         lines += [
             _line("cost of an image", f"{record['gflop_per_image']:.3g} GFLOP, {_traffic(record)}"),
             _line("devices exchange", exchanged(record)),
@@ -41,6 +39,8 @@ def page(record: Record) -> str:
             _line("", f"{times},"),
             _line("", f"if a device gave its published {peaks}, and nothing else took time"),
         ]
+        if count := record.get("kernels"):
+            lines.append(_line("", f"such as the launches of {count:,} kernels, some microseconds each"))
     elif record["accumulate"] > 1:
         lines.append(_line("cost of an image", "that of accumulate=1: the compiler counts one part of a batch"))
     return "\n".join(lines)
