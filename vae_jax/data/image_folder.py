@@ -17,6 +17,7 @@ from vae_jax.data.image_files import NAMED, image_files, no_images, read_image, 
 from vae_jax.data.images import to_uint8
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, did_you_mean
+from vae_jax.runtime.sharding import memory_for_data
 
 THREADS = 4
 
@@ -37,7 +38,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
         _print_once(f"{folder}: {tell(left_out)}")
     classes = _classes(config, split, files)
     shape = stored_shape(config)
-    streamed = len(files) * int(np.prod(shape)) > config.data.memory_limit
+    streamed = len(files) * int(np.prod(shape)) > memory_for_data(config.data.memory_limit)
 
     kept, images, unreadable = [], [], {}
     for path, image in zip(files, _read_all(files, config), strict=True):

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from vae_jax.data.contract import Dataset
 from vae_jax.errors import UserError
-from vae_jax.runtime.sharding import place, replicated, split_batches
+from vae_jax.runtime.sharding import gather_rows, place_rows, split_batches
 
 
 @functools.lru_cache(maxsize=4)
@@ -37,8 +37,8 @@ def padded_indices(size: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 class Feed:
     """Puts batches on the devices: indices [K, B] -> {'image': uint8 [K, B, H, W, C], ...}, B split over the mesh.
 
-    A set in memory is one uint8 array on every device, and a batch is a gather. Of any other set, each process reads
-    the examples it needs.
+    A set in memory lies on the devices, each with its share, and a batch is gathered from them. Of any other set, each
+    process reads the examples it needs.
     """
 
     def __init__(self, dataset: Dataset, mesh: Mesh):
@@ -46,11 +46,8 @@ class Feed:
         self._sharding = split_batches(mesh)
         self._arrays: dict[str, jax.Array] | None = None
         if dataset.arrays is not None:
-            self._arrays = place(dict(dataset.arrays), replicated(mesh))
-            self._gather = jax.jit(
-                lambda arrays, indices: jax.tree.map(lambda array: array[indices], arrays),
-                out_shardings=self._sharding,
-            )
+            self._arrays = {name: place_rows(array, mesh) for name, array in dataset.arrays.items()}
+            self._gather = jax.jit(functools.partial(gather_rows, mesh=mesh))
 
     def __call__(self, indices: np.ndarray) -> dict[str, jax.Array]:
         if self._arrays is not None:
@@ -70,7 +67,7 @@ class Feed:
         }
 
     def hold(self, arrays: Mapping[str, jax.Array]) -> None:
-        """Adds arrays [N, ...], which are on every device, to the batches of a set in memory."""
+        """Adds arrays [N, ...], split as `place_rows` does, to the batches of a set in memory."""
         assert self._arrays is not None
         self._arrays.update(arrays)
 

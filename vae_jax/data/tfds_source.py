@@ -16,6 +16,7 @@ from vae_jax.data.images import fit_array
 from vae_jax.errors import UserError, did_you_mean
 from vae_jax.runtime.environment import has_home
 from vae_jax.runtime.host_tensorflow import hide_accelerators
+from vae_jax.runtime.sharding import memory_for_data
 
 HUB = ("storage.googleapis.com", 443)
 
@@ -49,7 +50,7 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
 
     size, shape = builder.info.splits[split].num_examples, stored_shape(config)
     attributes, classes = _attributes(builder, split, tfds), _class_names(builder)
-    if size * int(np.prod(shape)) <= config.data.memory_limit:
+    if size * int(np.prod(shape)) <= memory_for_data(config.data.memory_limit):
         batch = _batch(_stored(builder, split, tfds), config)
         return in_memory(batch["image"], batch.get("label"), attributes=attributes, classes=classes)
     if not _by_index(builder, tfds):

@@ -70,7 +70,7 @@ def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:
 if __name__ == "__main__":
     TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice or GPUs of a host, such as v5e:4x4 or h100:8.")
     COMPARE = flags.DEFINE_multi_string("compare", [], "Other keys to plan with as well, as 'dtype=bfloat16'.")
-    IMAGES = flags.DEFINE_integer("images", 0, "Training images that are held on every device.", lower_bound=0)
+    IMAGES = flags.DEFINE_integer("images", 0, "Training images, in memory if data.memory_limit allows.", lower_bound=0)
     FIT = flags.DEFINE_bool("fit", False, "Plan the largest batch that fits.")
     JSON = flags.DEFINE_bool("json", False, "Print JSON lines.")
     TABLE = cli.paths_flag("table", "Files with the lines of --json, to print as a Markdown table.")

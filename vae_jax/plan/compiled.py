@@ -29,9 +29,10 @@ UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
 def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The record of one config on a machine of `machines.MACHINES`; `images` are held on every device.
+    """The record of one config on a machine of `machines.MACHINES`, which holds `images` training images.
 
-    memory: bytes on a device. `state`, `frozen` weights, `batch` and `held` images are counted from their shapes;
+    memory: bytes on a device. `state`, `frozen` weights, `batch` and `held`, its share of the images, are counted from
+      their shapes; `streamed`: whether that share is more than data.memory_limit, so that none is held.
       `temporaries`, the `program` and the `total` are the compiler's, whose arrays are padded. `fits`: whether the
       total is below the device's.
     evaluation: the same for a batch of an evaluation, without the networks of its metrics.
@@ -55,7 +56,9 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
         "batch_size": config.batch_size, "dtype": config.dtype, "backbone_dtype": config.backbone.dtype,
         "remat": config.remat, "accumulate": config.accumulate, "shard_state": config.shard_state,
     }  # fmt: skip
-    held = images * bytes_of(training.experiment.batch) // config.batch_size
+    held = -(-images // mesh.size) * bytes_of(training.experiment.batch) // config.batch_size
+    record["streamed"] = held > config.data.memory_limit
+    held *= not record["streamed"]
     state, frozen = training.abstract_state(), bytes_of(training.frozen)
     memory = {"state": bytes_of(state), "frozen": frozen, "held": held}
     memory["batch"] = bytes_of(training.experiment.batch) // mesh.size
@@ -89,7 +92,7 @@ def costs(step: jax.stages.Compiled, training: Training, device: Device) -> dict
         flops, moved, number = counted["flops"], counted["bytes accessed"], {}
     else:
         flops, found = (gflop_per_image(training) or 0.0) * 1e9 * images, kernels(program)
-        moved, number = found.bytes, {"kernels": found.count}
+        moved, number = found.bytes, {"kernels": found.number}
     exchanged = collectives(program)
     guess = estimate(flops, moved, exchanged, devices, products_of(training, device), device)
     return {

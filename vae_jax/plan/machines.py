@@ -4,7 +4,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ class Multiprocessors(NamedTuple):
     bytes of shared memory, bytes of second-level cache, and GHz."""
 
     capability: tuple[int, int]
-    count: int
+    number: int
     threads: int
     units: int
     shared: int
@@ -128,7 +128,7 @@ def mesh_of(name: str) -> Mesh:
     return Mesh(np.array(devices).reshape(-1), ("data",), axis_types=(AxisType.Auto,))
 
 
-def _tpus(name: str) -> Sequence[jax.Device]:
+def _tpus(name: str) -> Sequence[Any]:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("Programs for TPUs are compiled by libtpu, which is not installed: pip install 'vae_jax[tpu]'")
     for variable, value in ALONE.items():
@@ -136,7 +136,7 @@ def _tpus(name: str) -> Sequence[jax.Device]:
     return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
 
 
-def _gpus(name: str) -> Sequence[jax.Device]:
+def _gpus(name: str) -> Sequence[Any]:
     if not any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13)):
         raise UserError(
             "Programs for GPUs are compiled by jax's CUDA plugin, which is not installed: pip install 'vae_jax[cuda12]'"
@@ -157,7 +157,7 @@ def target_config(device: Device, inside: Multiprocessors) -> str:
         dnn_version_info {{ major: 9 minor: 10 }}
         gpu_device_info {{
             cuda_compute_capability {{ major: {major} minor: {minor} }}
-            core_count: {inside.count}
+            core_count: {inside.number}
             fpus_per_core: {inside.units}
             threads_per_core_limit: {inside.threads}
             shared_memory_per_core: {inside.shared}

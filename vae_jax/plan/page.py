@@ -26,6 +26,8 @@ def page(record: Record) -> str:
     ]
     if "evaluation" in record:
         lines.append(_line("in an evaluation", _memory(record["evaluation"], device.memory)))
+    if record["streamed"]:
+        lines.append(_line("training images", "streamed: a device's share is more than data.memory_limit"))
     if guess := record.get("estimate"):
         times = ", ".join(f"{ms:.3g} ms by {name}" for name, ms in guess["ms"].items())
         products, bandwidth, links = guess["peaks"].values()

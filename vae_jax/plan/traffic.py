@@ -21,7 +21,7 @@ NO_KERNELS = (
 class Kernels(NamedTuple):
     """How many there are, and bytes of their operands and results."""
 
-    count: int
+    number: int
     bytes: int
 
 
@@ -75,7 +75,7 @@ def _read(program: str) -> tuple[Computations, str]:
 
 
 def _kernels(computations: Computations, name: str) -> Kernels:
-    body, count, total = computations[name], 0, 0
+    body, number, total = computations[name], 0, 0
     sizes = {one.name: one.size for one in body}
     for one in body:
         called = [other for other in CALLED.findall(one.after) if other in computations]
@@ -83,13 +83,13 @@ def _kernels(computations: Computations, name: str) -> Kernels:
             turns = TURNS.search(one.after)
             times = int(turns[1]) if turns else 1
             for inside in (_kernels(computations, other) for other in called):
-                count, total = count + times * inside.count, total + times * inside.bytes
+                number, total = number + times * inside.number, total + times * inside.bytes
         elif one.opcode.removesuffix("-start") not in NO_KERNELS and not one.opcode.endswith("-done"):
             read = {operand: sizes.get(operand, 0) for operand in one.operands}
             if one.opcode == "fusion":
                 read |= _parts(computations[called[0]], one.operands)
-            count, total = count + 1, total + one.size + sum(read.values())
-    return Kernels(count, total)
+            number, total = number + 1, total + one.size + sum(read.values())
+    return Kernels(number, total)
 
 
 def _parts(body: list[Instruction], operands: list[str]) -> dict[str, int]:

@@ -127,7 +127,9 @@ class Progress:
         if self._config.not_finite == "stop":
             hint += " Or skip such steps: --config.not_finite=skip."
         last = f", the last of {self._not_finite} such steps in a row" if self._not_finite > 1 else ""
-        good = f"the checkpoints in {self._workdir} are good." if self._saved() else "no checkpoint had been saved before."
+        good = (
+            f"the checkpoints in {self._workdir} are good." if self._saved() else "no checkpoint had been saved before."
+        )
         where = f"NaN or infinity in {names} at step {step:,}{last}"
         return f"Training stopped: {where}. It changed no parameters, and {good}\n{hint}"
 

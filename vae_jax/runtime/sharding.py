@@ -1,11 +1,12 @@
-"""One mesh over all devices of all processes: batches are split over it, and with `shard_state` the state; everything
-else is replicated."""
+"""One mesh over all devices of all processes: batches and data in memory are split over it, and with `shard_state` the
+state; everything else is replicated."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -58,6 +59,50 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split_batches(mesh: Mesh) -> NamedSharding:
     """[K, B, ...] with B split over the devices."""
     return NamedSharding(mesh, PartitionSpec(None, "data"))
+
+
+def split_rows(mesh: Mesh) -> NamedSharding:
+    """[N, ...] with N split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def place_rows(array: np.ndarray, mesh: Mesh) -> jax.Array:
+    """An array [N, ...] that every process has, split over the devices, each with the same number of rows: as many
+    zeros follow the last one as it takes."""
+    share = -(-len(array) // mesh.size)
+
+    def part(index: Any) -> np.ndarray:
+        start, stop, _ = index[0].indices(share * mesh.size)
+        rows = array[start:stop]
+        missing = np.zeros((stop - start - len(rows), *array.shape[1:]), array.dtype)
+        return np.concatenate([rows, missing]) if len(missing) else rows
+
+    return jax.make_array_from_callback((share * mesh.size, *array.shape[1:]), split_rows(mesh), part)
+
+
+def gather_rows(arrays: Any, indices: jax.Array, mesh: Mesh) -> Any:
+    """The rows [K, B] of arrays [N, ...] that `place_rows` has split, as [K, B, ...] with B split over the devices.
+
+    Each device looks up what it holds, and the sum over the devices, of which all but one give zero, is split.
+    """
+
+    def lookup(arrays: Any, indices: jax.Array) -> Any:
+        def rows(part: jax.Array) -> jax.Array:
+            here = indices - jax.lax.axis_index("data") * len(part)
+            found = part[jnp.clip(here, 0, len(part) - 1)]
+            mine = ((here >= 0) & (here < len(part))).reshape(here.shape + (1,) * (part.ndim - 1))
+            found = jnp.where(mine, found, jnp.zeros((), part.dtype))
+            return jax.lax.psum_scatter(found, "data", scatter_dimension=1, tiled=True)
+
+        return jax.tree.map(rows, arrays)
+
+    places = (PartitionSpec("data"), PartitionSpec())
+    return jax.shard_map(lookup, mesh=mesh, in_specs=places, out_specs=PartitionSpec(None, "data"))(arrays, indices)
+
+
+def memory_for_data(limit: int) -> int:
+    """The bytes of images that all devices hold, if each may hold `limit`; the devices of a CPU share its memory."""
+    return limit * (jax.process_count() if jax.default_backend() == "cpu" else jax.device_count())
 
 
 def split_state(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
