@@ -1,6 +1,7 @@
 """A workdir in a bucket: against servers of both protocols, with faults, as commands; details in fsspec's memory."""
 
 import contextlib
+import http.server
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -248,6 +250,50 @@ def test_a_run_in_a_bucket(there, tmp_path):
     with at_hand(address, writing=False) as copied:
         assert "ssim" in json.loads((copied.folder / "eval/metrics.json").read_text())
     assert load_model(address).latent_shape == load_model(tmp_path / "run").latent_shape
+
+
+class NoRights(http.server.BaseHTTPRequestHandler):
+    """Answers as S3 does where a key may not do what is asked: it may look, or not even that."""
+
+    protocol_version = "HTTP/1.1"  # a PUT waits for its "100 Continue"
+    may_look = False
+
+    def do_GET(self) -> None:
+        self.answer(self.may_look)
+
+    do_HEAD, do_PUT, do_POST = do_GET, lambda self: self.answer(False), lambda self: self.answer(False)
+
+    def answer(self, may: bool) -> None:
+        nothing = b"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>"
+        denied = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        missing = b"<Error><Code>NoSuchKey</Code><Message>No such key</Message></Error>"
+        listing = "list-type" in self.path
+        status, body = (200, nothing) if may and listing else (404, missing) if may else (403, denied)
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.mark.parametrize("may_look, words", [(False, "cannot be read"), (True, "cannot be written")])
+def test_no_rights(may_look, words, monkeypatch):
+    """Told before anything is trained, with what to do."""
+    pytest.importorskip("s3fs")
+    monkeypatch.setattr(NoRights, "may_look", may_look)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NoRights) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{one.server_port}"}).items():
+            monkeypatch.setenv(name, value)
+        result = run("vae_jax.main", "--workdir=s3://data/run", *TINY)
+        one.shutdown()
+    assert_mistake(result, f"s3://data/run {words}", "Access Denied", "your rights")
+    assert "compiling" not in result.stdout
 
 
 def test_no_such_bucket(there):

@@ -83,7 +83,7 @@ class Copy:
         self._there: dict[str, tuple[int, int]] = {}  # what the bucket has: size and time of the file here
         self._me = f"process {os.getpid()} on {platform.node()}, started {time.strftime('%Y-%m-%d %H:%M:%S %z')}"
         self._over, self._taken_by = threading.Event(), ""
-        self._owned = False
+        self._keeper: threading.Thread | None = None  # renews the lock, which is ours
 
     def fetch(self) -> None:
         """Copies everything that is there, except for checkpoints whose writing was interrupted."""
@@ -122,8 +122,8 @@ class Copy:
                 )
             owner = now
         self._renew()
-        self._owned = True
-        threading.Thread(target=self._keep, daemon=True).start()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
 
     def publish(self) -> None:
         """Copies what has changed here to the bucket, and removes there what was removed here."""
@@ -149,7 +149,7 @@ class Copy:
     def close(self) -> None:
         """Publishes, if this run has the lock, and removes the folder; if that fails, leaves it, and says where."""
         try:
-            if self._owned:
+            if self._keeper:
                 self.publish()
         except UserError as error:
             raise UserError(
@@ -160,7 +160,9 @@ class Copy:
             shutil.rmtree(self._temporary, ignore_errors=True)
         finally:
             self._over.set()
-            if self._owned and not self._taken_by:
+            if self._keeper:
+                self._keeper.join()
+            if self._keeper and not self._taken_by:
                 with contextlib.suppress(Exception):
                     self._files.rm_file(f"{self._root}/{LOCK}")
 
