@@ -1,4 +1,4 @@
-"""What a comparison says of terms that are held at a target, by logs written by hand."""
+"""What a comparison says of terms that are held at a target, and of discriminators, by logs written by hand."""
 
 import json
 
@@ -36,3 +36,17 @@ def test_held_terms(workdirs, tmp_path):
     assert f"| {workdirs[0]} | kl | 10 | 10.04 (+0.4%) | 4.0% | 300 | 11.5 |" in text
     assert f"| {workdirs[1]} | kl | 10 | 8.18 (-18.2%) | 20.0% | not held | 11.5 |" in text
     assert "Terms that are held at a target" in (tmp_path / "out" / "compare.html").read_text()
+
+
+def test_discriminators(tmp_path):
+    """The last tenth of the steps; runs that differ in their seed share a row."""
+    for seed, end in ((0, 0.2), (1, 0.4)):
+        make_workdir(tmp_path / f"gan{seed}", "vaegan_mnist", seed=seed)
+        for step, cost in ((10, 1.4), (90, 9.0), (95, end), (100, end + 0.1)):
+            append_line(tmp_path / f"gan{seed}" / "scalars.jsonl", {"step": step, "gan": cost})
+    make_workdir(tmp_path / "plain", "sharp_vae_mnist")
+    record = compare([str(tmp_path / name) for name in ("gan0", "gan1", "plain")], tmp_path / "out")
+    (only,) = record["discriminators"]
+    assert only["term"] == "gan" and only["costs"] == pytest.approx([0.25, 0.45])
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "What discriminators cost at the end" in text and f"| {only['name']} | 2 | gan | 0.350 ± 0.141 |" in text

@@ -7,11 +7,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vae_jax.compare.costs import COSTS, check_costs, cost_of
+from vae_jax.compare.discriminators import discriminators_in, discriminators_table
 from vae_jax.compare.distances import make_distances
 from vae_jax.compare.held import held_in, held_table
 from vae_jax.compare.numbers import Judged, are_digits, numbers_of, rows_of, subsets_of, tests_of, training_speed
 from vae_jax.compare.same_data import check_same_images, other_training_data
-from vae_jax.compare.tables import HELD, SPEED, TESTS, html, markdown, results, t_tests
+from vae_jax.compare.tables import DISCRIMINATORS, HELD, SPEED, TESTS, html, markdown, results, t_tests
 from vae_jax.config import check_config, check_same_data, check_weights, read_config
 from vae_jax.data.crops import with_crop
 from vae_jax.errors import UserError
@@ -68,6 +69,8 @@ def compare(
     record["t_tests"] = {title: [test._asdict() for test in subset] for title, subset in tests.items()}
     if held := held_in(judged):
         record["held"] = [term._asdict() for term in held]
+    if discriminators := discriminators_in(entries):
+        record["discriminators"] = discriminators
     pictures = pictures_of(entries, dataset, subsets, root_key(config.seed, "sample"))
 
     # ---- write ---------------------------------------------------------------------------------------------------
@@ -83,6 +86,7 @@ def compare(
     folder = "" if has_own_data(runs[0], dataset, data_dir) else f" in {data_dir or config.data.dir}"
     lead = f"Evaluated on {dataset.size:,} images of {config.data.name}{folder}, split {config.data.eval}."
     others = {HELD: held_table(held)} if held else {}
+    others |= {DISCRIMINATORS: discriminators_table(discriminators)} if discriminators else {}
     others |= {f"{TESTS} {title}": t_tests(subset) for title, subset in tests.items()}
     if tests:
         notes = [*notes, "Paired t-tests compare the same images, each with its mean over the seeds of a row; p, Holm: "

@@ -46,6 +46,7 @@ SPEED = "images/s"  # of training
 TESTS = "Paired t-tests:"
 TESTED = ("psnr", "lpips_alex")  # metrics with paired tests, beside the Laplacian variance
 HELD = "Terms that are held at a target"
+DISCRIMINATORS = "What discriminators cost at the end"
 
 
 def column(name: str) -> tuple[str, str]:
