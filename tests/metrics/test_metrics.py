@@ -170,6 +170,9 @@ def test_holm_by_hand():
     np.testing.assert_allclose([t.adjusted for t in tests[1:]], [2 * tests[1].p] * 2)
 
 
+DIGITS = ("digit_accuracy", "target_digit_accuracy")
+
+
 def test_spectrum_by_hand():
     """White noise in colour, 12x20 pixels: power by the definition, a frequency at a time."""
     x = np.random.default_rng(0).normal(0.5, 0.1, (2, 12, 20, 3))
@@ -188,6 +191,18 @@ def test_spectrum_by_hand():
         np.testing.assert_allclose(METRICS[f"power_{band}"](target, x.astype(np.float32)), value, rtol=1e-4)
         np.testing.assert_allclose(METRICS[f"target_power_{band}"](x.astype(np.float32), target), value, rtol=1e-4)
     np.testing.assert_allclose(sum(expected.values()), x.var((1, 2)).mean(1), rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(256, 256, 3), (217, 1030, 1)])
+def test_metrics_of_large_images(shape):
+    """No number of pixels is too large for an integer: by shapes for all metrics that need no weights, and the bands
+    add up to the variance (Parseval)."""
+    image = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    for name in METRICS.keys() - {"normalised_error", "lpips_alex", "lpips_vgg", *DIGITS}:  # which need weights
+        assert jax.eval_shape(METRICS[name], image, image).shape == (2,), name
+    x = np.random.default_rng(0).uniform(size=(1, *shape)).astype(np.float32)
+    bands = [METRICS[f"power_{band}"](x, x) for band in ("low", "middle", "high")]
+    np.testing.assert_allclose(sum(bands), x.var((1, 2)).mean(1), rtol=1e-4)
 
 
 def test_radial_power_by_hand():

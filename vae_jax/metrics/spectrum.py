@@ -28,7 +28,7 @@ def power(images: jax.Array) -> jax.Array:
     """The power at each frequency, [B, H, W], of images [B, H, W, C]."""
     centred = images - jnp.mean(images, axis=(1, 2), keepdims=True)
     squared = jnp.square(jnp.abs(jnp.fft.fft2(centred, axes=(1, 2))))
-    return jnp.mean(squared, axis=3) / (images.shape[1] * images.shape[2]) ** 2
+    return jnp.mean(squared, axis=3) / float(images.shape[1] * images.shape[2]) ** 2  # may be more than 2^31
 
 
 def band_power(images: jax.Array, band: str) -> jax.Array:
