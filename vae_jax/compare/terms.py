@@ -21,7 +21,9 @@ from vae_jax.errors import UserError
 from vae_jax.reports.page import markdown_table
 from vae_jax.runs.workdir import read_config, read_lines
 
-NO_TERM = re.compile(r"step|images_per_second|finite|skipped|statistics_norm|(gradient|update)_norm/.*|.*_weight")
+NO_TERM = re.compile(
+    r"step|images_per_second|finite|skipped|statistics_norm|(gradient_norm|update_norm|updated)/.*|.*_weight"
+)
 
 
 class Logged(NamedTuple):
