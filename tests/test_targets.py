@@ -38,6 +38,12 @@ def test_cached_targets():
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {10} and len(leaf.devices()) == 4
         np.testing.assert_allclose(leaf, seen[tap], rtol=0, atol=1e-6 * np.abs(seen[tap]).max())
     assert f"{sum(leaf.nbytes for leaf in seen.values()):,} bytes" in said[0]
+    fewer = data_of(28, 37)  # four devices hold ten each, of which three are none
+    odd = cache_targets(
+        cached.experiment, cached.frozen, TrainBatches(fewer, 0, BATCH, mesh).feed, fewer.size, mesh, said.append
+    )
+    for tap in taps:
+        np.testing.assert_allclose(odd[f"feature/{tap}"][:37], held[f"feature/{tap}"][:37], rtol=1e-6, atol=1e-6)
 
     batches.feed.hold(held)
     whole = [jax.device_get({name: leaf[0] for name, leaf in batches(step, 1).items()}) for step in range(3)]
@@ -78,7 +84,7 @@ def test_cached_targets_of_lpips_and_in_bfloat16():
         ({"data": {"random_crop": 32}}, True, "random_crop or data.augment changes the images in every step"),
         ({}, False, "needs training images that fit in memory"),
         ({"data": {"memory_limit": 4_000_000}}, True,
-         r"the features of 40 images need 4,700,160 bytes, .*hold 4,000,000:\n"
+         r"the features of 40 images need 4,700,160 bytes, .*of a host hold 4,000,000:\n"
          r"  feature/relu1 \(26, 26, 32\): 3,461,120 bytes\n  feature/relu2 \(11, 11, 64\): 1,239,040 bytes"),
     ],
 )  # fmt: skip

@@ -47,7 +47,7 @@ def expect_targets(config: ConfigDict, experiment: Experiment, frozen, dataset: 
         lines = [f"  {name} {targets[name].shape[1:]}: {size:,} bytes\n" for name, size in needed.items()]
         raise UserError(
             f"{KEY}: the features of {dataset.size:,} images need {total:,} bytes, and data.memory_limit lets the "
-            f"devices hold {limit:,}:\n{''.join(lines)}"
+            f"devices of a host hold {limit:,}:\n{''.join(lines)}"
             "Turn it off, choose deeper taps, halve the features by backbone.dtype=bfloat16, or raise the limit."
         )
     return experiment._replace(batch=experiment.batch | targets)

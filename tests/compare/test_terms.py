@@ -47,7 +47,8 @@ def test_the_distance_of_terms(runs):
 
 
 def test_mistakes(runs, tmp_path):
-    assert "There is one run of" in terms(runs[0], code=2)
+    assert "Expected two or more runs of" in terms(runs[0], code=2)
+    assert "differs from the first in its own way" in terms(*runs, runs[1], code=2)
     assert "has logged no step up to 5" in terms(*runs, code=2, flags=("--steps=5",))
     later = log(tmp_path / "later", [(15, 30.0, 4.0)])
     assert "have logged no step in common" in terms(runs[0], later, code=2)

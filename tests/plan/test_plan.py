@@ -13,14 +13,16 @@ from helpers.checks import ROOT
 from vae_jax.errors import UserError
 from vae_jax.plan.compiled import collectives, estimate, too_large
 from vae_jax.plan.fit import TRIES, largest_that_fits
-from vae_jax.plan.machines import GIB, TPUS, described, mesh_of
+from vae_jax.plan.machines import GIB, GPUS, TPUS, described, mesh_of, target_config
 from vae_jax.plan.page import page, size, table
+from vae_jax.plan.traffic import kernels
 
 PROGRAM = """
   %all-reduce.22 = (f32[]{:T(128)}, f32[5,12544]{1,0:T(8,128)S(1)}, /*index=5*/bf16[3,3,32,1]{2,3,1,0}) all-reduce(%a, %b, %c), channel_id=1
   %all-reduce-start = f32[100]{0:T(128)} all-reduce-start(%d), channel_id=2
   %all-reduce-done = f32[100]{0:T(128)} all-reduce-done(%all-reduce-start)
   %all-reduce-start.2 = ((f32[1]{0}, f32[1]{0}), (f32[1]{0}, f32[1]{0})) all-reduce-start(%x, %y), channel_id=3
+  %collective-permute-start = (f32[5]{0}, f32[5]{0}, u32[], u32[]) collective-permute-start(%z), channel_id=4
   %all-gather-start.1 = (f32[25]{0}, f32[100]{0}) all-gather-start(%e), dimensions={0}
   %fusion = f32[8]{0} fusion(%all-gather-done.1), kind=kLoop
 """  # noqa: E501
@@ -28,8 +30,8 @@ RECORD = {
     "config": "dfc_celeba", "machine": "v5e:4x4", "device": "TPU v5e", "devices": 16, "batch_size": 512,
     "dtype": "bfloat16", "backbone_dtype": "float32", "remat": True, "accumulate": 1, "shard_state": False,
     "streamed": False,
-    "memory": {"state": 12 * 2**20, "frozen": 0, "held": 0, "batch": 2**10, "temporaries": 2**30, "program": 2**20,
-               "total": 1.5 * GIB, "fits": True},
+    "memory": {"limit": 16 * GIB, "state": 12 * 2**20, "frozen": 0, "held": 0, "batch": 2**10, "temporaries": 2**30,
+               "program": 2**20, "total": 1.5 * GIB, "fits": True},
     "compile_seconds": 12.3, "evaluation_compile_seconds": 4.5,
     "evaluation": {"temporaries": 2**20, "program": 2**20, "total": 2**25, "fits": True},
     "gflop_per_image": 2.987, "traffic_per_image": 160 * 2.0**20,
@@ -56,7 +58,75 @@ def test_what_devices_exchange():
     assert collectives(PROGRAM) == {
         "all-reduce": {"count": 3, "bytes": 4 * (1 + 5 * 12544) + 2 * 3 * 3 * 32 + 400 + 8},
         "all-gather": {"count": 1, "bytes": 400},
+        "collective-permute": {"count": 1, "bytes": 20},
     }
+
+
+KERNELS = """
+HloModule jit_step, is_scheduled=true
+
+%fused_slice (param_0.1: f32[100]) -> f32[10] {
+  %param_0.1 = f32[100]{0} parameter(0)
+  ROOT %slice.1 = f32[10]{0} slice(%param_0.1), slice={[0:10]}
+}
+
+%fused_add (param_0.2: f32[10], param_1.2: f32[10]) -> f32[10] {
+  %param_0.2 = f32[10]{0} parameter(0)
+  %param_1.2 = f32[10]{0} parameter(1)
+  ROOT %add.1 = f32[10]{0} add(%param_0.2, %param_1.2)
+}
+
+%body (arg: (s32[], f32[10])) -> (s32[], f32[10]) {
+  %arg = (s32[], f32[10]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%arg), index=0
+  %x = f32[10]{0} get-tuple-element(%arg), index=1
+  %twice = f32[10]{0} fusion(%x, %x), kind=kLoop, calls=%fused_add
+  ROOT %out = (s32[], f32[10]{0}) tuple(%i, %twice)
+}
+
+%other (p: f32[10]) -> f32[10] {
+  %p = f32[10]{0} parameter(0)
+  ROOT %copied = f32[10]{0} copy(%p)
+}
+
+ENTRY %main (w: f32[100], flag: pred[]) -> f32[10] {
+  %w = f32[100]{0} parameter(0), metadata={op_name="state.params['w']"}
+  %flag = pred[] parameter(1)
+  %part = f32[10]{0} fusion(%w), kind=kLoop, calls=%fused_slice
+  %conv = (f32[10]{0}, u8[5]{0}) custom-call(%part, %w), custom_call_target="__cudnn$convForward"
+  %result = f32[10]{0} get-tuple-element(%conv), index=0
+  %start = ((f32[10]{0}), f32[10]{0}) all-reduce-start(%result), to_apply=%add
+  %done = f32[10]{0} all-reduce-done(%start)
+  %none = s32[] constant(0)
+  %pair = (s32[], f32[10]{0}) tuple(%none, %done)
+  %loop = (s32[], f32[10]{0}) while(%pair), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %y = f32[10]{0} get-tuple-element(%loop), index=1
+  ROOT %last = f32[10]{0} conditional(%flag, %y, %y), branch_computations={%other, %other}
+}
+"""
+
+
+def test_kernels_by_hand():
+    """A slice of ten numbers reads ten; a call of cuDNN all its operands and workspace; a loop counts three times, both
+    branches once; an exchange and what only names arrays not at all."""
+    slices, conv, turns, branches = 40 + 40, 40 + 400 + 40 + 5, 3 * (40 + 40), 2 * (40 + 40)
+    assert kernels(KERNELS) == (1 + 1 + 3 + 2, slices + conv + turns + branches)
+
+
+def test_peaks_of_a_gpu(monkeypatch):
+    """Of its memory jax takes three quarters, or what is said; float32 products are TF32's."""
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    assert described("h100:8").memory == 60e9 and described("h100:8").float32_products == 494e12
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    assert described("h100:1").memory == 72e9
+    for wrong in ("half", "0", "2", "nan"):
+        monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", wrong)
+        with pytest.raises(UserError, match=f"XLA_CLIENT_MEM_FRACTION is '{wrong}'"):
+            described("l4:1")
+    assert "core_count: 58" in target_config(*GPUS["l4"]) and "device_memory_size: 24000000000" in target_config(
+        *GPUS["l4"]
+    )
 
 
 def test_programs_that_are_too_large():
@@ -124,7 +194,9 @@ def test_pages_and_tables():
         "0.485 ms by products, 6.21 ms by memory traffic", "published 197 TFLOP/s, 819 GB/s and 200 GB/s",
     ):  # fmt: skip
         assert words in text, text
-    too_large = {**RECORD, "memory": {"state": 12, "total": 20 * GIB, "fits": False}}
+    assert "streamed: more than" in page(RECORD | {"streamed": True})
+    assert "the launches of 1,234 kernels" in page(RECORD | {"kernels": 1234})
+    too_large = {**RECORD, "memory": {"limit": 16 * GIB, "state": 12, "total": 20 * GIB, "fits": False}}
     too_large.pop("estimate")
     assert "20 GiB of 16 GiB, DOES NOT FIT" in page(too_large)
     header, rows = table([RECORD, too_large])
@@ -173,6 +245,21 @@ def test_a_plan_for_a_tpu_slice():
     assert whole["gflop_per_image"] == pytest.approx(0.123, rel=0.1)
     assert half["traffic_per_image"] < 0.9 * whole["traffic_per_image"]
     assert half["dtype"] == "bfloat16" and half["memory"]["state"] == whole["memory"]["state"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax_cuda12_plugin") is None, reason="needs the extra cuda12")
+def test_a_plan_for_gpus():
+    """vae_mnist on four H100s: the state by its shapes, one reduction, and no less traffic than one pass over it."""
+    flags = ("--config=vae_mnist", "--config.batch_size=64", "--topology=h100:4", "--json", "--images=60000")
+    whole, half = map(json.loads, plan(*flags, "--compare=dtype=bfloat16").stdout.splitlines())
+    params = 588_459
+    assert whole["memory"]["state"] == pytest.approx(2 * 4 * params, abs=100)
+    assert whole["memory"]["held"] == 60000 * 28 * 28 // 4 and whole["memory"]["limit"] == 60e9
+    assert whole["collectives"].keys() == {"all-reduce"} and whole["gflop_per_image"] == pytest.approx(0.126, rel=0.01)
+    assert whole["collectives"]["all-reduce"]["bytes"] == pytest.approx(4 * params, rel=1e-3)
+    assert whole["traffic_per_image"] * 16 > 5 * 4 * params and whole["kernels"] > 50
+    assert half["traffic_per_image"] < 0.9 * whole["traffic_per_image"]
+    assert half["estimate"]["peaks"]["products"] == 2 * whole["estimate"]["peaks"]["products"] + 1e12
 
 
 @needs_libtpu

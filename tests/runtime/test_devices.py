@@ -19,7 +19,7 @@ from vae_jax.runtime.devices import ONEDNN, initialise, use_cores, uses_onednn
         (2, [16, 64], "", 2),
         (4, [32], "--xla_dump_to=there", 4),
         (1, [16], "", None),
-        (8, [64], "", None),  # each device would hold the data
+        (8, [64], "", None),  # too many to be devices
         (2, [16, 15], "", None),  # cannot be split
         (4, [16], "", None),  # four images each
         (2, [16], "--xla_force_host_platform_device_count=1", None),

@@ -8,7 +8,7 @@ first run, and for each other run the root mean square of the difference over th
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,38 +47,45 @@ def table(runs: Sequence[Logged]) -> tuple[list[str], list[list[str]]]:
     columns = list(dict.fromkeys(_difference(first, run) for first, *others in groups.values() for run in others))
     rows = []
     for name, (first, *others) in groups.items():
-        if not others:
-            raise UserError(f"There is one run of {name} only; expected two or more that differ in a key.")
-        distances = {_difference(first, run): _distances(name, first, run) for run in others}
-        for term, values in _values(first).items():
+        differences = [_difference(first, run) for run in others]
+        if not others or len(set(differences)) < len(others):
+            raise UserError(
+                f"Expected two or more runs of {name}, each of which differs from the first in its own way."
+            )
+        steps = set(first.lines).intersection(*(run.lines for run in others))
+        if not steps:
+            raise UserError(f"The runs of {name} have logged no step in common: train them with the same log_every.")
+        values = _values(first, steps)
+        distances = {
+            what: _distances(values, _values(run, steps)) for what, run in zip(differences, others, strict=True)
+        }
+        for term in values:
             found = [distances[column].get(term) if column in distances else None for column in columns]
-            rows.append([name, term, f"{values.mean():.4g}", *("" if one is None else f"{one:.1e}" for one in found)])
+            rows.append(
+                [name, term, f"{values[term].mean():.4g}", *("" if one is None else f"{one:.1e}" for one in found)]
+            )
     return ["config", "term", "mean of the first run", *columns], rows
 
 
-def _distances(name: str, first: Logged, other: Logged) -> dict[str, float]:
-    """{term: relative distance} of two runs, over the steps that both logged."""
-    steps = first.lines.keys() & other.lines.keys()
-    if not steps:
-        raise UserError(f"Two runs of {name} have logged no step in common: train them with the same log_every.")
-    a, b = _values(first, steps), _values(other, steps)
+def _distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """{term: root mean square of the difference, relative to that of `a`}."""
     return {
         term: float(np.sqrt(np.square(b[term] - a[term]).mean() / max(np.square(a[term]).mean(), 1e-30)))
         for term in a.keys() & b.keys()
     }
 
 
-def _values(run: Logged, steps: Sequence[int] | set[int] | None = None) -> dict[str, np.ndarray]:
+def _values(run: Logged, steps: Collection[int]) -> dict[str, np.ndarray]:
     """{term: its values [steps]}, in the order in which they were logged."""
-    lines = [line for step, line in run.lines.items() if steps is None or step in steps]
+    lines = [line for step, line in run.lines.items() if step in steps]
     names = [name for name in lines[0] if all(name in line for line in lines)]
     return {name: np.array([line[name] for line in lines], np.float64) for name in names}
 
 
 def _difference(first: Logged, run: Logged) -> str:
     """What a run was told that the first was not, such as dtype=bfloat16."""
-    keys = sorted(key for key in run.told if run.told[key] != first.told.get(key))
-    return ", ".join(f"{key}={run.told[key]}" for key in keys) or "the same again"
+    keys = sorted(key for key in {*run.told, *first.told} if run.told.get(key) != first.told.get(key))
+    return ", ".join(f"{key}={run.told.get(key)}" for key in keys) or "the same again"
 
 
 def _read(workdir: str, last: int) -> Logged:

@@ -27,7 +27,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
 
     Hidden and other files are left out and counted in `notes`, unreadable images are left out and listed there;
     UserError if these are more than the fraction `data.unreadable` of all, or if a folder cannot be read. A set larger
-    than `data.memory_limit` bytes is streamed, but every file is still read once at the start, so that a broken one
+    than `memory_for_data` is streamed, but every file is still read once at the start, so that a broken one
     never stops a run.
     """
     folder = _folder(config, split)

@@ -25,7 +25,7 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
     """A split of the set `config.data.name`, in stored order; prepared on first use, as array_record.
 
     `image` is required, `label` is used if there is one, and `attributes`, such as CelebA's, on demand. Splits larger
-    than `data.memory_limit` bytes are read by index while training, which other formats do not support.
+    than `memory_for_data` are read by index while training, which other formats do not support.
     """
     hide_accelerators()
     import tensorflow_datasets as tfds  # slow to import
@@ -56,7 +56,8 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
     if not _by_index(builder, tfds):
         raise UserError(
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which cannot be read by "
-            f"index, and exceeds data.memory_limit ({config.data.memory_limit:,} bytes). Prepare it in another "
+            f"index, and its {size * int(np.prod(shape)):,} bytes exceed data.memory_limit "
+            f"({config.data.memory_limit:,} for each device of a host). Prepare it in another "
             "data.dir, where it will be stored as array_record, or raise the limit."
         )
     source = builder.as_data_source(split)

@@ -31,8 +31,8 @@ UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The record of one config on a machine of `machines.MACHINES`, which holds `images` training images.
 
-    memory: bytes on a device. `state`, `frozen` weights, `batch` and `held`, its share of the images, are counted from
-      their shapes; `streamed`: whether that share is more than data.memory_limit, so that none is held.
+    memory: bytes on a device. `state`, `frozen` weights, `batch` and `held`, its share of the images and their cached
+      features, are counted from their shapes; `streamed`: whether data.memory_limit keeps the images out.
       `temporaries`, the `program` and the `total` are the compiler's, whose arrays are padded. `fits`: whether the
       total is below the device's.
     evaluation: the same for a batch of an evaluation, without the networks of its metrics.
@@ -56,17 +56,20 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
         "batch_size": config.batch_size, "dtype": config.dtype, "backbone_dtype": config.backbone.dtype,
         "remat": config.remat, "accumulate": config.accumulate, "shard_state": config.shard_state,
     }  # fmt: skip
-    held = -(-images // mesh.size) * bytes_of(training.experiment.batch) // config.batch_size
-    record["streamed"] = held > config.data.memory_limit
-    held *= not record["streamed"]
+    seen = bytes_of(training.experiment.seen) // config.batch_size  # an image
+    on_a_host = sum(one.process_index == mesh.devices.flat[0].process_index for one in mesh.devices.flat)
+    record["streamed"] = images * seen > config.data.memory_limit * on_a_host
+    held = (
+        0 if record["streamed"] else -(-images // mesh.size) * bytes_of(training.experiment.batch) // config.batch_size
+    )
     state, frozen = training.abstract_state(), bytes_of(training.frozen)
-    memory = {"state": bytes_of(state), "frozen": frozen, "held": held}
+    memory = {"limit": device.memory, "state": bytes_of(state), "frozen": frozen, "held": held}
     memory["batch"] = bytes_of(training.experiment.batch) // mesh.size
     say(f"compiling the train step of {config.name} for {machine}")
     began = time.perf_counter()
     step, used = compiled(training.lower)
     record["compile_seconds"] = time.perf_counter() - began
-    record["memory"] = memory | needed(step, used, held if step else sum(memory.values()), device)
+    record["memory"] = memory | needed(step, used, held if step else _counted(memory), device)
     if step is None:
         return record | {"versions": versions()}
     say("compiling its evaluation")
@@ -74,10 +77,14 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     evaluation, used = compiled(lambda: lower_evaluation(training))
     record["evaluation_compile_seconds"] = time.perf_counter() - began
     beside = held + memory["state"] - bytes_of(averaged(state))
-    record["evaluation"] = needed(evaluation, used, beside if evaluation else sum(memory.values()), device)
+    record["evaluation"] = needed(evaluation, used, beside if evaluation else _counted(memory), device)
     if config.accumulate == 1:  # of a loop, the compiler counts one round
         record |= costs(step, training, device)
     return record | {"versions": versions()}
+
+
+def _counted(memory: Mapping[str, float]) -> float:
+    return sum(size for name, size in memory.items() if name != "limit")
 
 
 def costs(step: jax.stages.Compiled, training: Training, device: Device) -> dict[str, Any]:
@@ -177,7 +184,7 @@ def collectives(program: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for line in program.splitlines():
         if match := COLLECTIVE.search(line):
-            sizes = arrays(match[1])
+            sizes = [size for size in arrays(re.sub(r"\b[su]32\[\]", "", match[1])) if size]  # no counters
             if match[1].startswith("((") or (match[3] and match[2] != "all-reduce"):
                 sizes = sizes[len(sizes) // 2 :]
             one = found.setdefault(match[2], {"count": 0, "bytes": 0})

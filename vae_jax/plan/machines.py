@@ -1,5 +1,6 @@
 """Machines to plan for: what a device has, by its maker, and all its devices, as their compiler sees them."""
 
+import contextlib
 import importlib.util
 import math
 import os
@@ -94,11 +95,13 @@ def described(name: str) -> Device:
 
 def gpu_memory_fraction() -> float:
     """The part of a GPU's memory that jax takes."""
-    given = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION") or "0.75"
-    try:
-        return float(given)
-    except ValueError:
-        raise UserError(f"XLA_PYTHON_CLIENT_MEM_FRACTION is {given!r}; expected a number such as 0.9.") from None
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):  # the second is the older one
+        if given := os.environ.get(name):
+            with contextlib.suppress(ValueError):
+                if 0 < float(given) <= 1:
+                    return float(given)
+            raise UserError(f"{name} is {given!r}; expected a fraction such as 0.9.")
+    return 0.75
 
 
 def _is_gpu(name: str) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax.errors import UserError
-from vae_jax.plan.machines import described
 
 Record = Mapping[str, Any]
 OPTIONS = {"remat": False, "accumulate": 1, "shard_state": False}  # said where they differ from these
@@ -18,16 +17,16 @@ HEADER = (
 
 def page(record: Record) -> str:
     """What a terminal shows of a plan."""
-    device, batch, devices = described(record["machine"]), record["batch_size"], record["devices"]
-    title = f"{record['config']} on {record['machine']} ({devices} x {device.name})"
+    most, batch, devices = record["memory"]["limit"], record["batch_size"], record["devices"]
+    title = f"{record['config']} on {record['machine']} ({devices} x {record['device']})"
     lines = [
         f"{title}: {batch:,} images a step, {batch // devices:,} on each device; {options(record)}",
-        _line("memory of a device", _memory(record["memory"], device.memory)),
+        _line("memory of a device", _memory(record["memory"], most)),
     ]
     if "evaluation" in record:
-        lines.append(_line("in an evaluation", _memory(record["evaluation"], device.memory)))
+        lines.append(_line("in an evaluation", _memory(record["evaluation"], most)))
     if record["streamed"]:
-        lines.append(_line("training images", "streamed: a device's share is more than data.memory_limit"))
+        lines.append(_line("training images", "streamed: more than data.memory_limit for each device of a host"))
     if guess := record.get("estimate"):
         times = ", ".join(f"{ms:.3g} ms by {name}" for name, ms in guess["ms"].items())
         products, bandwidth, links = guess["peaks"].values()
@@ -70,7 +69,7 @@ def table(records: Sequence[Record]) -> tuple[Sequence[str], list[list[str]]]:
 
 def _row(record: Record) -> list[str]:
     memory, guess = record["memory"], record.get("estimate")
-    total = size(memory["total"]) + ("" if memory["fits"] else f" of {size(described(record['machine']).memory)}")
+    total = size(memory["total"]) + ("" if memory["fits"] else f" of {size(memory['limit'])}")
     start = [record["config"], record["machine"], f"{record['batch_size']:,}", options(record), total]
     if guess is None:
         return [*start, *[""] * (len(HEADER) - len(start))]

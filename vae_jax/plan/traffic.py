@@ -8,7 +8,8 @@ COMPUTATION = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\) -> .* \{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*?)\)(.*)$")
 NAME = re.compile(r"%([\w.\-]+)")
 SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
-CALLED = re.compile(r"(?:to_apply|calls|body)=%([\w.\-]+)")
+CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%([\w.\-]+)")
+BRANCHES = re.compile(r"branch_computations=\{(.*?)\}")
 TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 LOOPS = ("call", "while", "conditional")  # what they call runs as kernels of its own
 PARTS = ("slice", "dynamic-slice", "gather")  # they read no more than their result
@@ -52,7 +53,8 @@ def width(kind: str) -> int:
 
 
 def kernels(program: str) -> Kernels:
-    """All kernels but exchanges between devices; those in a loop as often as it is known to turn.
+    """All kernels but exchanges between devices; those in a loop as often as it is known to turn, those of all branches
+    of a condition.
 
     What a cache keeps from one kernel to the next counts as well.
     """
@@ -78,7 +80,8 @@ def _kernels(computations: Computations, name: str) -> Kernels:
     body, number, total = computations[name], 0, 0
     sizes = {one.name: one.size for one in body}
     for one in body:
-        called = [other for other in CALLED.findall(one.after) if other in computations]
+        branches = NAME.findall("".join(BRANCHES.findall(one.after)))
+        called = [other for other in (*CALLED.findall(one.after), *branches) if other in computations]
         if one.opcode in LOOPS:
             turns = TURNS.search(one.after)
             times = int(turns[1]) if turns else 1

@@ -161,8 +161,8 @@ class Copy:
         finally:
             self._over.set()
             if self._keeper:
-                self._keeper.join()
-            if self._keeper and not self._taken_by:
+                self._keeper.join(RENEWED)  # it may be waiting for a bucket that does not answer
+            if self._keeper and not self._keeper.is_alive() and not self._taken_by:
                 with contextlib.suppress(Exception):
                     self._files.rm_file(f"{self._root}/{LOCK}")
 

@@ -103,9 +103,9 @@ class Checkpoints:
             _warn(failure)
 
     def saved(self) -> list[int]:
-        """`steps`, once the thread of `save_meanwhile` has written."""
+        """The good steps, once the thread of `save_meanwhile` has written; all processes must call it."""
         self.finish()
-        return self.steps()
+        return on_first_process(lambda: [step for step in self.steps() if self._problem(step) is None])
 
     def _result(self) -> str | None:
         """Waits for the thread; why it could not write."""

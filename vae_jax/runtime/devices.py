@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-FEW_CORES = 4  # up to this many, each may become a device with a copy of the data, and all share one heap
+FEW_CORES = 4  # up to this many, each may become a device, and all share one heap
 SMALLEST_SHARE = 8  # images of a batch per core
 THREADS_WELL = (0, 12)  # first jax whose convolutions on one device use several cores well
 ONEDNN = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"  # a library for x86

@@ -83,26 +83,33 @@ def place_rows(array: np.ndarray, mesh: Mesh) -> jax.Array:
 def gather_rows(arrays: Any, indices: jax.Array, mesh: Mesh) -> Any:
     """The rows [K, B] of arrays [N, ...] that `place_rows` has split, as [K, B, ...] with B split over the devices.
 
-    Each device looks up what it holds, and the sum over the devices, of which all but one give zero, is split.
+    Each device looks up what it holds, and the sum over the devices, of which all but one give zero, is split; one of
+    the K batches after the other, as each device has the whole of it for a moment.
     """
 
-    def lookup(arrays: Any, indices: jax.Array) -> Any:
-        def rows(part: jax.Array) -> jax.Array:
-            here = indices - jax.lax.axis_index("data") * len(part)
-            found = part[jnp.clip(here, 0, len(part) - 1)]
-            mine = ((here >= 0) & (here < len(part))).reshape(here.shape + (1,) * (part.ndim - 1))
-            found = jnp.where(mine, found, jnp.zeros((), part.dtype))
-            return jax.lax.psum_scatter(found, "data", scatter_dimension=1, tiled=True)
+    def rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
+        here = wanted - jax.lax.axis_index("data") * len(part)
+        found = part[jnp.clip(here, 0, len(part) - 1)]
+        mine = ((here >= 0) & (here < len(part))).reshape(here.shape + (1,) * (part.ndim - 1))
+        found = jnp.where(mine, found, jnp.zeros((), part.dtype))
+        return jax.lax.psum_scatter(found, "data", tiled=True)
 
-        return jax.tree.map(rows, arrays)
+    def lookup(arrays: Any, indices: jax.Array) -> Any:
+        return jax.lax.map(lambda wanted: jax.tree.map(lambda part: rows(part, wanted), arrays), indices)
+
+    if mesh.size == 1:
+        return jax.tree.map(lambda array: array[indices], arrays)
 
     places = (PartitionSpec("data"), PartitionSpec())
     return jax.shard_map(lookup, mesh=mesh, in_specs=places, out_specs=PartitionSpec(None, "data"))(arrays, indices)
 
 
 def memory_for_data(limit: int) -> int:
-    """The bytes of images that all devices hold, if each may hold `limit`; the devices of a CPU share its memory."""
-    return limit * (jax.process_count() if jax.default_backend() == "cpu" else jax.device_count())
+    """The bytes of a set that is held in memory, if each device of a host may hold `limit`.
+
+    Every host keeps the whole set as well, so that further hosts add nothing; the devices of a CPU share its memory.
+    """
+    return limit * (1 if jax.default_backend() == "cpu" else jax.local_device_count())
 
 
 def split_state(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
