@@ -184,6 +184,11 @@ def test_the_held_rates_are_the_printed_ones(folder):
     assert rest and start + rest.partition("\n\n")[0] in read("results/rates.md")
 
 
+@pytest.mark.parametrize("path", sorted((RESULTS / "bfloat16").glob("*.md")), ids=lambda path: path.stem)
+def test_the_distances_are_the_printed_ones(path):
+    assert path.read_text() in read("results/bfloat16.md")
+
+
 @pytest.mark.parametrize("path", sorted((RESULTS / "plans").glob("*.jsonl")), ids=lambda path: path.stem)
 def test_the_plans_are_the_printed_ones(path):
     assert page.markdown_table(*plan_page.table(plan_page.read_records([str(path)]))).strip() in read("plan.md")
