@@ -148,6 +148,7 @@ SHOWN = {  # the page that shows the table of a folder of docs/results
     "sr_x2": "super_resolution.md",
     "sr_x4": "super_resolution.md",
     "losses_emoji": "losses.md",
+    "discriminators": "discriminators.md",
     "losses_photos": "losses.md",
     "losses_mnist_30": "losses.md",
     "losses_mnist_10": "losses.md",
