@@ -47,7 +47,7 @@ class Feed:
         self._arrays: dict[str, jax.Array] | None = None
         if dataset.arrays is not None:
             self._arrays = {name: place_rows(array, mesh) for name, array in dataset.arrays.items()}
-            self._gather = jax.jit(functools.partial(gather_rows, mesh=mesh))
+            self._gather = jax.jit(lambda arrays, indices: gather_rows(arrays, indices, mesh))
 
     def __call__(self, indices: np.ndarray) -> dict[str, jax.Array]:
         if self._arrays is not None:
