@@ -1,10 +1,7 @@
 """How far runs drift apart, through the command, from logs written by hand."""
 
-import subprocess
-import sys
-
 import pytest
-from helpers.checks import ROOT
+from helpers.commands import assert_mistake, run
 from helpers.workdirs import make_workdir
 
 from vae_jax.runs.workdir import append_line
@@ -19,11 +16,8 @@ def log(workdir, lines, **changes) -> str:
     return str(workdir)
 
 
-def terms(*workdirs: str, code: int = 0, flags=()) -> str:
-    command = [sys.executable, "-m", "vae_jax.compare.terms", f"--workdirs={','.join(workdirs)}", *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
-    return done.stdout + done.stderr
+def terms(*workdirs: str, flags=()):
+    return run("vae_jax.compare.terms", f"--workdirs={','.join(workdirs)}", *flags)
 
 
 @pytest.fixture
@@ -36,19 +30,19 @@ def runs(tmp_path):
 
 def test_the_distance_of_terms(runs):
     """|33 - 30| beside sqrt(30^2 + 40^2) = 50, a term that is gone, and none of what is no term."""
-    table = terms(*runs).splitlines()
+    table = terms(*runs).stdout.splitlines()
     assert table[0].split(" | ")[2:] == ["mean of the first run", "dtype=bfloat16", "seed=1 |"]
     assert [line.split(" | ")[1:] for line in table[2:]] == [
         ["bce", "35", "6.0e-02", "0.0e+00 |"],
         ["kl", "3.5", "0.0e+00", "1.0e+00 |"],
         ["loss/vae", "38.5", "5.5e-02", "9.1e-02 |"],
     ]
-    assert "| bce | 30 | 1.0e-01 | 0.0e+00 |" in terms(*runs, flags=("--steps=10",))
+    assert "| bce | 30 | 1.0e-01 | 0.0e+00 |" in terms(*runs, flags=("--steps=10",)).stdout
 
 
 def test_mistakes(runs, tmp_path):
-    assert "Expected two or more runs of" in terms(runs[0], code=2)
-    assert "differs from the first in its own way" in terms(*runs, runs[1], code=2)
-    assert "has logged no step up to 5" in terms(*runs, code=2, flags=("--steps=5",))
+    assert_mistake(terms(runs[0]), "Expected two or more runs of")
+    assert_mistake(terms(*runs, runs[1]), "differs from the first in its own way")
+    assert_mistake(terms(*runs, flags=("--steps=5",)), "has logged no step up to 5")
     later = log(tmp_path / "later", [(15, 30.0, 4.0)])
-    assert "have logged no step in common" in terms(runs[0], later, code=2)
+    assert_mistake(terms(runs[0], later), "have logged no step in common")

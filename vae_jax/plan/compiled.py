@@ -98,8 +98,9 @@ def costs(step: jax.stages.Compiled, training: Training, device: Device) -> dict
     if counted := step.cost_analysis():
         flops, moved, number = counted["flops"], counted["bytes accessed"], {}
     else:
-        flops, found = (gflop_per_image(training) or 0.0) * 1e9 * images, kernels(program)
-        moved, number = found.bytes, {"kernels": found.number}
+        gflop, found = gflop_per_image(training), kernels(program)
+        assert gflop is not None, "a plan is made on a CPU"
+        flops, moved, number = gflop * 1e9 * images, found.bytes, {"kernels": found.number}
     exchanged = collectives(program)
     guess = estimate(flops, moved, exchanged, devices, products_of(training, device), device)
     return {
@@ -184,7 +185,7 @@ def collectives(program: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for line in program.splitlines():
         if match := COLLECTIVE.search(line):
-            sizes = [size for size in arrays(re.sub(r"\b[su]32\[\]", "", match[1])) if size]  # no counters
+            sizes = arrays(re.sub(r"\b[su]32\[\]", "", match[1]))  # no counters
             if match[1].startswith("((") or (match[3] and match[2] != "all-reduce"):
                 sizes = sizes[len(sizes) // 2 :]
             one = found.setdefault(match[2], {"count": 0, "bytes": 0})
