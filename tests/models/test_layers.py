@@ -11,6 +11,7 @@ from helpers.checks import assert_same
 
 from vae_jax.models.convolutions import relu
 from vae_jax.models.layers import adaptive_average_pool, max_pool_2x2, max_pool_3x3, nearest_conv_2x
+from vae_jax.runtime.compilation import compiling_for
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -40,7 +41,7 @@ def pooled_by_hand(x, weights, size):
 @pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 9, 2), (2, 5, 4, 1)])
 @pytest.mark.parametrize(("size", "ceil_mode"), [(2, False), (3, False), (3, True)])
 def test_max_pool(shape, size, ceil_mode, levels):
-    """By hand, and as XLA's window reduction: values and gradients, also where few levels make many ties."""
+    """By hand, as XLA's window reduction and as for a TPU: values and gradients, also where few levels make ties."""
     pool = functools.partial(max_pool_3x3, ceil_mode=ceil_mode) if size == 3 else max_pool_2x2
     ends = [(0, 0), *((0, (1 - n % 2) * ceil_mode) for n in shape[1:3]), (0, 0)]
     reduction = functools.partial(
@@ -50,12 +51,14 @@ def test_max_pool(shape, size, ceil_mode, levels):
     rng = np.random.default_rng(0)
     x = rng.integers(0, levels, shape).astype(np.float32)
     values, pull = jax.vjp(pool, x)
+    with compiling_for("tpu"):
+        on_tpu, pull_on_tpu = jax.vjp(pool, x)
     weights = rng.integers(1, 100, values.shape).astype(np.float32)  # so that sums are exact
     expected, gradient = pooled_by_hand(np.pad(x, ends, constant_values=-np.inf), weights, size)
     gradient = gradient[:, : shape[1], : shape[2]]
-    for ours in (values, reduction(x)):
+    for ours in (values, on_tpu, reduction(x)):
         np.testing.assert_array_equal(ours, expected)
-    for ours in (*pull(weights), *jax.vjp(reduction, x)[1](weights)):
+    for ours in (*pull(weights), *pull_on_tpu(weights), *jax.vjp(reduction, x)[1](weights)):
         np.testing.assert_array_equal(ours, gradient)
 
 

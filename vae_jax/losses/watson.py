@@ -19,6 +19,7 @@ from vae_jax.errors import UserError, look_up
 from vae_jax.losses.checks import equal_shapes
 from vae_jax.losses.perceptual import PerceptualTerm
 from vae_jax.losses.pixel import absolute
+from vae_jax.runtime.batches import pad_edges
 from vae_jax.weights.files import load_weights
 
 BLOCK = 8
@@ -134,14 +135,14 @@ def shifted(images: jax.Array, shift: tuple[int, int] | None) -> jax.Array:
         return images
     if any(isinstance(start, int) and not 0 <= start < BLOCK for start in shift):
         raise UserError(f"terms.watson.shift is {tuple(shift)}; expected rows and columns of 0 to {BLOCK - 1}.")
-    padded = jnp.pad(images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), mode="edge")
+    padded = pad_edges(images, (MARGIN, MARGIN), (MARGIN, MARGIN))
     return jax.lax.dynamic_slice(padded, (0, *shift, 0), images.shape)
 
 
 def to_blocks(images: jax.Array) -> jax.Array:
     """[B, H, W, C] -> [B, blocks, 8, 8, C]."""
     batch, height, width, channels = images.shape
-    images = jnp.pad(images, ((0, 0), (0, -height % BLOCK), (0, -width % BLOCK), (0, 0)), mode="edge")
+    images = pad_edges(images, (0, -height % BLOCK), (0, -width % BLOCK))
     blocks = images.reshape(batch, -(-height // BLOCK), BLOCK, -(-width // BLOCK), BLOCK, channels).swapaxes(2, 3)
     return blocks.reshape(batch, -1, BLOCK, BLOCK, channels)
 

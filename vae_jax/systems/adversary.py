@@ -50,11 +50,10 @@ class Adversary(NamedTuple):
         """LeCam's moving averages before the first step."""
         return {ANCHORS: {"real": jnp.zeros(()), "fake": jnp.zeros(())}} if self.lecam else {}
 
-    def view(self, key: jax.Array, images: jax.Array, kinds: int = 1) -> jax.Array:
-        """What the discriminator sees of images [kinds * B, H, W, C], real or fake: every kind has the same draws."""
+    def view(self, key: jax.Array, images: jax.Array) -> jax.Array:
+        """What the discriminator sees of images [B, H, W, C], real or fake: by the same key, the same draws."""
         for number, augment in enumerate(self.augment):
-            one = jax.random.fold_in(key, number)
-            images = jnp.concatenate([augment(one, kind) for kind in jnp.split(images, kinds)])
+            images = augment(jax.random.fold_in(key, number), images)
         return images
 
     def compare(self, real: jax.Array, fake: jax.Array, stats: Stats) -> tuple[Scalars, Stats]:

@@ -39,6 +39,7 @@ from vae_jax.losses import kl
 from vae_jax.losses.adversarial import fake_cost, real_cost
 from vae_jax.losses.pixel import l2
 from vae_jax.models import DECODERS, DISCRIMINATORS, ENCODERS
+from vae_jax.runtime.batches import join_batches, part_batches
 from vae_jax.systems.adversary import Adversary, make_adversary
 from vae_jax.systems.contract import System, Weight, always_open, term_weight, weight_schedule
 from vae_jax.systems.image_terms import loss_options, make_image_terms
@@ -76,6 +77,7 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
     decoder = make_network(DECODERS, "decoder", config, image_shape)
     discriminator = make_network(DISCRIMINATORS, "discriminator", config)
     codec, adversary = Codec(encoder, decoder), make_adversary(config)
+    kinds = 3 if "sample" in gan.fakes else 2
 
     def init(key, batch):
         images = batch["image"]
@@ -84,19 +86,20 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         params, stats = init_networks(key, **networks)
         return params, stats | adversary.init_stats()
 
-    def compare(layers, n):
-        """[n]: half the squared differences between the features of n real images and of their n reconstructions."""
-        features = look_up(layers, layer, "terms.similarity.layer")
-        return l2(features[:n], features[n : 2 * n]) / 2
+    def compare(layers, kinds):
+        """[B]: half the squared differences between the features of images and of their reconstructions, the first two
+        of so many kinds."""
+        real, recon = part_batches(look_up(layers, layer, "terms.similarity.layer"), kinds)[:2]
+        return l2(real, recon) / 2
 
     def judge(params, seen, stats):
-        """The terms of images [2n or 3n, H, W, C]: real, recon, sample; the discriminator's two costs separately."""
-        n = len(seen) // (3 if "sample" in gan.fakes else 2)
+        """The terms of joined images: real, recon and perhaps sample; the discriminator's two costs separately."""
         layers, stats = apply_network(discriminator, "discriminator", params, stats, seen, train=True)
-        real, fake = layers["logits"][:n], layers["logits"][n if "recon" in gan.fakes else 2 * n :]
+        real, *fakes = part_batches(layers["logits"], kinds)
+        fake = join_batches(*fakes[0 if "recon" in gan.fakes else 1 :])
         costs = {"gan_real": jnp.mean(real_cost(real)), "gan_fake": jnp.mean(fake_cost(fake))}
         weighed = gan.real * costs["gan_real"] + gan.fake * costs["gan_fake"]
-        values = {"similarity": jnp.mean(compare(layers, n)), "gan": weighed}
+        values = {"similarity": jnp.mean(compare(layers, kinds)), "gan": weighed}
         if not gan.saturating:
             values["generator"] = gan.fake * jnp.mean(real_cost(fake))
         compared, stats = adversary.compare(real, fake, stats)
@@ -107,29 +110,30 @@ def vae_gan(config: ConfigDict, image_shape: tuple[int, int, int]) -> System:
         return seen[0]["logits"]
 
     def terms(params, stats, frozen, batch, key, step):
-        images, n = batch["image"], batch["image"].shape[0]
+        images = batch["image"]
         posterior_key, prior_key = jax.random.split(key)
         mean, logvar, stats = codec.posterior(params, stats, images, train=True)
         z = draw(posterior_key, mean, logvar)
         if "sample" in gan.fakes:
-            z = jnp.concatenate([z, jax.random.normal(prior_key, z.shape)])
+            z = join_batches(z, jax.random.normal(prior_key, z.shape))
         decoded, stats = codec.reconstruct(params, stats, z)
+        decoded = part_batches(decoded, kinds - 1)
         view_key, noise_key = jax.random.split(jax.random.fold_in(key, 1))
-        seen = adversary.view(view_key, jnp.concatenate([images, decoded]), 1 + len(decoded) // n)
+        seen = join_batches(*(adversary.view(view_key, one) for one in (images, *decoded)))
         penalties = adversary.smoothness(
             lambda x: logits(params, stats, adversary.view(view_key, x)), images, noise_key
         )
         judged, (costs, stats) = pulled_back_once(judge, ("gan", "lecam"))(params["discriminator"], seen, stats)
-        values = image_terms.values(frozen, batch, decoded[:n]) | {"kl": kl(mean, logvar)}
+        values = image_terms.values(frozen, batch, decoded[0]) | {"kl": kl(mean, logvar)}
         return {name: jnp.mean(value) for name, value in values.items()} | judged | penalties | costs, stats
 
     def evaluate(params, stats, frozen, batch):
         images = batch["image"]
         mean, logvar = codec.encode(params, stats, frozen, images)
         recon = codec.decode(params, stats, mean)
-        seen = jnp.concatenate([images, recon])
+        seen = join_batches(images, recon)
         layers, _ = apply_network(discriminator, "discriminator", params["discriminator"], stats, seen, train=False)
-        values = {"kl": kl(mean, logvar), "similarity": compare(layers, images.shape[0])}
+        values = {"kl": kl(mean, logvar), "similarity": compare(layers, 2)}
         return recon, values | image_terms.feature(frozen, batch, recon)
 
     return System(
