@@ -108,13 +108,15 @@ def compiled(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Measured:
 def gflop_per_image(training: Training) -> float | None:
     """What XLA counts in the train call lowered for one CPU, before compilation; None in a process without a CPU.
 
-    Compiled, the work of oneDNN and cuDNN is not counted, and for a GPU XLA counts nothing before it compiles.
+    Compiled, the work of oneDNN and cuDNN is not counted, and for a GPU XLA counts nothing before it compiles. With
+    `accumulate`, which XLA would count once for all parts, it is that of whole batches.
     """
     try:
         cpu = Mesh(np.array(jax.devices("cpu")[:1]), ("data",), axis_types=(AxisType.Auto,))
     except RuntimeError:  # JAX_PLATFORMS leaves it out
         return None
-    costs = dataclasses.replace(training, mesh=cpu).lower().cost_analysis()
+    whole = ConfigDict(training.config.to_dict() | {"accumulate": 1})
+    costs = dataclasses.replace(training, mesh=cpu, config=whole).lower().cost_analysis()
     assert costs is not None
     return costs["flops"] / training.config.steps_per_call / training.config.batch_size / 1e9
 

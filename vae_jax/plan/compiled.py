@@ -16,14 +16,13 @@ from vae_jax.bench.measure import gflop_per_image, random_images
 from vae_jax.config import untrained
 from vae_jax.evaluate import make_reconstruct
 from vae_jax.plan.machines import Device, described, mesh_of
-from vae_jax.plan.traffic import arrays, kernels
+from vae_jax.plan.traffic import collectives, kernels
 from vae_jax.runs.workdir import versions
 from vae_jax.runtime.compilation import compiling_for
 from vae_jax.runtime.sharding import check_split, replicated, split_batches
 from vae_jax.state import averaged
 from vae_jax.training import Training, prepare
 
-COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
 TOO_LARGE = re.compile(r"HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM")
 UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
@@ -36,10 +35,10 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
       `temporaries`, the `program` and the `total` are the compiler's, whose arrays are padded. `fits`: whether the
       total is below the device's.
     evaluation: the same for a batch of an evaluation, without the networks of its metrics.
-    gflop_per_image, traffic_per_image: arithmetic, and bytes to and from memory, of a step.
+    gflop_per_image, traffic_per_image: arithmetic, and bytes to and from memory, of a step. padding_per_image: those of
+      them that only fill a TPU's tiles.
     collectives: by kind, their number and bytes in a step.
-    estimate: milliseconds of a step by the published peaks, if nothing else is slow. These are not given if the batch
-      is taken in parts.
+    estimate: milliseconds of a step by the published peaks, if nothing else is slow.
 
     Of a program that needs more memory than there is, the compiler tells only how much. UserError for an unknown
     machine, without its compiler, or if its devices cannot split a batch evenly.
@@ -78,9 +77,7 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     record["evaluation_compile_seconds"] = time.perf_counter() - began
     beside = held + memory["state"] - bytes_of(averaged(state))
     record["evaluation"] = needed(evaluation, used, beside if evaluation else _counted(memory), device)
-    if config.accumulate == 1:  # of a loop, the compiler counts one round
-        record |= costs(step, training, device)
-    return record | {"versions": versions()}
+    return record | costs(step, training, device) | {"versions": versions()}
 
 
 def _counted(memory: Mapping[str, float]) -> float:
@@ -90,22 +87,26 @@ def _counted(memory: Mapping[str, float]) -> float:
 def costs(step: jax.stages.Compiled, training: Training, device: Device) -> dict[str, Any]:
     """What a step costs: the part of the record from `gflop_per_image` on.
 
-    The compiler of GPUs counts nothing: arithmetic is then what XLA counts before it compiles, and traffic that of all
-    `kernels`, whose number is given too.
+    Traffic is that of all `kernels`, whose number is given for a GPU, where each is launched. Arithmetic is what the
+    compiler counts or, as that of GPUs counts nothing and none counts all parts of a batch, what XLA counts before it
+    compiles.
     """
     config, devices, program = training.config, training.mesh.size, step.as_text() or ""
     images = config.batch_size / devices
-    if counted := step.cost_analysis():
-        flops, moved, number = counted["flops"], counted["bytes accessed"], {}
+    moved, exchanged = kernels(program), collectives(program)
+    counted = step.cost_analysis()
+    if counted and training.config.accumulate == 1:  # of a loop it has one round
+        flops = counted["flops"]
     else:
-        gflop, found = gflop_per_image(training), kernels(program)
+        gflop = gflop_per_image(training)
         assert gflop is not None, "a plan is made on a CPU"
-        flops, moved, number = gflop * 1e9 * images, found.bytes, {"kernels": found.number}
-    exchanged = collectives(program)
-    guess = estimate(flops, moved, exchanged, devices, products_of(training, device), device)
+        flops = gflop * 1e9 * images
+    number = {} if counted else {"kernels": moved.number}
+    guess = estimate(flops, moved.bytes, exchanged, devices, products_of(training, device), device)
     return {
         "gflop_per_image": flops / images / 1e9,
-        "traffic_per_image": moved / images,
+        "traffic_per_image": moved.bytes / images,
+        "padding_per_image": moved.padding / images,
         **number,
         "collectives": exchanged,
         "estimate": guess | {"images_per_second": 1e3 * config.batch_size / guess["ms_per_step"]},
@@ -174,24 +175,6 @@ def needed(program: jax.stages.Compiled | None, used: float, beside: float, devi
     code, temporaries = found.generated_code_size_in_bytes, found.temp_size_in_bytes
     total = arrays + temporaries + code + beside
     return {"temporaries": temporaries, "program": code, "total": total, "fits": total < device.memory}
-
-
-def collectives(program: str) -> dict[str, dict[str, int]]:
-    """{kind: number and bytes} of what the devices exchange, from the text of a compiled program.
-
-    A transfer that is started and awaited later counts once; where its start names operands as well, what arrives comes
-    last.
-    """
-    found: dict[str, dict[str, int]] = {}
-    for line in program.splitlines():
-        if match := COLLECTIVE.search(line):
-            sizes = arrays(re.sub(r"\b[su]32\[\]", "", match[1]))  # no counters
-            if match[1].startswith("((") or (match[3] and match[2] != "all-reduce"):
-                sizes = sizes[len(sizes) // 2 :]
-            one = found.setdefault(match[2], {"count": 0, "bytes": 0})
-            one["count"] += 1
-            one["bytes"] += sum(sizes)
-    return found
 
 
 def estimate(

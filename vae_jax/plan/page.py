@@ -42,8 +42,6 @@ def page(record: Record) -> str:
         ]
         if count := record.get("kernels"):
             lines.append(_line("", f"such as the launches of {count:,} kernels, some microseconds each"))
-    elif record["accumulate"] > 1:
-        lines.append(_line("cost of an image", "that of accumulate=1: the compiler counts one part of a batch"))
     return "\n".join(lines)
 
 
@@ -112,7 +110,9 @@ def size(count: float) -> str:
 
 
 def _traffic(record: Record) -> str:
-    return f"{size(record['traffic_per_image'])} to and from memory"
+    padding = record["padding_per_image"] / record["traffic_per_image"]
+    share = f", {padding:.0%} of it padding" if padding else ""
+    return f"{size(record['traffic_per_image'])} to and from memory{share}"
 
 
 def _memory(memory: Record, most: float) -> str:
