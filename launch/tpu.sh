@@ -9,7 +9,7 @@ where=(--zone="$ZONE")
 [ -z "${PROJECT:-}" ] || where+=(--project="$PROJECT")
 uv='python3 -m uv'
 INSTALL=${INSTALL:-"python3 -m pip install --quiet --user uv && $uv venv --quiet --allow-existing --python 3.12 .venv \
-&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13' gcsfs"}
+&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13' 'gcsfs>=2026.1,<2028'"}
 
 planned() { # planned ARGUMENT ...: with PLAN, what this training needs on such a TPU; ends here if it does not fit
   local argument config=()

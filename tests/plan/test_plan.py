@@ -13,8 +13,8 @@ from helpers.checks import ROOT
 from vae_jax.errors import UserError
 from vae_jax.plan.compiled import estimate, too_large
 from vae_jax.plan.fit import TRIES, largest_that_fits
-from vae_jax.plan.machines import GIB, GPUS, TPUS, described, mesh_of, target_config
 from vae_jax.plan.page import page, size, table
+from vae_jax.plan.topologies import GIB, GPUS, TPUS, described, mesh_of, target_config
 from vae_jax.plan.traffic import arrays, collectives, kernels
 
 PROGRAM = """
@@ -34,7 +34,7 @@ ENTRY %main (d: f32[100]) -> f32[8] {
 }
 """  # noqa: E501
 RECORD = {
-    "config": "dfc_celeba", "machine": "v5e:4x4", "device": "TPU v5e", "devices": 16, "batch_size": 512,
+    "config": "dfc_celeba", "topology": "v5e:4x4", "device": "TPU v5e", "devices": 16, "batch_size": 512,
     "dtype": "bfloat16", "backbone_dtype": "float32", "remat": True, "accumulate": 1, "shard_state": False,
     "streamed": False,
     "memory": {"limit": 16 * GIB, "state": 12 * 2**20, "frozen": 0, "held": 0, "batch": 2**10, "temporaries": 2**30,
@@ -216,7 +216,7 @@ def test_the_estimate_by_hand():
         ("gpu", "Known: "),
     ],
 )
-def test_machines_that_do_not_exist(name, words):
+def test_topologies_that_do_not_exist(name, words):
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
         mesh_of(name)
 
@@ -267,8 +267,8 @@ def test_pages_and_tables():
 
 def test_mistakes_and_tables_through_the_command(tmp_path):
     for arguments, words in (
-        (("--config=vae_mnist",), "Name a config and a machine"),
-        (("--config=vae_mnist", "--topology=v5e:3x3"), "There is no machine 'v5e:3x3'"),
+        (("--config=vae_mnist",), "Name a config and a topology"),
+        (("--config=vae_mnist", "--topology=v5e:3x3"), "There is no topology 'v5e:3x3'"),
         (("--config=vae_mnist", "--topology=v5e:2x2", "--compare=remat"), "'remat' in 'remat' sets nothing"),
         (("--config=vae_mnist", "--topology=v5e:2x2", "--compare=dtype=half"), "dtype is 'half'"),
         ((f"--table={tmp_path}/no.jsonl",), "--table cannot read"),

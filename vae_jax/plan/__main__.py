@@ -38,7 +38,7 @@ def main(config: ConfigDict | None) -> None:
         print(markdown_table(*table(read_records(TABLE.value))), end="")
         return
     if config is None or not TOPOLOGY.value:
-        raise UserError("Name a config and a machine: --config=NAME --topology=v5e:4x4.")
+        raise UserError("Name a config and a topology: --config=NAME --topology=v5e:4x4.")
     variants = [config, *(cli.changed(config, values) for values in COMPARE.value)]
     for variant in variants:
         check_config(variant)
@@ -51,20 +51,20 @@ def main(config: ConfigDict | None) -> None:
         sys.exit(1)
 
 
-def _plan(config: ConfigDict, machine: str) -> Mapping[str, Any]:
+def _plan(config: ConfigDict, topology: str) -> Mapping[str, Any]:
     from vae_jax.plan.compiled import plan
     from vae_jax.plan.fit import largest_that_fits
-    from vae_jax.plan.machines import described, mesh_of
+    from vae_jax.plan.topologies import described, mesh_of
 
     def of_batch(batch: int) -> dict[str, Any]:
         sized = ConfigDict(config.to_dict())
         sized.batch_size = batch
-        return plan(sized, machine, IMAGES.value, lambda text: print(text, file=sys.stderr, flush=True))
+        return plan(sized, topology, IMAGES.value, lambda text: print(text, file=sys.stderr, flush=True))
 
     if not FIT.value:
         return of_batch(config.batch_size)
-    unit = mesh_of(machine).size * config.accumulate
-    return largest_that_fits(of_batch, -(-config.batch_size // unit) * unit, unit, described(machine).memory)
+    unit = mesh_of(topology).size * config.accumulate
+    return largest_that_fits(of_batch, -(-config.batch_size // unit) * unit, unit, described(topology).memory)
 
 
 if __name__ == "__main__":

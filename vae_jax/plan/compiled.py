@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from vae_jax.bench.measure import gflop_per_image, random_images
 from vae_jax.config import untrained
 from vae_jax.evaluate import make_reconstruct
-from vae_jax.plan.machines import Device, described, mesh_of
+from vae_jax.plan.topologies import Device, described, mesh_of
 from vae_jax.plan.traffic import collectives, kernels
 from vae_jax.runs.workdir import versions
 from vae_jax.runtime.compilation import compiling_for
@@ -27,8 +27,8 @@ TOO_LARGE = re.compile(r"HLO temporaries \(([\d.]+)([KMGT])\) exceeds available 
 UNITS = {"K": 2.0**10, "M": 2.0**20, "G": 2.0**30, "T": 2.0**40}
 
 
-def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The record of one config on a machine of `machines.MACHINES`, which holds `images` training images.
+def plan(config: ConfigDict, topology: str, images: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """The record of one config on one of `topologies.TOPOLOGIES`, which holds `images` training images.
 
     memory: bytes on a device. `state`, `frozen` weights, `batch` and `held`, its share of the images and their cached
       features, are counted from their shapes; `streamed`: whether data.memory_limit keeps the images out.
@@ -41,9 +41,9 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     estimate: milliseconds of a step by the published peaks, if nothing else is slow.
 
     Of a program that needs more memory than there is, the compiler tells only how much. UserError for an unknown
-    machine, without its compiler, or if its devices cannot split a batch evenly.
+    topology, without its compiler, or if its devices cannot split a batch evenly.
     """
-    device, mesh = described(machine), mesh_of(machine)
+    device, mesh = described(topology), mesh_of(topology)
     check_split(config.batch_size, mesh.size, config.accumulate)
     config = untrained(config)
     with config.unlocked():
@@ -51,7 +51,7 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     here = Mesh(np.array(jax.devices("cpu")[:1]), ("data",), axis_types=(AxisType.Auto,))
     training = dataclasses.replace(prepare(config, random_images(config), here), mesh=mesh)
     record: dict[str, Any] = {
-        "config": config.name, "machine": machine, "device": device.name, "devices": mesh.size,
+        "config": config.name, "topology": topology, "device": device.name, "devices": mesh.size,
         "batch_size": config.batch_size, "dtype": config.dtype, "backbone_dtype": config.backbone.dtype,
         "remat": config.remat, "accumulate": config.accumulate, "shard_state": config.shard_state,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def plan(config: ConfigDict, machine: str, images: int, say: Callable[[str], Non
     state, frozen = training.abstract_state(), bytes_of(training.frozen)
     memory = {"limit": device.memory, "state": bytes_of(state), "frozen": frozen, "held": held}
     memory["batch"] = bytes_of(training.experiment.batch) // mesh.size
-    say(f"compiling the train step of {config.name} for {machine}")
+    say(f"compiling the train step of {config.name} for {topology}")
     began = time.perf_counter()
     step, used = compiled(training.lower)
     record["compile_seconds"] = time.perf_counter() - began

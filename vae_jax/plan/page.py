@@ -10,7 +10,7 @@ from vae_jax.errors import UserError
 Record = Mapping[str, Any]
 OPTIONS = {"remat": False, "accumulate": 1, "shard_state": False}  # said where they differ from these
 HEADER = (
-    "config", "machine", "batch", "options", "memory of a device", "of it temporaries", "GFLOP / image",
+    "config", "topology", "batch", "options", "memory of a device", "of it temporaries", "GFLOP / image",
     "memory traffic / image", "collectives", "estimated images/s", "bound by",
 )  # fmt: skip
 
@@ -18,7 +18,7 @@ HEADER = (
 def page(record: Record) -> str:
     """What a terminal shows of a plan."""
     most, batch, devices = record["memory"]["limit"], record["batch_size"], record["devices"]
-    title = f"{record['config']} on {record['machine']} ({devices} x {record['device']})"
+    title = f"{record['config']} on {record['topology']} ({devices} x {record['device']})"
     lines = [
         f"{title}: {batch:,} images a step, {batch // devices:,} on each device; {options(record)}",
         _line("memory of a device", _memory(record["memory"], most)),
@@ -68,7 +68,7 @@ def table(records: Sequence[Record]) -> tuple[Sequence[str], list[list[str]]]:
 def _row(record: Record) -> list[str]:
     memory, guess = record["memory"], record.get("estimate")
     total = size(memory["total"]) + ("" if memory["fits"] else f" of {size(memory['limit'])}")
-    start = [record["config"], record["machine"], f"{record['batch_size']:,}", options(record), total]
+    start = [record["config"], record["topology"], f"{record['batch_size']:,}", options(record), total]
     if guess is None:
         return [*start, *[""] * (len(HEADER) - len(start))]
     return [

@@ -74,7 +74,7 @@ GPUS = {
 }
 IN_A_HOST = ("1", "2", "4", "8")
 SHAPES = {kind: shapes for kind, (_, shapes) in TPUS.items()} | dict.fromkeys(GPUS, IN_A_HOST)
-MACHINES = {f"{kind}:{shape}": (TPUS | GPUS)[kind][0] for kind, shapes in SHAPES.items() for shape in shapes}
+TOPOLOGIES = {f"{kind}:{shape}": (TPUS | GPUS)[kind][0] for kind, shapes in SHAPES.items() for shape in shapes}
 ALONE = {  # so that libtpu asks nobody which TPU this is; any type will do
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -85,11 +85,11 @@ ALONE = {  # so that libtpu asks nobody which TPU this is; any type will do
 
 
 def described(name: str) -> Device:
-    """A device of the machine called `name`, such as v5e:4x4 or h100:8, with the part of its memory that jax takes;
-    UserError with the nearest machine if there is none."""
-    if name not in MACHINES:
-        raise UserError(f"There is no machine {name!r} to plan for. {_nearest(name)}")
-    device = MACHINES[name]
+    """A device of the topology called `name`, such as v5e:4x4 or h100:8, with the part of its memory that jax takes;
+    UserError with the nearest topology if there is none."""
+    if name not in TOPOLOGIES:
+        raise UserError(f"There is no topology {name!r} to plan for. {_nearest(name)}")
+    device = TOPOLOGIES[name]
     return device._replace(memory=device.memory * gpu_memory_fraction()) if _is_gpu(name) else device
 
 
@@ -109,19 +109,19 @@ def _is_gpu(name: str) -> bool:
 
 
 def _nearest(name: str) -> str:
-    """The machine of the same kind with the nearest number of chips, or the closest name."""
+    """The topology of the same kind with the nearest number of chips, or the closest name."""
     kind, _, shape = name.partition(":")
     sides = shape.split("x")
     if kind not in SHAPES or not all(side.isdigit() for side in sides):
-        return did_you_mean(name, MACHINES)
+        return did_you_mean(name, TOPOLOGIES)
     wanted = math.prod(map(int, sides))
     shapes = SHAPES[kind]
     nearest = min(shapes, key=lambda other: abs(math.log(math.prod(map(int, other.split("x"))) / max(wanted, 1))))
-    return f"Did you mean {f'{kind}:{nearest}'!r}? Machines of {kind} are {', '.join(shapes)}."
+    return f"Did you mean {f'{kind}:{nearest}'!r}? Topologies of {kind} are {', '.join(shapes)}."
 
 
 def mesh_of(name: str) -> Mesh:
-    """All devices of a machine along the axis `data`; they need not exist. UserError without their compiler."""
+    """All devices of a topology along the axis `data`; they need not exist. UserError without their compiler."""
     described(name)
     try:
         devices = _gpus(name) if _is_gpu(name) else _tpus(name)
