@@ -78,6 +78,15 @@ COMMON: dict[str, Key] = {
         data=True,
         before="square",
     ),
+    "data.resize": Key(
+        "bicubic",
+        "filter that makes images smaller, with anti-aliasing; reduced_: of a JPEG read at the smallest of 1, 1/2, 1/4 "
+        "and 1/8 that is no smaller than wanted",
+        data=True,
+        before="bicubic",
+        choices=("bicubic", "bilinear", "box", "lanczos")
+        + ("reduced_bicubic", "reduced_bilinear", "reduced_box", "reduced_lanczos"),
+    ),
     "data.random_crop": Key(0, "train on random image_size windows of images this large; 0: no windows", least=0),
     "data.augment": Key("", "augmentation of the training images, a name in vae_jax.data.augment.AUGMENTATIONS"),
     "data.memory_limit": Key(4_000_000_000, "bytes of images on each device; larger splits are streamed", free=True),

@@ -2,13 +2,14 @@
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.crops import crop_box, crop_of
 from vae_jax.errors import UserError
 
 SIXTEEN_BITS = ("PNG", "PPM")  # formats whose 16-bit pixels Pillow may hold in 32
+REDUCED = "reduced_"  # begins the values of data.resize that read JPEGs at a reduced scale
 
 
 def in_colours(image: Image.Image, grey: bool) -> Image.Image:
@@ -54,16 +55,32 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def to_uint8(image: Image.Image, config: ConfigDict) -> np.ndarray:
-    """An image as uint8 of `stored_shape`: upright, cropped, resized with anti-aliasing; or padded."""
-    image = in_colours(image, config.data.grey)
-    size = stored_shape(config)[:2]
-    crop = crop_of(config)
+    """An image as uint8 of `stored_shape`: upright, cropped, resized with anti-aliasing by `data.resize`; or padded."""
+    size, crop, resize = stored_shape(config)[:2], crop_of(config), config.data.resize
     if crop == "pad":
-        image = _pad(image, size)
-    box = crop_box(crop, *image.size)
-    if image.size != size or box not in (None, (0, 0, *image.size)):
-        image = image.resize(size, Image.Resampling.BICUBIC, box=box)
+        return to_array(_pad(in_colours(image, config.data.grey), size))
+    whole, scale = image.size, _reduce(image, size, crop) if resize.startswith(REDUCED) else 1.0
+    image = in_colours(image, config.data.grey)
+    whole = image.size if scale == 1 else whole
+    box = crop_box(crop, *whole) or (0, 0, *whole)
+    if image.size != size or box != (0, 0, *image.size):
+        left, upper, right, lower = (edge / scale for edge in box)
+        how = Image.Resampling[resize.removeprefix(REDUCED).upper()]
+        image = image.resize(size, how, box=(left, upper, right, lower))
     return to_array(image)
+
+
+def _reduce(image: Image.Image, size: tuple[int, int], crop: str) -> float:
+    """Has a JPEG decoded 2, 4 or 8 times smaller, as long as what is used of it is no smaller than `size`; how many
+    times. 1, and all of it, for other formats and for what `_upright` would turn."""
+    if image.format != "JPEG" or image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        return 1.0
+    width, height = image.size
+    left, upper, right, lower = crop_box(crop, width, height) or (0, 0, width, height)
+    most = min((right - left) / size[0], (lower - upper) / size[1])
+    times = max(times for times in (1, 2, 4, 8) if times <= max(most, 1))
+    reduced = image.draft(None, (width // times, height // times)) if times > 1 else None  # pyright: ignore
+    return width / reduced[1][2] if reduced else 1.0
 
 
 def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
