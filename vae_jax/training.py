@@ -52,7 +52,7 @@ class Training:
         if config.shard_state:
             experiment = experiment._replace(system=_with_whole_params(experiment.system, everywhere))
         step = train_step_of(config, experiment)
-        with compiling_for(mesh.devices.flat[0].platform):
+        with compiling_for(mesh.devices.flat[0].platform, mesh.size):
             call = make_train_call(step, scan_unroll(config.steps_per_call), (places, everywhere))
             return call.lower(state, frozen, batches, key)
 

@@ -9,7 +9,10 @@ import jax
 
 from vae_jax.models import cpu_forms
 from vae_jax.models.cpu_forms import DIMENSIONS, Padding, plain
-from vae_jax.runtime.compilation import target_platform
+from vae_jax.runtime.compilation import target_devices, target_platform
+
+
+ENOUGH = 8  # images on a TPU for which its compiler does not abort over two transposed convolutions in a row
 
 
 def conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: Padding) -> jax.Array:
@@ -27,6 +30,8 @@ def conv_transpose_2x(x: jax.Array, kernel: jax.Array) -> jax.Array:
     batch, height, width, _ = x.shape
     large = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[2]), x.dtype)
     padding = jax.lax.padtype_to_pads(large.shape[1:3], kernel.shape[:2], (2, 2), "SAME")
+    if target_platform() == "tpu" and batch < ENOUGH * target_devices():
+        x = jax.lax.optimization_barrier(x)
     (y,) = jax.linear_transpose(lambda y: plain(y, kernel, (2, 2), padding), large)(x)
     return y
 

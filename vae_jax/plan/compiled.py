@@ -161,7 +161,7 @@ def lower_evaluation(training: Training) -> jax.stages.Lowered:
     }
     index = jax.ShapeDtypeStruct((count,), np.int32, sharding=whole)
     model, frozen = jax.tree.map(placed, (averaged(training.abstract_state()), training.frozen))
-    with compiling_for(mesh.devices.flat[0].platform):
+    with compiling_for(mesh.devices.flat[0].platform, mesh.size):
         return make_reconstruct(experiment.system, mesh).lower(*model, frozen, batches, index)
 
 

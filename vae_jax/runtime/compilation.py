@@ -43,13 +43,13 @@ def use_compilation_cache(folder: str) -> None:
     reset_cache()  # jax reads the folder only once, at the first compilation of the process
 
 
-_TARGET: ContextVar[str | None] = ContextVar("target", default=None)
+_TARGET: ContextVar[tuple[str, int] | None] = ContextVar("target", default=None)
 
 
 @contextlib.contextmanager
-def compiling_for(platform: str) -> Iterator[None]:
-    """Traces programs for `platform`, such as cpu, gpu or tpu, instead of this process's devices."""
-    token = _TARGET.set(platform)
+def compiling_for(platform: str, devices: int = 1) -> Iterator[None]:
+    """Traces programs for so many devices of a `platform`, such as cpu, gpu or tpu, instead of this process's."""
+    token = _TARGET.set((platform, devices))
     try:
         yield
     finally:
@@ -58,4 +58,11 @@ def compiling_for(platform: str) -> Iterator[None]:
 
 def target_platform() -> str:
     """The platform that a program traced now is compiled for: that of `compiling_for`, or of this process's devices."""
-    return _TARGET.get() or jax.default_backend()
+    target = _TARGET.get()
+    return target[0] if target else jax.default_backend()
+
+
+def target_devices() -> int:
+    """How many devices a batch is split over in a program traced now: as `compiling_for` says, or one."""
+    target = _TARGET.get()
+    return target[1] if target else 1
