@@ -9,6 +9,7 @@
 #
 # Checked by tests/launch/test_launch_tpu.py with real processes.
 set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: launch/attach.sh FOLDER COMMAND ..." >&2; exit 2; }
 folder=$1
 shift
 mkdir -p "$folder"

@@ -12,7 +12,8 @@
 # Checked by tests/launch/test_launch.py: the dry run, and sweeps with stand-ins for training. Not checked: a real GPU.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: launch/sweep.sh RUNS LIST [--config.KEY=VALUE ...]" >&2; exit 2; }
-list=$(realpath "$2")
+[ -f "$2" ] || { echo "error: there is no list $2; expected a file with a run per line" >&2; exit 2; }
+list=$(realpath -- "$2")
 cd "$(dirname "$0")/.."
 source launch/common.sh
 runs=$1
@@ -21,6 +22,7 @@ read -r -a gpus <<< "${GPUS:-}"
 slots=${#gpus[@]}
 [ "$slots" -gt 0 ] || slots=1
 mapfile -t lines < <(grep -vE '^[[:space:]]*(#|$)' "$list")
+[ ${#lines[@]} -gt 0 ] || { echo "error: $list holds no run; expected lines such as seed_1 --config=vae_mnist" >&2; exit 2; }
 
 one() { # one LINE GPU [ARGUMENT ...]: trains one run in the background as `running`, and waits for it
   local words name train start gpu=$2

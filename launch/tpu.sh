@@ -9,7 +9,25 @@ where=(--zone="$ZONE")
 [ -z "${PROJECT:-}" ] || where+=(--project="$PROJECT")
 uv='python3 -m uv'
 INSTALL=${INSTALL:-"python3 -m pip install --quiet --user uv && $uv venv --quiet --allow-existing --python 3.12 .venv \
-&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13' 'gcsfs>=2026.1,<2028'"}
+&& $uv pip install --quiet --python .venv/bin/python -r requirements.txt 'jax[tpu]<0.13' \
+'gcsfs>=2026.1,<2028' 's3fs>=2026.1,<2028'"}
+
+checked() { # checked ARGUMENT ...: exits without a config and a workdir, before anything costs money
+  local argument config= workdir=
+  for argument; do
+    case $argument in
+      --config | --config=*) config=1 ;;
+      --workdir=*://*) workdir=bucket ;;
+      --workdir | --workdir=*) workdir=disk ;;
+      --flagfile*) return ;;
+    esac
+  done
+  if [ -z "$config" ] || [ -z "$workdir" ]; then
+    echo "error: say what to train, and where to: --config=NAME --workdir=gs://BUCKET/RUN" >&2
+    exit 2
+  fi
+  [ "$workdir" = bucket ] || echo "note: the workdir is lost with the TPU's disk; gs://BUCKET/RUN is not" >&2
+}
 
 planned() { # planned ARGUMENT ...: with PLAN, what this training needs on such a TPU; ends here if it does not fit
   local argument config=()

@@ -17,6 +17,7 @@ source launch/common.sh
 WORKER=all EXAMPLE=v5litepod-32
 source launch/tpu.sh
 
+checked "$@"
 planned "$@"
 there
 send

@@ -22,6 +22,7 @@ source launch/common.sh
 WORKER=0 EXAMPLE=v5litepod-8
 source launch/tpu.sh
 
+checked "$@"
 planned "$@"
 there
 send

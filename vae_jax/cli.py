@@ -27,6 +27,11 @@ from vae_jax.runtime.interrupt import end_without_threads
 
 flags.disclaim_key_flags()  # those that are defined here are the commands'
 HELP = ("help", "h", "helpshort")
+KINDS = {  # what a flag wants, by Python's words for a value that is none
+    "Non-boolean argument": "True or False",
+    "invalid literal for int": "a whole number",
+    "could not convert string to float": "a number",
+}
 _VALUES: dict[str, str] = {}  # --config.KEY=VALUE of a command that takes --configs
 
 
@@ -140,9 +145,13 @@ def _take_config(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _told(error: Exception) -> str:
-    """absl's message, but for a missing flag."""
-    missing = re.search(r"[Ff]lag --(\w+) must have a value other than None", str(error))
-    return f"--{missing[1]}=... is missing. {flags.FLAGS[missing[1]].help}" if missing else str(error)
+    """absl's message, but for a missing flag and for a value of the wrong type, which it leaves to Python."""
+    text = str(error)
+    if missing := re.search(r"[Ff]lag --(\w+) must have a value other than None", text):
+        return f"--{missing[1]}=... is missing. {flags.FLAGS[missing[1]].help}"
+    wrong = re.match(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL)
+    kind = next((kind for words, kind in KINDS.items() if wrong and words in wrong[3]), None)
+    return f"--{wrong[1]} is {wrong[2]!r}; expected {kind}." if wrong and kind else text
 
 
 def _help(takes: str, config: ConfigDict | None) -> str:
@@ -192,7 +201,7 @@ def _with_values(config: ConfigDict, values: dict[str, str], name: str) -> Confi
     try:
         holder(arguments)
     except (flags.Error, TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from None
+        raise UserError(f"{name}: {_told(error)}") from None
     split_lists(holder.config, values)
     return holder.config
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from vae_jax import strict_json
 from vae_jax.errors import UserError, did_you_mean, look_up
 from vae_jax.keys import (
+    OF_ONE_OPTIMIZER,
     OPTIMIZER,
     OPTIMIZER_OPTIONS,
     RENAMED,
@@ -39,7 +40,10 @@ def check_config(config: ConfigDict) -> None:
     keys, leaves = _check_keys(config)
     for name, key in keys.items():
         check_value(name, key, leaves[name])
-    for table, entries, optional in (("terms", TERM, TERM_OPTIONS), ("optimizers", OPTIMIZER, OPTIMIZER_OPTIONS)):
+    for table, entries, optional in (
+        ("terms", TERM, TERM_OPTIONS),
+        ("optimizers", OPTIMIZER, OPTIMIZER_OPTIONS | OF_ONE_OPTIMIZER),
+    ):
         for owner, options in config[table].items():
             check_value(f"{table}.{owner}", TABLE, options)
             for name, key in entries.items():

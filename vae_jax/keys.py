@@ -124,8 +124,14 @@ OPTIMIZER: dict[str, Key] = {  # of optimizers.PLAYER, beside the options of the
     "schedule": Key("constant", "a name in vae_jax.optim.SCHEDULES"),
     "warmup_steps": Key(0, "steps over which the rate rises from 0", least=0),
 }
+MEANS = ("beta1", "beta2", "decay", "momentum")  # options of the optimisers
 OPTIMIZER_OPTIONS: dict[str, Key] = {  # of optimizers.PLAYER where they are set
     "clip_norm": Key(0.0, "largest norm of the player's gradient, which is scaled down to it; 0: any", least=0),
+}
+OF_ONE_OPTIMIZER: dict[str, Key] = {  # options that only some of vae_jax.optim.OPTIMIZERS have
+    "weight_decay": Key(0.0, "what parameters shrink by", least=0),
+    "eps": Key(0.0, "added to the divisor of the step", above=0),
+    **{name: Key(0.0, "how much of a mean is kept in each step", least=0, below=1) for name in MEANS},
 }
 
 AUTOENCODER: dict[str, Key] = {

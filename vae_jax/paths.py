@@ -17,7 +17,8 @@ def local_path(given: str | Path) -> Path:
     text = os.path.expanduser(given)
     if scheme := re.match(r"([a-z][a-z0-9+.-]+):/", text):
         raise UserError(
-            f"{given} is not a folder or file of this machine: {scheme[1]}: is not supported. Choose another."
+            f"{given} is not a folder or file of this machine, and {scheme[1]}: is not read here. Copy it to "
+            "this machine first, or choose another."
         )
     if re.match(r"~(/|$)", text):
         raise UserError(f"{given}: this user has no home folder. Set the environment variable HOME, or write ~ out.")

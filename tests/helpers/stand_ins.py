@@ -11,7 +11,11 @@ from pathlib import Path
 from helpers.checks import ROOT
 
 # Arguments that lose their meaning where a script forgets to quote them
-AWKWARD = ["--config=configs/vae_mnist.py:smoke", '--config.data.dir=/my photos/it\'s 100% $HOME "big" & *;']
+AWKWARD = [
+    "--config=configs/vae_mnist.py:smoke",
+    '--config.data.dir=/my photos/it\'s 100% $HOME "big" & *;',
+    "--workdir=gs://b/r",
+]
 SECONDS = 180  # in which anything here is over, also on a machine with much else to do
 NEVER = ("gcloud", "kubectl", "sbatch", "srun", "scancel", "scontrol")
 STAND_IN = """#!{python} -IS

@@ -70,6 +70,11 @@ def test_missing_environment_variables(world):
         result = world.run(ROOT / "launch" / name)
         assert result.returncode == 2 and f"error: set {missing}, for example {missing}=" in result.stderr
     assert world.run(ROOT / "launch" / "sweep.sh").returncode == 2
+    (world.folder / "empty").write_text("# nothing\n")
+    for name, words in (("no_list", "there is no list"), ("empty", "holds no run")):
+        result = world.run(ROOT / "launch" / "sweep.sh", world.folder / "runs", world.folder / name)
+        assert result.returncode == 2 and words in result.stderr
+    assert "usage" in world.run(ROOT / "launch" / "attach.sh").stderr
     assert not world.asked()
 
 

@@ -107,7 +107,7 @@ print('done')"""
     wait_until(world.trained)
     marker = world.folder / "home" / "vae_jax" / "README.md"
     marker.write_text("as it was")
-    other = world.run(ROOT / "launch" / "tpu_vm.sh", "--config=other.py", **environment)
+    other = world.run(ROOT / "launch" / "tpu_vm.sh", "--config=other.py", "--workdir=runs/r", **environment)
     assert other.returncode == 1 and "another command is running here" in other.stderr
     second = world.start(ROOT / "launch" / "tpu_vm.sh", *AWKWARD, **environment)
     begin = second.stdout.readline()
@@ -130,3 +130,13 @@ def test_an_attached_command_outlives_the_terminal(world):
     os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
     wait_until(lambda: (folder / "code").exists() and (folder / "code").read_text() == "0\n")
     assert heard() == ["listens", "15"]
+
+
+def test_a_tpu_is_not_made_for_a_command_that_cannot_run(world):
+    for name in ("tpu_vm.sh", "tpu_pod.sh"):
+        for words in ([], ["--config=vae_mnist"], ["--workdir=gs://b/r"]):
+            result = world.run(ROOT / "launch" / name, *words, **TPU)
+            assert result.returncode == 2 and "--config=NAME --workdir=gs://BUCKET/RUN" in result.stderr
+        dry = world.run(ROOT / "launch" / name, "--config=vae_mnist", "--workdir=runs/r", DRY_RUN="1", **TPU)
+        assert dry.returncode == 0 and "the workdir is lost with the TPU's disk" in dry.stderr
+    assert not world.asked("gcloud")

@@ -37,14 +37,16 @@ RECORD = {
     "config": "dfc_celeba", "topology": "v5e:4x4", "device": "TPU v5e", "devices": 16, "batch_size": 512,
     "dtype": "bfloat16", "backbone_dtype": "float32", "remat": True, "accumulate": 1, "shard_state": False,
     "streamed": False,
-    "memory": {"limit": 16 * GIB, "state": 12 * 2**20, "frozen": 0, "held": 0, "batch": 2**10, "temporaries": 2**30,
+    "memory": {"limit": 16 * GIB, "state": 12 * 2**20, "frozen": 2**20, "held": 0, "batch": 2**10,
+               "arrays": 15 * 2**20 + 2**10, "temporaries": 2**30,
                "program": 2**20, "total": 1.5 * GIB, "fits": True},
     "compile_seconds": 12.3, "evaluation_compile_seconds": 4.5,
-    "evaluation": {"temporaries": 2**20, "program": 2**20, "total": 2**25, "fits": True},
+    "evaluation": {"arrays": 2**21, "beside": 28 * 2**20, "temporaries": 2**20, "program": 2**20, "total": 2**25,
+                   "fits": True},
     "gflop_per_image": 2.987, "traffic_per_image": 160 * 2.0**20, "padding_per_image": 40 * 2.0**20,
     "collectives": {"all-reduce": {"count": 15, "bytes": 2**23}},
-    "estimate": {"ms": {"products": 0.485, "memory traffic": 6.21, "the network": 0.08}, "ms_per_step": 6.21,
-                 "peaks": {"products": 197e12, "memory traffic": 819e9, "the network": 200e9},
+    "estimate": {"ms": {"arithmetic": 0.485, "memory traffic": 6.21, "the network": 0.08}, "ms_per_step": 6.21,
+                 "peaks": {"arithmetic": 197e12, "memory traffic": 819e9, "the network": 200e9},
                  "bound_by": "memory traffic", "images_per_second": 82447.0},
 }  # fmt: skip
 
@@ -211,9 +213,12 @@ def test_the_estimate_by_hand():
     [
         ("v5e:3x3", "Did you mean 'v5e:2x4'?"),
         ("v4:4x4", "Did you mean 'v4:2x2x4'?"),
-        ("v5:4x4", "Did you mean 'v5"),
         ("h100:6", "Did you mean 'h100:8'?"),
-        ("gpu", "Known: "),
+        ("h100", "Topologies of h100 are h100:1, h100:2"),
+        ("v5litepod-16", "Did you mean 'v5e:4x4'?"),
+        ("v4-8", "Did you mean 'v4:2x2x1'?"),
+        ("gpu", "one of v4, v5e, v5p, v6e, a100, h100"),
+        ("v7:2x2", "one of v4, v5e, "),
     ],
 )
 def test_topologies_that_do_not_exist(name, words):
@@ -249,10 +254,12 @@ def test_pages_and_tables():
     text = page(RECORD)
     for words in (
         "dfc_celeba on v5e:4x4 (16 x TPU v5e): 512 images a step, 32 on each device; bfloat16, backbone float32, remat",
-        "1.5 GiB of 16 GiB, fits: state 12 MiB, batch 1 KiB, temporaries 1 GiB, program 1 MiB",
+        "1.5 GiB of 16 GiB, fits: state 12 MiB, frozen weights 1 MiB, batch 1 KiB, temporaries 1 GiB, program 1 MiB, "
+        "padding and results 2 MiB",
+        "fits: temporaries 1 MiB, program 1 MiB, weights and batch 2 MiB, what training holds 28 MiB",
         "2.99 GFLOP, 160 MiB to and from memory, 25% of it padding",
         "8 MiB by 15 all-reduces", "82,447 images/s, bound by memory traffic",
-        "0.485 ms by products, 6.21 ms by memory traffic", "published 197 TFLOP/s, 819 GB/s and 200 GB/s",
+        "0.485 ms by arithmetic, 6.21 ms by memory traffic", "published 197 TFLOP/s, 819 GB/s and 200 GB/s",
     ):  # fmt: skip
         assert words in text, text
     assert "streamed: more than" in page(RECORD | {"streamed": True})
@@ -271,7 +278,9 @@ def test_mistakes_and_tables_through_the_command(tmp_path):
         (("--config=vae_mnist", "--topology=v5e:3x3"), "There is no topology 'v5e:3x3'"),
         (("--config=vae_mnist", "--topology=v5e:2x2", "--compare=remat"), "'remat' in 'remat' sets nothing"),
         (("--config=vae_mnist", "--topology=v5e:2x2", "--compare=dtype=half"), "dtype is 'half'"),
+        (("--config=vae_mnist", "--topology=v5e:2x2", "--images=lots"), "--images is 'lots'; expected a whole number."),
         ((f"--table={tmp_path}/no.jsonl",), "--table cannot read"),
+        ((f"--table={tmp_path}/no.jsonl", "--topology=v5e:2x2"), "leave out --config and --topology"),
     ):
         assert words in plan(*arguments, code=2).stderr
     (tmp_path / "plans.jsonl").write_text(json.dumps(RECORD) + "\n" + json.dumps(RECORD) + "\n")
@@ -302,7 +311,9 @@ def test_a_plan_for_a_tpu_slice():
     assert whole["memory"]["held"] == 60000 * 28 * 28 // 4 and whole["memory"]["batch"] == 64 * 28 * 28 // 4
     assert parts["memory"]["state"] < 0.3 * whole["memory"]["state"]
     assert parts["gflop_per_image"] == pytest.approx(0.126, rel=0.01)
-    assert whole["memory"]["fits"] and whole["memory"]["total"] > whole["memory"]["held"]
+    memory = whole["memory"]
+    assert memory["fits"] and memory["arrays"] >= memory["state"] + memory["batch"]
+    assert memory["total"] == sum(memory[part] for part in ("arrays", "held", "temporaries", "program"))
     assert whole["collectives"].keys() == {"all-reduce"} and whole["collectives"]["all-reduce"]["count"] == 1
     assert whole["collectives"]["all-reduce"]["bytes"] == pytest.approx(4 * params, rel=1e-3)
     assert whole["gflop_per_image"] == pytest.approx(0.123, rel=0.1)
@@ -324,7 +335,7 @@ def test_a_plan_for_gpus():
     assert whole["collectives"]["all-reduce"]["bytes"] == pytest.approx(4 * params, rel=1e-3)
     assert whole["traffic_per_image"] * 16 > 5 * 4 * params and whole["kernels"] > 50
     assert half["traffic_per_image"] < 0.9 * whole["traffic_per_image"]
-    assert half["estimate"]["peaks"]["products"] == 2 * whole["estimate"]["peaks"]["products"] + 1e12
+    assert half["estimate"]["peaks"]["arithmetic"] == 2 * whole["estimate"]["peaks"]["arithmetic"] + 1e12
 
 
 @needs_libtpu

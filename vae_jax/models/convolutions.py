@@ -11,7 +11,6 @@ from vae_jax.models import cpu_forms
 from vae_jax.models.cpu_forms import DIMENSIONS, Padding, plain
 from vae_jax.runtime.compilation import target_devices, target_platform
 
-
 ENOUGH = 8  # images on a TPU for which its compiler does not abort over two transposed convolutions in a row
 
 

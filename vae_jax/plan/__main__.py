@@ -15,6 +15,7 @@ table. The exit code is 1 if none of what was planned fits.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -32,9 +33,13 @@ def main(config: ConfigDict | None) -> None:
     """The command line."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: a plan must not take the devices that are here
     from vae_jax.plan.page import page, read_records, table
+    from vae_jax.plan.topologies import mesh_of
     from vae_jax.reports.page import markdown_table
+    from vae_jax.runtime.sharding import check_split
 
     if TABLE.value:
+        if config is not None or TOPOLOGY.value:
+            raise UserError("--table prints plans that were made: leave out --config and --topology, or --table.")
         print(markdown_table(*table(read_records(TABLE.value))), end="")
         return
     if config is None or not TOPOLOGY.value:
@@ -42,6 +47,11 @@ def main(config: ConfigDict | None) -> None:
     variants = [config, *(cli.changed(config, values) for values in COMPARE.value)]
     for variant in variants:
         check_config(variant)
+    devices = mesh_of(TOPOLOGY.value).size
+    for variant in variants if not FIT.value else ():
+        check_split(variant.batch_size, devices, variant.accumulate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # a compiler takes minutes to come back to Python, and nothing is lost
     fits = False
     for variant in variants:
         record = _plan(variant, TOPOLOGY.value)

@@ -32,9 +32,11 @@ def plan(config: ConfigDict, topology: str, images: int, say: Callable[[str], No
 
     memory: bytes on a device. `state`, `frozen` weights, `batch` and `held`, its share of the images and their cached
       features, are counted from their shapes; `streamed`: whether data.memory_limit keeps the images out.
-      `temporaries`, the `program` and the `total` are the compiler's, whose arrays are padded. `fits`: whether the
-      total is below the device's.
-    evaluation: the same for a batch of an evaluation, without the networks of its metrics.
+      `temporaries` and the `program` are the compiler's, and so are the `arrays` that go in and out, which are state,
+      weights and batch in their tiles, and results. `total`: what all this makes; `fits`: whether it is below the
+      device's `limit`.
+    evaluation: the same for a batch of an evaluation, without the networks of its metrics; `beside` it lies what only
+      the train step uses.
     gflop_per_image, traffic_per_image: arithmetic, and bytes to and from memory, of a step. padding_per_image: those of
       them that only fill a TPU's tiles.
     collectives: by kind, their number and bytes in a step.
@@ -174,7 +176,8 @@ def needed(program: jax.stages.Compiled | None, used: float, beside: float, devi
     arrays = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
     code, temporaries = found.generated_code_size_in_bytes, found.temp_size_in_bytes
     total = arrays + temporaries + code + beside
-    return {"temporaries": temporaries, "program": code, "total": total, "fits": total < device.memory}
+    parts = {"arrays": arrays, "beside": beside, "temporaries": temporaries, "program": code}
+    return {**parts, "total": total, "fits": total < device.memory}
 
 
 def estimate(
@@ -190,8 +193,8 @@ def estimate(
     A reduction over n devices moves 2 (n - 1) / n of its bytes through each, any other exchange half of that.
     """
     sent = sum((2 if kind == "all-reduce" else 1) * one["bytes"] for kind, one in exchanged.items())
-    peaks = {"products": products, "memory traffic": device.bandwidth, "the network": device.links}
-    amounts = {"products": flops, "memory traffic": moved, "the network": sent * (devices - 1) / devices}
+    peaks = {"arithmetic": products, "memory traffic": device.bandwidth, "the network": device.links}
+    amounts = {"arithmetic": flops, "memory traffic": moved, "the network": sent * (devices - 1) / devices}
     times = {name: 1e3 * amounts[name] / peaks[name] for name in peaks}
     bound = max(times, key=lambda name: times[name])
     return {"ms": times, "peaks": peaks, "bound_by": bound, "ms_per_step": times[bound]}

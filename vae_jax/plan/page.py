@@ -9,6 +9,10 @@ from vae_jax.errors import UserError
 
 Record = Mapping[str, Any]
 OPTIONS = {"remat": False, "accumulate": 1, "shard_state": False}  # said where they differ from these
+PARTS = {
+    "state": "state", "frozen": "frozen weights", "batch": "batch", "held": "training images",
+    "temporaries": "temporaries", "program": "program",
+}  # fmt: skip
 HEADER = (
     "config", "topology", "batch", "options", "memory of a device", "of it temporaries", "GFLOP / image",
     "memory traffic / image", "collectives", "estimated images/s", "bound by",
@@ -85,7 +89,7 @@ def _row(record: Record) -> list[str]:
 def options(record: Record) -> str:
     """The dtypes, and the options that are not at their defaults."""
     dtypes = [record["dtype"]]
-    if record["backbone_dtype"] != record["dtype"]:
+    if record["backbone_dtype"] != record["dtype"] and record["memory"].get("frozen"):
         dtypes.append(f"backbone {record['backbone_dtype']}")
     set_ones = [f"{name}={record[name]}" for name, default in OPTIONS.items() if record[name] != default]
     return ", ".join(dtypes + set_ones)
@@ -116,8 +120,13 @@ def _traffic(record: Record) -> str:
 
 
 def _memory(memory: Record, most: float) -> str:
-    kinds = ("state", "frozen", "held", "batch", "temporaries", "program")
-    parts = ", ".join(f"{kind} {size(memory[kind])}" for kind in kinds if memory.get(kind))
+    known = sum(memory.get(kind, 0) for kind in ("state", "frozen", "batch"))
+    parts = {name: memory.get(kind, 0) for kind, name in PARTS.items()}
+    if known:  # of a train step
+        parts |= {"padding and results": max(memory.get("arrays", 0) - known, 0)}
+    else:
+        parts |= {"weights and batch": memory.get("arrays", 0), "what training holds": memory.get("beside", 0)}
+    parts = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
     verdict = f"{size(memory['total'])} of {size(most)}, " + ("fits" if memory["fits"] else "DOES NOT FIT")
     return f"{verdict}: {parts}" if parts else verdict
 

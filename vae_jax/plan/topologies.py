@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from vae_jax.errors import UserError, did_you_mean
+from vae_jax.errors import UserError
 
 
 class Device(NamedTuple):
@@ -73,6 +74,7 @@ GPUS = {
     ),
 }
 IN_A_HOST = ("1", "2", "4", "8")
+IN_THE_CLOUD = {"v5litepod": ("v5e", 1), "v4": ("v4", 2), "v5p": ("v5p", 2)}  # kind, and what a number there counts
 SHAPES = {kind: shapes for kind, (_, shapes) in TPUS.items()} | dict.fromkeys(GPUS, IN_A_HOST)
 TOPOLOGIES = {f"{kind}:{shape}": (TPUS | GPUS)[kind][0] for kind, shapes in SHAPES.items() for shape in shapes}
 ALONE = {  # so that libtpu asks nobody which TPU this is; any type will do
@@ -109,15 +111,20 @@ def _is_gpu(name: str) -> bool:
 
 
 def _nearest(name: str) -> str:
-    """The topology of the same kind with the nearest number of chips, or the closest name."""
+    """The topology of the same kind with the nearest number of chips, or all of that kind, or all kinds."""
+    if ordered := re.fullmatch(r"(\w+)-(\d+)", name):  # as Google sells them
+        kind, cores = IN_THE_CLOUD.get(ordered[1], (ordered[1], 1))
+        name = f"{kind}:{max(int(ordered[2]) // cores, 1)}"
     kind, _, shape = name.partition(":")
-    sides = shape.split("x")
-    if kind not in SHAPES or not all(side.isdigit() for side in sides):
-        return did_you_mean(name, TOPOLOGIES)
+    if kind not in SHAPES:
+        return f"Expected one of {', '.join(SHAPES)}, and its shape, such as v5e:4x4 or h100:8."
+    shapes, sides = SHAPES[kind], shape.split("x")
+    known = f"Topologies of {kind} are {', '.join(f'{kind}:{other}' for other in shapes)}."
+    if not all(side.isdigit() for side in sides):
+        return known
     wanted = math.prod(map(int, sides))
-    shapes = SHAPES[kind]
     nearest = min(shapes, key=lambda other: abs(math.log(math.prod(map(int, other.split("x"))) / max(wanted, 1))))
-    return f"Did you mean {f'{kind}:{nearest}'!r}? Topologies of {kind} are {', '.join(shapes)}."
+    return f"Did you mean {f'{kind}:{nearest}'!r}? {known}"
 
 
 def mesh_of(name: str) -> Mesh:

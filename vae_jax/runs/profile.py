@@ -50,4 +50,4 @@ class Profile:
         except (OSError, RuntimeError) as error:
             print(f"warning: the trace could not be written to {self.folder}: {error}", flush=True)
         else:
-            print(f"trace: {self.folder} (tensorboard --logdir={self.folder})", flush=True)
+            print(f"trace: {self.folder} (pip install xprof, tensorboard --logdir={self.folder})", flush=True)
