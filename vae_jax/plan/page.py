@@ -15,7 +15,7 @@ PARTS = {
 }  # fmt: skip
 HEADER = (
     "config", "topology", "batch", "options", "memory of a device", "of it temporaries", "GFLOP / image",
-    "memory traffic / image", "collectives", "estimated images/s", "bound by",
+    "memory traffic / image", "of it padding", "collectives", "estimated images/s", "bound by",
 )  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def _row(record: Record) -> list[str]:
         size(memory["temporaries"]),
         f"{record['gflop_per_image']:.3g}",
         size(record["traffic_per_image"]),
+        _padding(record),
         exchanged(record),
         f"{guess['images_per_second']:,.0f}",
         guess["bound_by"],
@@ -114,9 +115,13 @@ def size(count: float) -> str:
 
 
 def _traffic(record: Record) -> str:
-    padding = record["padding_per_image"] / record["traffic_per_image"]
-    share = f", {padding:.0%} of it padding" if padding else ""
-    return f"{size(record['traffic_per_image'])} to and from memory{share}"
+    padding = _padding(record)
+    return f"{size(record['traffic_per_image'])} to and from memory{f', {padding} of it padding' if padding else ''}"
+
+
+def _padding(record: Record) -> str:
+    share = record["padding_per_image"] / record["traffic_per_image"]
+    return f"{share:.0%}" if share else ""
 
 
 def _memory(memory: Record, most: float) -> str:
