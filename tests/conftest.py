@@ -20,6 +20,7 @@ else:
 os.environ["PJRT_NPROC"] = "32"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["VAE_JAX_WEIGHTS"] = tempfile.mkdtemp()  # only what comes with the repository
+os.environ["VAE_JAX_INDEX"] = tempfile.mkdtemp()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp())  # what two tests need is compiled once
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

@@ -105,8 +105,8 @@ def _targets(folder: Path, output: Path) -> dict[Path, Path]:
     if not images:
         raise no_images(folder, left_out)
     sources: dict[Path, Path] = {}
-    for path in images:
-        target = (output / path.relative_to(folder)).with_suffix(".png")
+    for name in images:
+        path, target = folder / name, (output / name).with_suffix(".png")
         if target in sources:
             raise UserError(f"{sources[target]} and {path} would both be written to {target}. Rename one of them.")
         if target.exists():

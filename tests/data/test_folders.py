@@ -142,4 +142,4 @@ def test_files_are_sorted_by_path(tmp_path):
     for name in ("b/1.png", "b.png", "a/b/2.png", "a/b.png", "a-1/0.png", "c.png"):
         save(tmp_path / name)
     files = files_below(tmp_path).files
-    assert files == sorted(files) and len(files) == 6
+    assert files == [str(path) for path in sorted(map(Path, files))] and len(files) == 6

@@ -12,15 +12,15 @@ ARCHIVED = "__MACOSX"  # what macOS adds to archives: a second file for each, of
 
 
 class Files(NamedTuple):
-    """The files below a folder, and what was left out, each sorted by path.
+    """The files below a folder, and what was left out: paths relative to it, each list sorted by path.
 
     hidden: files and folders whose names begin with a dot, and `__MACOSX`; nothing below them was looked at.
     again: links to a folder whose files are here already, or to one that contains it.
     """
 
-    files: list[Path]
-    hidden: list[Path]
-    again: list[Path]
+    files: list[str]
+    hidden: list[str]
+    again: list[str]
 
 
 def files_below(folder: Path) -> Files:
@@ -29,24 +29,30 @@ def files_below(folder: Path) -> Files:
     The names above `folder` do not matter: it may itself be hidden. UserError for a folder that cannot be read.
     """
     found, seen = Files([], [], []), set()
-    folders, links = [], [folder]
+    folders, links = [], [""]
     while folders or links:
-        at = folders.pop() if folders else links.pop(0)  # a folder comes before links to it
-        if at.is_symlink() or at == folder:
+        within = folders.pop() if folders else links.pop(0)  # a folder comes before links to it
+        at = folder / within
+        if not within or at.is_symlink():
             seen.update(_identity(above) for above in at.resolve().parents)
         if _identity(at) in seen:
-            found.again.append(at)
+            found.again.append(within)
             continue
         seen.add(_identity(at))
         for entry in _entries(at):
-            path = Path(entry.path)
+            name = f"{within}/{entry.name}" if within else entry.name
             if is_hidden(entry.name):
-                found.hidden.append(path)
+                found.hidden.append(name)
             elif not _is_folder(entry):
-                found.files.append(path)
+                found.files.append(name)
             else:
-                (links if entry.is_symlink() else folders).append(path)
-    return Files(*map(sorted, found))
+                (links if entry.is_symlink() else folders).append(name)
+    return Files(*(sorted(names, key=_by_part) for names in found))
+
+
+def _by_part(name: str) -> str:
+    """Sorts by folder, then by what is in it: no name has a NUL."""
+    return name.replace("/", "\0")
 
 
 def is_hidden(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Which files below a folder are images, and the reading of one."""
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -18,23 +19,25 @@ NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF"}
 
 
 class ImageFiles(NamedTuple):
-    """The images below a folder, by their extension and sorted by path, and what is there besides.
+    """The images below a folder, by their extension, as paths relative to it and sorted, and what is there besides.
 
     left_out: {reason: {'number': of files and folders, 'such as': ['.txt', ...]}}.
     """
 
-    images: list[Path]
+    images: list[str]
     left_out: dict[str, dict[str, Any]]
 
 
 def image_files(folder: Path) -> ImageFiles:
     """What lies below `folder`; UserError for a folder that cannot be read."""
     files, hidden, again = files_below(folder)
-    images = [path for path in files if _is_image(path)]
+    images = [name for name in files if _is_image(name)]
     reasons = {
-        "hidden": [str(path.relative_to(folder)) for path in hidden],
-        "links to folders that are read already": [str(path.relative_to(folder)) for path in again],
-        "not images by their extension": [path.suffix or path.name for path in files if not _is_image(path)],
+        "hidden": hidden,
+        "links to folders that are read already": again,
+        "not images by their extension": [
+            Path(name).suffix or Path(name).name for name in files if not _is_image(name)
+        ],
     }
     left_out = {
         reason: {"number": len(names), "such as": [name for name, _ in Counter(names).most_common(NAMED)]}
@@ -44,8 +47,8 @@ def image_files(folder: Path) -> ImageFiles:
     return ImageFiles(images, left_out)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _extensions()
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _extensions()
 
 
 def no_images(folder: Path, left_out: Mapping[str, dict[str, Any]]) -> UserError:

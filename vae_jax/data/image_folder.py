@@ -2,24 +2,27 @@
 
 import functools
 import hashlib
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import PIL
 from ml_collections import ConfigDict
 
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import LISTING, Dataset, in_memory, one_hot
+from vae_jax.data.crops import crop_of
 from vae_jax.data.folders import is_hidden
 from vae_jax.data.image_files import NAMED, image_files, no_images, read_image, tell
 from vae_jax.data.images import to_uint8
+from vae_jax.data.known_files import THREADS, TOLD_EVERY, marks_of
+from vae_jax.data.known_files import unreadable as find_unreadable
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, did_you_mean
 from vae_jax.runtime.sharding import memory_for_data
-
-THREADS = 4
 
 
 def image_folder(config: ConfigDict, split: str) -> Dataset:
@@ -27,8 +30,8 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
 
     Hidden and other files are left out and counted in `notes`, unreadable images are left out and listed there;
     UserError if these are more than the fraction `data.unreadable` of all, or if a folder cannot be read. A set larger
-    than `memory_for_data` is streamed, but every file is still read once at the start, so that a broken one
-    never stops a run.
+    than `memory_for_data` is streamed, but every file is read once before, at this start or, unless it has changed, at
+    an earlier one (`known_files`), so that a broken one never stops a run.
     """
     folder = _folder(config, split)
     files, left_out = image_files(folder)
@@ -39,35 +42,52 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     classes = _classes(config, split, files)
     shape = stored_shape(config)
     streamed = len(files) * int(np.prod(shape)) > memory_for_data(config.data.memory_limit)
+    read_one = functools.partial(_read_one, folder, config)
 
-    kept, images, unreadable = [], [], {}
-    for path, image in zip(files, _read_all(files, config), strict=True):
-        if isinstance(image, str):
-            unreadable[str(path.relative_to(folder))] = image
-            continue
-        kept.append(path)
-        if not streamed:
-            images.append(image)
+    marks, images = marks_of(folder, files), {}
+    if streamed:
+        unreadable = find_unreadable(folder, files, marks, _how(config), lambda name: _reason(read_one(name)))
+    else:
+        found = dict(zip(files, _read_all(files, read_one), strict=True))
+        unreadable = {name: image for name, image in found.items() if isinstance(image, str)}
+        images = {name: image for name, image in found.items() if not isinstance(image, str)}
     _check_share(unreadable, len(files), folder, config.data.unreadable)
+    good = [i for i, name in enumerate(files) if name not in unreadable]
+    kept = [files[i] for i in good]
     notes = {"folder": str(folder), "files": len(files), "classes": classes, "unreadable": unreadable}
-    notes |= {"left out": left_out, LISTING: _listing(kept, folder, classes)}
-    labels = _labels(kept, folder, classes)
+    notes |= {"left out": left_out, LISTING: _listing(kept, marks[good, 0], classes)}
+    labels = _labels(kept, classes)
     names = () if labels is None else tuple(classes)
     if not streamed:
-        return in_memory(np.stack(images), labels, notes, classes=names)._replace(grouped=labels is not None)
+        images = np.stack([images[name] for name in kept])
+        return in_memory(images, labels, notes, classes=names)._replace(grouped=labels is not None)
 
     pool = ThreadPoolExecutor(THREADS)
 
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        rows = list(pool.map(lambda i: read_image(kept[i], functools.partial(to_uint8, config=config)), indices))
+        rows = list(pool.map(lambda i: read_one(kept[i]), indices))
         for i, row in zip(indices, rows, strict=True):
             if isinstance(row, str):
-                raise UserError(f"{kept[i]} was readable when the run started, but no longer is: {row}")
+                raise UserError(f"{folder / kept[i]} was readable when the run started, but no longer is: {row}")
         batch = {"image": np.stack(rows)}
         return batch if labels is None else {**batch, "label": labels[indices]}
 
     attributes = None if labels is None else functools.partial(one_hot, labels, names)
     return Dataset(len(kept), shape, read, None, notes, attributes, names, labels, grouped=labels is not None)
+
+
+def _read_one(folder: Path, config: ConfigDict, name: str) -> np.ndarray | str:
+    """uint8 of `stored_shape`, or why it cannot be read."""
+    return read_image(folder / name, functools.partial(to_uint8, config=config))
+
+
+def _reason(read: np.ndarray | str) -> str | None:
+    return read if isinstance(read, str) else None
+
+
+def _how(config: ConfigDict) -> str:
+    """What decides whether a file can be read, beside the file."""
+    return json.dumps([stored_shape(config), crop_of(config), config.data.resize, PIL.__version__])
 
 
 def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit: float) -> None:
@@ -94,9 +114,9 @@ def _print_once(line: str) -> None:
     print(line, flush=True)
 
 
-def _listing(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> str:
+def _listing(names: Sequence[str], sizes: np.ndarray, classes: Sequence[str]) -> str:
     """The SHA-256 of the names and sizes of the files and of the class names."""
-    lines = [*classes, *(f"{path.relative_to(folder)} {path.stat().st_size}\n" for path in files)]
+    lines = [*classes, *(f"{name} {size}\n" for name, size in zip(names, sizes.tolist(), strict=True))]
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -115,29 +135,25 @@ def _folder(config: ConfigDict, split: str) -> Path:
     return folder
 
 
-def _read_all(files: Sequence[Path], config: ConfigDict):
+def _read_all(names: Sequence[str], read_one: Callable[[str], np.ndarray | str]) -> Iterator[np.ndarray | str]:
     """Reads in threads, in order; prints progress for large sets."""
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, image in enumerate(
-            pool.map(lambda path: read_image(path, functools.partial(to_uint8, config=config)), files), 1
-        ):
-            if done % 5000 == 0 or (done == len(files) and done > 5000):
-                print(f"read {done:,} of {len(files):,} images", file=sys.stderr)
+        for done, image in enumerate(pool.map(read_one, names), 1):
+            if done % TOLD_EVERY == 0 or (done == len(names) and done > TOLD_EVERY):
+                print(f"read {done:,} of {len(names):,} images", file=sys.stderr)
             yield image
 
 
-def _classes(config: ConfigDict, split: str, files: Sequence[Path]) -> list[str]:
+def _classes(config: ConfigDict, split: str, files: Sequence[str]) -> list[str]:
     """The folders of images in all splits in use, so that a label means the same in each."""
     root = Path(config.data.dir)
     others = {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}
-    images = {root / other: image_files(root / other).images for other in others if (root / other).is_dir()}
-    images[root / split] = [*files]
-    parts = [path.relative_to(folder).parts for folder, paths in images.items() for path in paths]
-    return sorted({first for first, *below in parts if below})
+    lists = [files, *(image_files(root / other).images for other in others if (root / other).is_dir())]
+    return sorted({name.partition("/")[0] for names in lists for name in names if "/" in name})
 
 
-def _labels(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> np.ndarray | None:
+def _labels(names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
     """The index of each file's class folder; None if files lie outside class folders."""
     index = {name: i for i, name in enumerate(classes)}
-    first = [path.relative_to(folder).parts[0] for path in files]
-    return np.array([index[name] for name in first], np.int32) if all(name in index for name in first) else None
+    first = [name.partition("/")[0] for name in names]
+    return np.array([index[name] for name in first], np.int32) if all("/" in name for name in names) else None

@@ -1,0 +1,119 @@
+"""What earlier starts found out about the files of a folder, so that a start reads those only that are new or changed.
+
+An index is kept for each folder and way of reading it, in $VAE_JAX_INDEX or ~/.cache/vae_jax/index. One that is broken
+or of another version is made again; where none can be written, every start reads all files.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.runtime.environment import has_home
+
+VERSION = 1
+THREADS = 4
+SAVED_EVERY = 60.0  # seconds, so that a first start that is stopped goes on from there
+TOLD_EVERY = 5000  # files
+
+
+def marks_of(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """[N, 2] int64: size and time of the last change in nanoseconds of each file; -1 where these cannot be read."""
+    marks = np.full((len(names), 2), -1, np.int64)
+    for i, name in enumerate(names):
+        with contextlib.suppress(OSError):
+            found = os.stat(f"{folder}/{name}")
+            marks[i] = found.st_size, found.st_mtime_ns
+    return marks
+
+
+def unreadable(
+    folder: Path, names: Sequence[str], marks: np.ndarray, how: str, check: Callable[[str], str | None]
+) -> dict[str, str]:
+    """{name: why it cannot be read}, as `check` says of each file.
+
+    It is asked about those that no earlier start with the same `how` found readable with these marks; in threads, and
+    with progress on stderr.
+    """
+    index = _index(folder, how)
+    known, reasons = _load(index), {}
+    todo = [i for i, name in enumerate(names) if known.get(name) != tuple(marks[i])]
+    if len(todo) < len(names):
+        print(f"{folder}: {len(names) - len(todo):,} files as before, {len(todo):,} to look at", file=sys.stderr)
+    good, saved = set(range(len(names))).difference(todo), time.monotonic()
+
+    def save() -> None:
+        kept = sorted(good)
+        _save(index, [names[i] for i in kept], marks[kept])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for done, (i, reason) in enumerate(zip(todo, pool.map(check, (names[i] for i in todo)), strict=True), 1):
+                if reason is None:
+                    good.add(i)
+                else:
+                    reasons[names[i]] = reason
+                if done % TOLD_EVERY == 0 or (done == len(todo) and done > TOLD_EVERY):
+                    print(f"read {done:,} of {len(todo):,} images", file=sys.stderr)
+                if time.monotonic() - saved > SAVED_EVERY:
+                    save()
+                    saved = time.monotonic()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if todo or len(known) != len(names):
+        save()
+    return reasons
+
+
+def _index(folder: Path, how: str) -> Path | None:
+    """The file of an index; None where there is no place for it."""
+    given = os.environ.get("VAE_JAX_INDEX")
+    if not given and not has_home():
+        return None
+    root = Path(given) if given else Path.home() / ".cache" / "vae_jax" / "index"
+    key = hashlib.sha256(f"{os.path.realpath(folder)}\0{how}".encode(errors="surrogateescape")).hexdigest()
+    return root / f"{key[:32]}.npz"
+
+
+def _load(index: Path | None) -> Mapping[str, tuple[int, int]]:
+    """{name: marks} of the files that were readable; {} without an index that can be used."""
+    if index is None or not index.is_file():
+        return {}
+    try:
+        with open(index, "rb") as file, np.load(file) as arrays:
+            if json.loads(arrays["about"].tobytes()) != {"version": VERSION}:
+                return {}
+            names = arrays["names"].tobytes().decode(errors="surrogateescape").split("\0")
+            marks = map(tuple, arrays["marks"].tolist())
+            return dict(zip(names, marks, strict=True))
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        print(f"{index}: this index cannot be read and is made again: {error}", file=sys.stderr)
+        return {}
+
+
+def _save(index: Path | None, names: Sequence[str], marks: np.ndarray) -> None:
+    if index is None or not names:
+        return
+    part = index.with_suffix(f".{os.getpid()}.part")
+    about, listed = (
+        np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+        for text in (json.dumps({"version": VERSION}), "\0".join(names))
+    )
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            np.savez(file, marks=marks, about=about, names=listed)
+        os.replace(part, index)
+    except OSError as error:
+        print(f"{index}: this index cannot be written, so that every start reads all files: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
