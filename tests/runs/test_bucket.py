@@ -161,3 +161,8 @@ def test_without_its_package(monkeypatch):
     message = r"needs the package s3fs.*pip install 'vae_jax\[buckets\]'"
     with pytest.raises(UserError, match=message), at_hand("s3://b/run"):
         pass
+
+
+def test_an_address_without_a_bucket():
+    with pytest.raises(UserError, match="s3:// names no bucket; expected an address such as s3://BUCKET/RUN"):
+        bucket.Copy("s3://")

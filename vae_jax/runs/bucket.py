@@ -77,6 +77,8 @@ class Copy:
 
     def __init__(self, address: str):
         self.address = address.rstrip("/")
+        if self.address.endswith(":"):
+            raise UserError(f"{address} names no bucket; expected an address such as {address}BUCKET/RUN.")
         self._files, self._root = _file_system(self.address)
         self._temporary = Path(tempfile.gettempdir()) / f"vae_jax-{os.getpid()}-{time.time_ns():x}"
         self.folder = self._temporary / PurePosixPath(self._root).name
