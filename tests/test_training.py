@@ -16,7 +16,7 @@ from vae_jax.errors import UserError
 from vae_jax.evaluate import evaluate_run, load_eval_dataset, summarise
 from vae_jax.inference import load_workdir
 from vae_jax.runs.workdir import check_inputs, open_workdir, read_lines
-from vae_jax.train import train
+from vae_jax.train import Options, train
 from vae_jax.weights.files import save_weights
 
 
@@ -138,8 +138,23 @@ def test_other_data_in_the_workdir(change, told, finished, smoke, monkeypatch):
     monkeypatch.setitem(DATASETS, "synthetic", lambda config, split: (
         change(synthetic(config, split)) if split == "train" else synthetic(config, split)
     ))  # fmt: skip
-    with pytest.raises(UserError, match=f"(?s)had different inputs.*{told}"):
+    with pytest.raises(UserError, match=f"(?s)had different inputs.*{told}.*--accept_new_data"):
         train(smoke("dfc_mnist").lock(), str(finished[0]))
+
+
+def test_other_data_can_be_accepted(finished, smoke, tmp_path, monkeypatch, capsys):
+    """Told and recorded, so that the next start finds nothing different; other weights and classes cannot."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    config = smoke("dfc_mnist").lock()
+    monkeypatch.setitem(DATASETS, "synthetic", lambda config, split: take(synthetic(config, split), 0, 64))
+    train(config, str(tmp_path / "run"), Options(accept_new_data=True))
+    assert "goes on with other data than before:\n  train.images: 512 in the workdir, 64 now" in capsys.readouterr().out
+    train(config, str(tmp_path / "run"))
+    inputs = json.loads((tmp_path / "run" / "inputs.json").read_text())
+    for other in ({"frozen weights": "0" * 64}, {"classes": ["a"]}):
+        (tmp_path / "run" / "inputs.json").write_text(json.dumps({"classes": ["b"]} | inputs))
+        with pytest.raises(UserError, match="Use the same data and weights as before, or choose"):
+            check_inputs(tmp_path / "run", {"classes": ["b"]} | inputs | other, accept_data=True)
 
 
 def test_data_in_memory_or_not_are_the_same_inputs(finished, smoke, tmp_path):

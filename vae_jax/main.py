@@ -43,14 +43,15 @@ def main(config: ConfigDict | None) -> None:
     from vae_jax.runtime.processes import together  # imports jax: only once the flags are known to be good
 
     with together(*where, heartbeat=HEARTBEAT.value) if several or DISTRIBUTED.value else contextlib.nullcontext():
-        from vae_jax.train import train
+        from vae_jax.train import Options, train
 
-        train(config, WORKDIR.value, PROFILE.value)
+        train(config, WORKDIR.value, Options(PROFILE.value, ACCEPT_NEW_DATA.value))
 
 
 if __name__ == "__main__":
     WORKDIR = cli.workdir_flag("Folder of the run, or gs://BUCKET/RUN or s3://BUCKET/RUN; an existing run is resumed.")
     PROFILE = flags.DEFINE_integer("profile", 0, "Steps to trace for TensorBoard.", lower_bound=0)
+    ACCEPT_NEW_DATA = flags.DEFINE_bool("accept_new_data", False, "Resume with images that have changed.")
     COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT where process 0 waits for the others.")
     NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)
     PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)

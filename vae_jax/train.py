@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from clu import parameter_overview
@@ -33,20 +33,29 @@ from vae_jax.training import Training, prepare
 Metrics = dict[str, Any]
 
 
-def train(config: ConfigDict, workdir: str, profile: int = 0) -> Metrics | None:
-    """Trains what `config` says, or resumes `workdir`; returns the metrics, or None when stopped.
+class Options(NamedTuple):
+    """What a start is told beside its config.
 
-    `profile` steps are traced, see `runs.profile`.
+    profile: steps that are traced, see `runs.profile`. accept_new_data: whether a resumed run takes other images.
     """
+
+    profile: int = 0
+    accept_new_data: bool = False
+
+
+def train(config: ConfigDict, workdir: str, options: Options | None = None) -> Metrics | None:
+    """Trains what `config` says, or resumes `workdir`; returns the metrics, or None when stopped."""
     with stop_requested() as stop, contextlib.ExitStack() as held:
         try:
-            return _train(config, workdir, profile, stop, held)
+            return _train(config, workdir, options or Options(), stop, held)
         except Stopped:
             say("stopped; run the same command to resume")
             return None
 
 
-def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: contextlib.ExitStack) -> Metrics | None:
+def _train(
+    config: ConfigDict, workdir: str, options: Options, stop: Stop, held: contextlib.ExitStack
+) -> Metrics | None:
     started = time.perf_counter()
     check_config(config)
     check_devices()
@@ -66,7 +75,7 @@ def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: con
             f"{config.data.train!r}, data.eval is {config.data.eval!r}")  # fmt: skip
     training = prepare(config, data, mesh)
     folder = held.enter_context(open_workdir(home.folder, config))
-    _check_inputs(folder, training, eval_data)
+    _check_inputs(folder, training, eval_data, options.accept_new_data)
 
     # ---- state, restored where there is one ----------------------------------------------------------------------
     checkpoints, frozen = Checkpoints(folder, config.keep_checkpoints, home.publish), training.place_frozen()
@@ -91,7 +100,7 @@ def _train(config: ConfigDict, workdir: str, profile: int, stop: Stop, held: con
         return metrics
 
     # ---- steps, and the end or a stop ----------------------------------------------------------------------------
-    with Profile(folder, profile) as trace:
+    with Profile(folder, options.profile) as trace:
         state = _take_steps(training, frozen, state, checkpoints, progress, trace, evaluate, stop, stopping)
     progress.check()
     checkpoints.save(state)
@@ -150,7 +159,7 @@ def _take_steps(
     return state
 
 
-def _check_inputs(folder: Path, training: Training, eval_data: Dataset) -> None:
+def _check_inputs(folder: Path, training: Training, eval_data: Dataset, accept_new_data: bool) -> None:
     """UserError where a resumed run, or another process, has other data or weights; notes what they are."""
     inputs = {
         "train": fingerprint(training.data),
@@ -160,7 +169,7 @@ def _check_inputs(folder: Path, training: Training, eval_data: Dataset) -> None:
     if training.data.classes:
         inputs["classes"] = list(training.data.classes)
     check_same_everywhere(inputs)
-    check_inputs(folder, inputs)
+    check_inputs(folder, inputs, accept_new_data)
     if jax.process_index() == 0 and (training.data.notes or eval_data.notes):
         notes = {"train": dict(training.data.notes), "eval": dict(eval_data.notes)}
         write_text(folder / "data_report.json", to_json(notes, indent=2) + "\n")

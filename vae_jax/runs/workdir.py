@@ -83,30 +83,30 @@ def _lock(path: Path) -> TextIO:
     return file
 
 
-def check_inputs(workdir: Path, inputs: dict[str, Any]) -> None:
+def check_inputs(workdir: Path, inputs: dict[str, Any], accept_data: bool = False) -> None:
     """Records the run's inputs in WORKDIR/inputs.json; UserError if a resumed run would have different inputs.
 
-    Only process 0 does so.
+    With `accept_data` other images, with the same classes, are told and recorded instead. Only process 0 does so.
     """
-    on_first_process(lambda: _check_inputs(workdir / "inputs.json", inputs))
+    on_first_process(lambda: _check_inputs(workdir / "inputs.json", inputs, accept_data))
 
 
-def _check_inputs(path: Path, inputs: dict[str, Any]) -> None:
+def _check_inputs(path: Path, inputs: dict[str, Any], accept_data: bool) -> None:
     if path.is_file():
         before, now = flat(json.loads(path.read_text())), flat(inputs)
-        lines = [
-            f"  {key}: {value} in the workdir, {now[key]} now"
-            for key, value in before.items()
-            if key in now and now[key] != value  # earlier versions recorded less, and streamed data differ
-        ]
-        if lines:
+        different = [key for key, value in before.items() if key in now and now[key] != value]  # both may know less
+        if not different:
+            return
+        told = "\n".join(f"  {key}: {before[key]} in the workdir, {now[key]} now" for key in different)
+        of_data = all(key.startswith(("train.", "eval.")) for key in different)
+        if not (of_data and accept_data):
+            accepting = ", or go on with these by --accept_new_data" if of_data else ""
             raise UserError(
-                f"The run in {path.parent} had different inputs:\n"
-                + "\n".join(lines)
-                + "\nUse the same data and weights as before, or choose another --workdir."
+                f"The run in {path.parent} had different inputs:\n{told}\n"
+                f"Use the same data and weights as before{accepting}, or choose another --workdir."
             )
-    else:
-        write_text(path, strict_json.to_json(inputs, indent=2) + "\n")
+        print(f"goes on with other data than before:\n{told}", flush=True)
+    write_text(path, strict_json.to_json(inputs, indent=2) + "\n")
 
 
 def read_inputs(workdir: str | Path) -> dict[str, Any]:
