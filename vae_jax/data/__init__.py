@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.config import number_of_classes
+from vae_jax.data.array_files import array_files
 from vae_jax.data.contract import (
     Dataset,
     central_window,
@@ -42,6 +43,7 @@ DATASETS = {
     "fashion_mnist": idx_or_tfds,
     "mnist_5k": mnist_5k,
     "image_folder": image_folder,
+    "array_files": array_files,
     "synthetic": synthetic,
     "exemplars": functools.partial(exemplars, read_source=read_whole),
 }

@@ -103,6 +103,8 @@ def fit_array(array: np.ndarray, config: ConfigDict) -> np.ndarray:
 
 def fit_arrays(arrays: np.ndarray, config: ConfigDict) -> np.ndarray:
     """`fit_array` for uint8 [N, h, w, c]."""
-    if len(arrays) and fit_array(arrays[0], config) is arrays[0]:
+    if not len(arrays):
+        return np.zeros((0, *stored_shape(config)), np.uint8)
+    if fit_array(arrays[0], config) is arrays[0]:
         return arrays
     return np.stack([fit_array(array, config) for array in arrays])
