@@ -1,14 +1,13 @@
 """Starts after the first look at those files only that are new or changed."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax.data import known_files, load_dataset
+from vae_jax.data import image_set, known_files, load_dataset
 from vae_jax.data.known_files import marks_of, unreadable
 
 
@@ -38,14 +37,13 @@ def save(path: Path, value: int) -> None:
 @pytest.fixture
 def looked_at(monkeypatch):
     """The names of the files that were read, in any order."""
-    reader = sys.modules["vae_jax.data.image_folder"]  # the package has a function of that name
-    names, read = [], reader.read_image
+    names, read = [], image_set.read_image
 
     def counted(path, convert):
         names.append(path.name)
         return read(path, convert)
 
-    monkeypatch.setattr(reader, "read_image", counted)
+    monkeypatch.setattr(image_set, "read_image", counted)
     return names
 
 

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -66,12 +66,12 @@ def _some(names: Collection[str]) -> str:
     return ", ".join([*names][:3]) + (", ..." if len(names) > 3 else "")
 
 
-def read_image(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
+def read_image(file: Path | BinaryIO, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
     """What `convert` makes of the file, or the reason why it cannot be read."""
     try:
-        if path.exists() and not path.is_file():
+        if isinstance(file, Path) and file.exists() and not file.is_file():
             return "not a file"  # perhaps a pipe, which would block
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(file, formats=_formats()) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 return f"{image.width}x{image.height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
             return convert(image)
