@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.config import number_of_classes
+from vae_jax.data.archives import archives
 from vae_jax.data.array_files import array_files
 from vae_jax.data.contract import (
     Dataset,
@@ -44,6 +45,7 @@ DATASETS = {
     "mnist_5k": mnist_5k,
     "image_folder": image_folder,
     "array_files": array_files,
+    "archives": archives,
     "synthetic": synthetic,
     "exemplars": functools.partial(exemplars, read_source=read_whole),
 }

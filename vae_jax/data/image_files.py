@@ -3,14 +3,14 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from vae_jax.data.folders import files_below
+from vae_jax.data.folders import files_below, is_hidden
 from vae_jax.errors import UserError
 
 NAMED = 10  # files that a message or a note lists
@@ -31,6 +31,17 @@ class ImageFiles(NamedTuple):
 def image_files(folder: Path) -> ImageFiles:
     """What lies below `folder`; UserError for a folder that cannot be read."""
     files, hidden, again = files_below(folder)
+    return _image_files(files, hidden, again)
+
+
+def by_name(names: Iterable[str]) -> ImageFiles:
+    """The same of files that have names like paths, such as those in an archive."""
+    names = [*names]
+    hidden = {name for name in names if any(map(is_hidden, name.split("/")))}
+    return _image_files([name for name in names if name not in hidden], sorted(hidden), [])
+
+
+def _image_files(files: list[str], hidden: list[str], again: list[str]) -> ImageFiles:
     images = [name for name in files if _is_image(name)]
     reasons = {
         "hidden": hidden,

@@ -103,7 +103,11 @@ def labels_by_folder(names: Sequence[str], classes: Sequence[str]) -> np.ndarray
 
 def _read_one(images: Images, config: ConfigDict, name: str) -> np.ndarray | str:
     """uint8 of `stored_shape`, or why it cannot be read."""
-    return read_image(images.open(name), functools.partial(to_uint8, config=config))
+    try:
+        file = images.open(name)
+    except Exception as error:  # what packs and unpacks raises anything as well
+        return f"{type(error).__name__}: {error}"
+    return read_image(file, functools.partial(to_uint8, config=config))
 
 
 def _reason(read: np.ndarray | str) -> str | None:
