@@ -37,6 +37,7 @@ def test_edges_are_repeated_as_numpy_does(rows, columns):
     np.testing.assert_allclose(*pull(weights), *pull_theirs(weights), rtol=1e-6)
 
 
+TRANSFORMED = ("losses_celeba:watson", "blur_vae_mnist")
 SMALL = ("vaegan_mnist", "losses_celeba:ssim", "deepsim_ae_stl10")
 OTHERS = (
     "losses_celeba:watson", "losses_celeba:vae_gan", "losses_celeba:kl_autoencoder", "sr_vae_pets", "blur_vae_mnist",
@@ -46,6 +47,8 @@ OTHERS = (
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_devices_exchange_sums_and_no_images(name):
+    if name in TRANSFORMED and jax.__version_info__ < (0, 12):
+        pytest.skip("jax before 0.12 gathers what goes through a Fourier transform")
     config = untrained(load_config(f"{name}{',' if ':' in name else ':'}smoke"))
     config.update({"steps_per_call": 1, "batch_size": 8})
     program = prepare(config, random_images(config), make_mesh(8)).lower().compile().as_text()
