@@ -102,10 +102,9 @@ def kernels(program: str) -> Kernels:
     """
     total = Kernels(0, 0, 0)
     for ran in _executed(program):
-        if (kind := ran.one.opcode.removesuffix("-start")) not in (*NO_KERNELS, *EXCHANGES) and not kind.endswith(
-            "-done"
-        ):
-            total = Kernels(*(all + ran.times * one for all, one in zip(total, _moved(ran), strict=True)))
+        kind = ran.one.opcode.removesuffix("-start")
+        if kind not in (*NO_KERNELS, *EXCHANGES) and not kind.endswith("-done"):
+            total = Kernels(*(so_far + ran.times * new for so_far, new in zip(total, _moved(ran), strict=True)))
     return total
 
 
