@@ -276,3 +276,9 @@ def test_pictures_of_a_folder(smoke, tmp_path):
     assert list(report["train"]["unreadable"]) == ["broken.jpg"] and report["train"]["files"] == 13
     assert "broken.jpg" in (tmp_path / "run" / "report.html").read_text()
     assert load_model(tmp_path / "run").sample(jax.random.key(0), 2).shape == (2, 16, 16, 3)
+
+
+def test_classes_that_are_gone_are_not_accepted(tmp_path):
+    (tmp_path / "inputs.json").write_text(json.dumps({"train": {"images": 3}, "classes": ["a", "b"]}))
+    with pytest.raises(UserError, match=r"classes: \['a', 'b'\] in the workdir, nothing now"):
+        check_inputs(tmp_path, {"train": {"images": 4}}, accept_data=True)

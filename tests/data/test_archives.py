@@ -11,6 +11,7 @@ from helpers.commands import run
 from PIL import Image
 
 from vae_jax.data import load_dataset
+from vae_jax.data.contract import fingerprint
 from vae_jax.errors import UserError
 
 
@@ -154,3 +155,84 @@ def test_through_the_command(tmp_path):
     done = run("vae_jax.main", *flags, f"--workdir={tmp_path}/run", "--config.data.memory_limit=0")
     assert done.returncode == 0, done.stderr
     assert "40 images to train on, 5 to evaluate" in done.stdout
+
+
+def tar_of(path, names) -> list[int]:
+    """A tar of so many pictures; where each begins."""
+    pack(path, {name: png(i) for i, name in enumerate(names)})
+    with tarfile.open(path) as archive:
+        return [one.offset for one in archive]
+
+
+NAMES = [f"{i}.png" for i in range(10)]
+
+
+@pytest.mark.parametrize("damage", ["header", "cut", "another"])
+def test_no_part_of_a_tar_is_passed_over(damage, config, tmp_path):
+    file = tmp_path / "packed" / "train.tar"
+    offsets = tar_of(file, NAMES)
+    data = bytearray(file.read_bytes())
+    if damage == "header":
+        data[offsets[3] + 150] ^= 1
+    file.write_bytes(data[: offsets[5]] if damage == "cut" else data * 2 if damage == "another" else data)
+    with pytest.raises(UserError, match="train.tar cannot be read in place: (it is cut off|what follows byte)"):
+        load_dataset(config, "train")
+
+
+def test_links_in_a_tar_are_what_they_point_to(config, tmp_path):
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "train.tar", "w") as archive:
+        info = tarfile.TarInfo("a/1.png")
+        info.size = len(png(1))
+        archive.addfile(info, io.BytesIO(png(1)))
+        for name, kind, target in (
+            ("a/2.png", tarfile.LNKTYPE, "a/1.png"), ("b/3.png", tarfile.SYMTYPE, "../a/1.png"),
+            ("b/4.png", tarfile.SYMTYPE, "gone.png"),
+        ):  # fmt: skip
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    train = load_dataset(config, "train")
+    assert train.size == 3 and np.ptp(train.arrays["image"], axis=0).max() == 0 and train.classes == ("a", "b")
+    assert train.notes["left out"]["links to nothing and files with holes"]["such as"] == ["b/4.png"]
+
+
+def test_a_split_is_one_archive_or_its_shards(config, tmp_path):
+    """train-val.zip is another split."""
+    pack(tmp_path / "packed" / "train.zip", {"0.png": png(0)})
+    pack(tmp_path / "packed" / "train-val.zip", {"0.png": png(0), "1.png": png(1)})
+    assert load_dataset(config, "train").size == 1
+    pack(tmp_path / "packed" / "train-000.zip", {"2.png": png(2)})
+    with pytest.raises(UserError, match="has train.zip, train-000.zip: which of them is the split 'train'?"):
+        load_dataset(config, "train")
+
+
+def test_labels_for_some_images_only(config, tmp_path):
+    whole = {"a.png": png(0), "a.cls": b"3", "b 1.0.png": png(1), "b 1.0.cls": b"4"}
+    pack(tmp_path / "packed" / "train.tar", whole)
+    assert load_dataset(config, "train").labels.tolist() == [3, 4]
+    pack(tmp_path / "packed" / "test.tar", {"x/a.png": png(0)})
+    with pytest.raises(UserError, match="train has labels in .cls files, but test has none"):
+        load_dataset(config, "test")
+    for changed, words in (({"a.cls": b"9" * 11}, "a.cls is no label"), ({"c.png": png(2)}, "c.png has no label")):
+        pack(tmp_path / "packed" / "train.tar", whole | changed)
+        with pytest.raises(UserError, match=words):
+            load_dataset(config, "train")
+
+
+def test_changes_are_noticed(config, tmp_path):
+    """A wrong checksum is a broken image; other content of the same size is other data; so are other labels."""
+    config.data.update(memory_limit=0, unreadable=0.5)
+    file = tmp_path / "packed" / "train.zip"
+    sums = []
+    for value in (0, 1):
+        pack(file, {f"{name}/0.ppm": b"P5 8 8 255 " + bytes([value * (name == "b")] * 64) for name in "abc"})
+        sums.append(fingerprint(load_dataset(config, "train")))
+    assert sums[0] != sums[1] and sums[0]["sha256 of all labels"] == sums[1]["sha256 of all labels"]
+    data = file.read_bytes()
+    first = load_dataset(config, "train")
+    file.write_bytes(data.replace(bytes([1] * 64), bytes([2] * 64)))
+    os.utime(file, ns=(5, 5))
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        first.read(np.arange(3))
+    assert load_dataset(config, "train").notes["unreadable"] == {"b/0.ppm": "ValueError: its checksum is wrong"}

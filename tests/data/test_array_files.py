@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.commands import run
 
-from vae_jax.data import load_dataset
+from vae_jax.data import examples_in_both, load_dataset
 from vae_jax.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 10, 8, 3)).astype(np.uint8)
@@ -62,6 +62,8 @@ MISTAKES = {
     "out of range": ({"images": IMAGES.astype(np.float32)}, r"has values in \[0, 255\]; expected floats in \[0, 1\]"),
     "not finite": ({"images": np.full((2, 8, 8), np.nan)}, r"has values in \[nan, nan\]"),
     "labels": ({"images": IMAGES, "labels": LABELS[:3]}, "has 12 images, but 3 labels"),
+    "numbers": ({"images": IMAGES, "labels": LABELS + 2**32}, "has labels from 4294967296"),
+    "no width": ({"images": np.zeros((3, 8, 0, 3), np.uint8)}, r"uint8 \[3, 8, 0, 3\]"),
     "words": ({"images": IMAGES, "labels": np.array(["a"] * 12)}, "has labels of <U1"),
     "objects": ({"images": np.array([IMAGES, None], object)}, "cannot be read: Object arrays"),
     "empty": ({"images": IMAGES[:0]}, "is empty"),
@@ -83,6 +85,23 @@ def test_damaged_files(name, content, config, tmp_path):
     (np.save if name.endswith("npy") else np.savez)(tmp_path / name, IMAGES)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: len(data) // 2] if content == "half" else content)
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        load_dataset(config, "train")
+
+
+def test_splits_share_no_examples(config, tmp_path):
+    for name in ("train", "test"):
+        np.save(tmp_path / f"{name}.npy", IMAGES[:, :8])
+    config.data.update(train="train", eval="test")
+    assert examples_in_both(config, load_dataset(config, "train"), load_dataset(config, "test")) == 0
+    config.data.eval = "train[:50%]"
+    assert examples_in_both(config, load_dataset(config, "train"), load_dataset(config, "train[:50%]")) == 6
+
+
+@pytest.mark.parametrize("name", ["train.npy", "train.npz"])
+def test_the_one_called_the_other(name, config, tmp_path):
+    with open(tmp_path / name, "wb") as file:
+        np.savez(file, images=IMAGES) if name.endswith("npy") else np.save(file, IMAGES)
     with pytest.raises(UserError, match=f"{name} cannot be read"):
         load_dataset(config, "train")
 

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import posixpath
+import re
 import struct
 import tarfile
 import zipfile
@@ -15,26 +17,30 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.data.contract import Dataset
-from vae_jax.data.image_files import by_name
+from vae_jax.data.image_files import NAMED, by_name
 from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError
 
 SUFFIXES = (".zip", ".tar")
+SHARD = re.compile(r"-\d+(-of-\d+)?")
+ENCRYPTED = -1
 CLASS = ".cls"  # webdataset's: the label of the image of the same name, as digits
 
 
 class Member(NamedTuple):
-    """A file in an archive. offset: where it begins, in a zip with a header of its own. packed: the bytes that it takes
-    there, by `method`, a number of the zip format. mark: changes when the content does."""
+    """A file in an archive, which was changed at `changed`. offset: where it begins, in a zip with a header of its own.
+    packed: the bytes that it takes there, by `method`, a number of the zip format, ENCRYPTED or None in a tar. crc: of
+    its content, in a zip."""
 
     archive: Path
+    changed: int
     name: str
     size: int
-    mark: int
     offset: int
     packed: int
-    method: int = zipfile.ZIP_STORED
+    method: int | None = None
+    crc: int = 0
 
 
 def archives(config: ConfigDict, split: str) -> Dataset:
@@ -46,17 +52,22 @@ def archives(config: ConfigDict, split: str) -> Dataset:
     files = _archives(config, split)
     if not files:
         raise UserError(_none(config, split))
-    members = _members(files)
+    members, skipped = _members(files)
     labels, classes = _labels_in_files(members), []
-    listed = [name for name in members if labels is None or not name.endswith(CLASS)]
-    names, left_out = by_name(listed)
+    names, left_out = by_name(name for name in members if labels is None or not name.endswith(CLASS))
+    if skipped:
+        left_out["links to nothing and files with holes"] = {"number": len(skipped), "such as": skipped[:NAMED]}
     if labels is None:
-        others = {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}
-        theirs = [by_name(one.name for one in _members(_archives(config, other)).values()).images for other in others]
-        inner = [members[name].name for name in names]
-        classes = class_folders([inner, *theirs])
-        labels = labels_by_folder(inner, classes)
-    marks = np.array([members[name][2:4] for name in names], np.int64).reshape(-1, 2)
+        lists = [[members[name].name for name in names]]
+        for other in {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}:
+            theirs = [one.name for one in _members(_archives(config, other))[0].values()]
+            if names and any(name.endswith(CLASS) for name in theirs):
+                raise UserError(f"{config.data.dir}: {other} has labels in {CLASS} files, but {split} has none.")
+            lists.append(by_name(theirs).images)
+        classes = class_folders(lists)
+        labels = labels_by_folder(lists[0], classes)
+    listed = [(members[name].crc << 31 ^ members[name].size, members[name].changed) for name in names]
+    marks = np.array(listed, np.int64).reshape(-1, 2)
     place = files[0] if len(files) == 1 else Path(config.data.dir, split)
 
     def content(name: str) -> BinaryIO:
@@ -69,11 +80,13 @@ def _archives(config: ConfigDict, split: str) -> list[Path]:
     root = Path(config.data.dir)
     if not config.data.dir or not root.is_dir():
         raise UserError(f"archives needs a folder: set --config.data.dir=DIR, with DIR/{split}.zip or .tar in it.")
-    return sorted(
-        path
-        for path in root.iterdir()
-        if path.suffix in SUFFIXES and (path.stem == split or path.stem.startswith(f"{split}-"))
-    )
+    files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    whole = [path for path in files if path.stem == split]
+    shards = [path for path in files if path.stem.startswith(split) and SHARD.fullmatch(path.stem, len(split))]
+    if len(whole) > 1 or (whole and shards):
+        names = ", ".join(path.name for path in [*whole, *shards][:5])
+        raise UserError(f"{root} (data.dir) has {names}: which of them is the split {split!r}? Move the others away.")
+    return whole or shards
 
 
 def _none(config: ConfigDict, split: str) -> str:
@@ -81,70 +94,114 @@ def _none(config: ConfigDict, split: str) -> str:
     there = ", ".join(sorted(path.name for path in root.iterdir() if path.is_file())[:10])
     return (
         f"{root} (data.dir) has no archive of the split {split!r}; expected {split}.zip, {split}.tar or shards such as "
-        f"{split}-000.tar. {f'It has {there}.' if there else 'It has no files.'}"
+        f"{split}-000.tar, not compressed. {f'It has {there}.' if there else 'It has no files.'}"
     )
 
 
-def _members(files: Sequence[Path]) -> dict[str, Member]:
-    """The files in all archives by name, sorted by it; with several archives, theirs come first."""
-    found = {}
+def _members(files: Sequence[Path]) -> tuple[dict[str, Member], list[str]]:
+    """(The files in all archives by name, sorted by it, with several archives theirs first; what cannot be read)."""
+    found, skipped = {}, []
     for file in files:
-        for member in (_in_zip if file.suffix == ".zip" else _in_tar)(file):
+        with _told(file):
+            members, left = (_in_zip if file.suffix == ".zip" else _in_tar)(file)
+        skipped += left
+        for member in members:
             name = member.name if len(files) == 1 else f"{file.name}/{member.name}"
             found[name] = member  # of two of the same name the last one counts, as where archives are unpacked
-    return {name: found[name] for name in sorted(found, key=lambda name: name.replace("/", "\0"))}
+    return {name: found[name] for name in sorted(found, key=lambda name: name.replace("/", "\0"))}, skipped
 
 
-def _in_zip(file: Path) -> list[Member]:
-    with _told(file), zipfile.ZipFile(file) as opened:
+def _in_zip(file: Path) -> tuple[list[Member], list[str]]:
+    changed = os.stat(file).st_mtime_ns
+    with zipfile.ZipFile(file) as opened:
         return [
-            Member(file, one.filename, one.file_size, one.CRC, one.header_offset, one.compress_size, one.compress_type)
+            Member(file, changed, one.filename, one.file_size, one.header_offset, one.compress_size,
+                   ENCRYPTED if one.flag_bits & 1 else one.compress_type, one.CRC)
             for one in opened.infolist()
             if not one.is_dir()
-        ]
+        ], []  # fmt: skip
 
 
-def _in_tar(file: Path) -> list[Member]:
-    with _told(file), tarfile.open(file, "r:") as opened:
-        changed = os.stat(file).st_mtime_ns
-        return [
-            Member(file, one.name.removeprefix("./"), one.size, changed ^ one.offset_data, one.offset_data, one.size)
-            for one in opened
-            if one.isfile()
-        ]
+def _in_tar(file: Path) -> tuple[list[Member], list[str]]:
+    """Links are what they point to."""
+    changed, found, links, skipped = os.stat(file).st_mtime_ns, {}, {}, []
+    with tarfile.open(file, "r:") as opened:
+        for one in opened:
+            name = posixpath.normpath(one.name)
+            if one.issym() or one.islnk():
+                links[name] = posixpath.join(posixpath.dirname(name) if one.issym() else "", one.linkname)
+            elif one.issparse():
+                skipped.append(name)
+            elif one.isfile():
+                found[name] = Member(file, changed, name, one.size, one.offset_data, one.size)
+        end = opened.offset
+    _check_end(file, end)
+    for name, target in links.items():
+        if member := found.get(posixpath.normpath(target)):
+            found[name] = member._replace(name=name)
+        else:
+            skipped.append(name)
+    return [*found.values()], skipped
+
+
+def _check_end(file: Path, end: int) -> None:
+    """A tar ends with zeros: without them it is cut off, and anything else there would be passed over."""
+    with open(file, "rb") as opened:
+        opened.seek(end)
+        rest = opened.read(tarfile.BLOCKSIZE)
+        if len(rest) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"it is cut off at byte {end + len(rest):,}")
+        while rest:
+            if any(rest):
+                raise tarfile.ReadError(f"what follows byte {end:,} is damaged, or another archive")
+            rest = opened.read(2**20)
 
 
 @contextlib.contextmanager
 def _told(file: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except Exception as error:  # on broken archives the libraries raise anything
         raise UserError(f"{file} cannot be read in place: {error}. It may be truncated, or compressed.") from None
 
 
 def _content(member: Member) -> bytes:
     with open(member.archive, "rb") as file:
+        if os.fstat(file.fileno()).st_mtime_ns != member.changed:
+            raise OSError(f"{member.archive} was changed while it was in use")
         file.seek(member.offset)
-        if member.archive.suffix == ".zip":
+        if member.method is not None:
             name, extra = struct.unpack("<26xHH", file.read(30))
             file.seek(name + extra, os.SEEK_CUR)
         packed = file.read(member.packed)
     if len(packed) < member.packed:
         raise EOFError(f"{member.archive} ends within {member.name}")
-    if member.method == zipfile.ZIP_STORED:
+    if member.method is None:
         return packed
-    if member.method == zipfile.ZIP_DEFLATED:
-        return zlib.decompress(packed, -zlib.MAX_WBITS)
-    raise ValueError(f"compressed by method {member.method}; expected stored or deflated")
+    if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        how = "encrypted" if member.method == ENCRYPTED else f"compressed by method {member.method}"
+        raise ValueError(f"{how}; expected stored or deflated")
+    content = zlib.decompress(packed, -zlib.MAX_WBITS) if member.method == zipfile.ZIP_DEFLATED else packed
+    if zlib.crc32(content) != member.crc:
+        raise ValueError("its checksum is wrong")
+    return content
 
 
 def _labels_in_files(members: Mapping[str, Member]) -> np.ndarray | None:
-    """The numbers in the .cls files beside the images; None unless every image has one."""
-    images = by_name(members).images
-    beside = [name[: name.index(".", name.rfind("/") + 1)] + CLASS for name in images]
-    if not images or not all(name in members for name in beside):
+    """The numbers in the .cls files beside the images; None if there are no such files. UserError if an image has
+    none."""
+    if not any(name.endswith(CLASS) for name in members):
         return None
-    texts = [_content(members[name]).strip() for name in beside]
-    if wrong := [name for name, text in zip(beside, texts, strict=True) if not text.isdigit()]:
-        raise UserError(f"{members[wrong[0]].archive}: {wrong[0]} is no label; expected digits.")
-    return np.array([int(text) for text in texts], np.int32)
+    labels = []
+    for name in by_name(members).images:
+        start = name.rfind("/") + 1
+        keys = (name[: name.index(".", start)], name[: name.rindex(".")])  # webdataset's, and the whole stem
+        beside = next((members[key + CLASS] for key in keys if key + CLASS in members), None)
+        if beside is None:
+            raise UserError(f"{members[name].archive}: {name} has no label, but others have {CLASS} files.")
+        with _told(beside.archive):
+            text = _content(beside).strip()
+        if not text.isdigit() or int(text) >= 2**31:
+            raise UserError(f"{beside.archive}: {beside.name} is no label; expected digits.")
+        labels.append(int(text))
+    return np.array(labels, np.int32)

@@ -28,7 +28,7 @@ def array_files(config: ConfigDict, split: str) -> Dataset:
     if labels is not None and len(labels) != len(images):
         raise UserError(f"{file} has {len(images):,} images, but {len(labels):,} labels.")
 
-    shape, notes = stored_shape(config), {"folder": str(file.parent)}
+    shape, notes = stored_shape(config), {"folder": str(file)}
     if len(images) * int(np.prod(shape)) <= memory_for_data(config.data.memory_limit):
         return in_memory(fit_arrays(_eight_bits(file, images), config), labels, notes)
 
@@ -53,10 +53,11 @@ def _file(config: ConfigDict, split: str) -> Path:
 def _load(file: Path) -> Mapping[str, np.ndarray]:
     try:
         if file.suffix == ".npy":
+            np.lib.format.open_memmap(file, mode="r")  # raises for a .npz
             return {"images": np.load(file, mmap_mode="r")}
-        with open(file, "rb") as opened, np.load(opened) as arrays:
+        with zipfile.ZipFile(file), open(file, "rb") as opened, np.load(opened) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # on broken files the libraries raise anything
         raise UserError(f"{file} cannot be read: {error}") from None
 
 
@@ -66,7 +67,8 @@ def _images(file: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         raise UserError(f"{file} has the arrays {', '.join(arrays) or 'none'}; expected one called 'images'.")
     (images,) = named
     images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+    of_pixels = images.ndim == 4 and 0 not in images.shape[1:] and images.shape[3] in (1, 3)
+    if not of_pixels or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
         raise UserError(
             f"{file} has images of {images.dtype} {list(images.shape)}; expected uint8, or floats in [0, 1], "
             "[N, H, W] or [N, H, W, 1 or 3]."
@@ -80,6 +82,10 @@ def _labels(file: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
             labels = arrays[name]
             if labels.ndim != 1 or labels.dtype.kind not in "ui":
                 raise UserError(f"{file} has labels of {labels.dtype} {list(labels.shape)}; expected integers [N].")
+            if labels.min(initial=0) < 0 or labels.max(initial=0) >= 2**31:
+                raise UserError(
+                    f"{file} has labels from {labels.min()} to {labels.max()}; expected 0 to 2,147,483,647."
+                )
             return labels.astype(np.int32)
     return None
 

@@ -76,7 +76,8 @@ def _rows(arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np
 def fingerprint(dataset: Dataset) -> dict[str, object]:
     """What identifies a data set: its size and the SHA-256 of sixteen of its images.
 
-    In memory, also that of all images and of all labels; else that of the names and sizes of its files, if any.
+    Also that of all labels, where they are known, and in memory that of all images; else that of the names and sizes of
+    its files, if any.
     """
     examples = dataset.read(np.linspace(0, dataset.size - 1, 16).astype(int))
     sha256 = hashlib.sha256(examples["image"].tobytes()).hexdigest()
@@ -84,6 +85,8 @@ def fingerprint(dataset: Dataset) -> dict[str, object]:
     if dataset.arrays is not None:
         buffers = {key: np.ascontiguousarray(array).data for key, array in dataset.arrays.items()}
         return found | {f"sha256 of all {key}s": hashlib.sha256(data).hexdigest() for key, data in buffers.items()}
+    if dataset.labels is not None:
+        found["sha256 of all labels"] = hashlib.sha256(np.ascontiguousarray(dataset.labels).data).hexdigest()
     return found | {key: value for key, value in dataset.notes.items() if key == LISTING}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vae_jax.data.folders import files_below, is_hidden
 from vae_jax.errors import UserError
@@ -88,6 +88,8 @@ def read_image(file: Path | BinaryIO, convert: Callable[[Image.Image], np.ndarra
             return convert(image)
     except UserError as error:
         return str(error)
+    except UnidentifiedImageError:
+        return "UnidentifiedImageError: no image that can be read"
     except Exception as error:  # on broken files decoders raise anything; the file is reported, the run continues
         return f"{type(error).__name__}: {error}"
 

@@ -27,9 +27,9 @@ from vae_jax.runtime.sharding import memory_for_data
 class Images(NamedTuple):
     """Files that are images by their names.
 
-    place: the folder or archive they are in. names: theirs, in order. marks: [N, 2] int64, size and what else changes
-      when a file does. left_out: as `image_files` has it. open: a name -> its path or content. labels: a number for
-      each, if they have one. classes: the names of these numbers, if they have names.
+    place: the folder or archive they are in. names: theirs, in order. marks: [N, 2] int64, what identifies a file, such
+      as its size, and when it was changed. left_out: as `image_files` has it. open: a name -> its path or content.
+      labels: a number for each, if they have one. classes: the names of these numbers, if they have names.
     """
 
     place: Path

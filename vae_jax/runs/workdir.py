@@ -94,10 +94,11 @@ def check_inputs(workdir: Path, inputs: dict[str, Any], accept_data: bool = Fals
 def _check_inputs(path: Path, inputs: dict[str, Any], accept_data: bool) -> None:
     if path.is_file():
         before, now = flat(json.loads(path.read_text())), flat(inputs)
-        different = [key for key, value in before.items() if key in now and now[key] != value]  # both may know less
+        different = [key for key, value in before.items() if now.get(key, value) != value]  # both may know less
+        different += [key for key in before if key.startswith("classes") and key not in now]
         if not different:
             return
-        told = "\n".join(f"  {key}: {before[key]} in the workdir, {now[key]} now" for key in different)
+        told = "\n".join(f"  {key}: {before[key]} in the workdir, {now.get(key, 'nothing')} now" for key in different)
         of_data = all(key.startswith(("train.", "eval.")) for key in different)
         if not (of_data and accept_data):
             accepting = ", or go on with these by --accept_new_data" if of_data else ""
