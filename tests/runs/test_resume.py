@@ -1,6 +1,5 @@
 """Every system, stopped and resumed: the final state is bit-equal to that of an undisturbed run."""
 
-import importlib
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ from helpers.checks import ROOT
 from vae_jax import evaluate, training
 from vae_jax import train as train_module
 from vae_jax.cli import load_config
+from vae_jax.data import image_set
 from vae_jax.inference import load_workdir
 from vae_jax.runs.progress import Progress
 from vae_jax.runs.workdir import read_lines
@@ -126,7 +126,7 @@ def test_a_stop_while_reading_data(smoke, tmp_path, monkeypatch, capsys):
             os.kill(os.getpid(), signal.SIGTERM)
         return np.zeros((28, 28, 1), np.uint8)
 
-    monkeypatch.setattr(importlib.import_module("vae_jax.data.image_folder"), "read_image", read_image)
+    monkeypatch.setattr(image_set, "read_image", read_image)
     config = smoke("vae_mnist")
     config.data.update(name="image_folder", dir=str(tmp_path / "photos"))
     assert train(config.lock(), str(tmp_path / "run")) is None
