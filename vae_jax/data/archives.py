@@ -17,9 +17,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.data.contract import Dataset
+from vae_jax.data.folders import by_part
 from vae_jax.data.image_files import NAMED, by_name
-from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder
-from vae_jax.data.slices import parse_split
+from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder, other_splits
 from vae_jax.errors import UserError
 
 SUFFIXES = (".zip", ".tar")
@@ -44,7 +44,7 @@ class Member(NamedTuple):
 
 
 def archives(config: ConfigDict, split: str) -> Dataset:
-    """Images of DIR/SPLIT.zip or .tar, or of DIR/SPLIT-*.zip or .tar, sorted by path; read in place.
+    """Images of DIR/SPLIT.zip or .tar, or of shards such as DIR/SPLIT-000.tar, sorted by path; read in place.
 
     Labels are the .cls files beside all images, as webdataset writes them, or else the folders at the top of the
     archives. UserError for what is no such archive, such as a compressed tar, which cannot be read in place.
@@ -59,7 +59,7 @@ def archives(config: ConfigDict, split: str) -> Dataset:
         left_out["links to nothing and files with holes"] = {"number": len(skipped), "such as": skipped[:NAMED]}
     if labels is None:
         lists = [[members[name].name for name in names]]
-        for other in {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}:
+        for other in other_splits(config, split):
             theirs = [one.name for one in _members(_archives(config, other))[0].values()]
             if names and any(name.endswith(CLASS) for name in theirs):
                 raise UserError(f"{config.data.dir}: {other} has labels in {CLASS} files, but {split} has none.")
@@ -108,7 +108,7 @@ def _members(files: Sequence[Path]) -> tuple[dict[str, Member], list[str]]:
         for member in members:
             name = member.name if len(files) == 1 else f"{file.name}/{member.name}"
             found[name] = member  # of two of the same name the last one counts, as where archives are unpacked
-    return {name: found[name] for name in sorted(found, key=lambda name: name.replace("/", "\0"))}, skipped
+    return {name: found[name] for name in sorted(found, key=by_part)}, skipped
 
 
 def _in_zip(file: Path) -> tuple[list[Member], list[str]]:

@@ -53,8 +53,7 @@ def _file(config: ConfigDict, split: str) -> Path:
 def _load(file: Path) -> Mapping[str, np.ndarray]:
     try:
         if file.suffix == ".npy":
-            np.lib.format.open_memmap(file, mode="r")  # raises for a .npz
-            return {"images": np.load(file, mmap_mode="r")}
+            return {"images": np.lib.format.open_memmap(file, mode="r")}
         with zipfile.ZipFile(file), open(file, "rb") as opened, np.load(opened) as arrays:
             return dict(arrays)
     except Exception as error:  # on broken files the libraries raise anything

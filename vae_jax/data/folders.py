@@ -47,10 +47,10 @@ def files_below(folder: Path) -> Files:
                 found.files.append(name)
             else:
                 (links if entry.is_symlink() else folders).append(name)
-    return Files(*(sorted(names, key=_by_part) for names in found))
+    return Files(*(sorted(names, key=by_part) for names in found))
 
 
-def _by_part(name: str) -> str:
+def by_part(name: str) -> str:
     """Sorts by folder, then by what is in it: no name has a NUL."""
     return name.replace("/", "\0")
 

@@ -7,9 +7,8 @@ from ml_collections import ConfigDict
 from vae_jax.data.contract import Dataset
 from vae_jax.data.folders import is_hidden
 from vae_jax.data.image_files import image_files
-from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder
+from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder, other_splits
 from vae_jax.data.known_files import marks_of
-from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError, did_you_mean
 
 
@@ -20,7 +19,7 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
     """
     folder, root = _folder(config, split), Path(config.data.dir)
     names, left_out = image_files(folder)
-    others = {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}
+    others = other_splits(config, split)
     lists = [names, *(image_files(root / other).images for other in others if (root / other).is_dir())]
     classes = class_folders(lists)
     labels = labels_by_folder(names, classes)

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +17,9 @@ from vae_jax.data.contract import LISTING, Dataset, in_memory, one_hot
 from vae_jax.data.crops import crop_of
 from vae_jax.data.image_files import NAMED, no_images, read_image, tell
 from vae_jax.data.images import to_uint8
-from vae_jax.data.known_files import THREADS, TOLD_EVERY
+from vae_jax.data.known_files import THREADS, tell_progress
 from vae_jax.data.known_files import unreadable as find_unreadable
+from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError
 from vae_jax.runtime.sharding import memory_for_data
 
@@ -89,6 +89,11 @@ def image_set(config: ConfigDict, images: Images) -> Dataset:
     return Dataset(len(kept), shape, read, None, notes, attributes, classes, labels, grouped=labels is not None)
 
 
+def other_splits(config: ConfigDict, split: str) -> set[str]:
+    """The splits in use beside this one, without their slices."""
+    return {parse_split(used)[0] for used in (config.data.train, config.data.eval)} - {split}
+
+
 def class_folders(lists: Sequence[Sequence[str]]) -> list[str]:
     """The first folders in the names of images of all splits in use, so that a label means the same in each."""
     return sorted({name.partition("/")[0] for names in lists for name in names if "/" in name})
@@ -153,6 +158,5 @@ def _read_all(names: Sequence[str], read_one: Callable[[str], np.ndarray | str])
     """Reads in threads, in order; prints progress for large sets."""
     with ThreadPoolExecutor(THREADS) as pool:
         for done, image in enumerate(pool.map(read_one, names), 1):
-            if done % TOLD_EVERY == 0 or (done == len(names) and done > TOLD_EVERY):
-                print(f"read {done:,} of {len(names):,} images", file=sys.stderr)
+            tell_progress(done, len(names))
             yield image

@@ -34,6 +34,12 @@ def marks_of(folder: Path, names: Sequence[str]) -> np.ndarray:
     return marks
 
 
+def tell_progress(done: int, files: int) -> None:
+    """Of many files, how many were read, now and then, on stderr."""
+    if done % TOLD_EVERY == 0 or (done == files and done > TOLD_EVERY):
+        print(f"read {done:,} of {files:,} images", file=sys.stderr)
+
+
 def unreadable(
     folder: Path, names: Sequence[str], marks: np.ndarray, how: str, check: Callable[[str], str | None]
 ) -> dict[str, str]:
@@ -44,10 +50,10 @@ def unreadable(
     """
     index = _index(folder, how)
     known, reasons = _load(index), {}
-    todo = [i for i, name in enumerate(names) if known.get(name) != tuple(marks[i])]
-    if len(todo) < len(names):
-        print(f"{folder}: {len(names) - len(todo):,} files as before, {len(todo):,} to look at", file=sys.stderr)
-    good, saved = set(range(len(names))).difference(todo), time.monotonic()
+    unknown = [i for i, name in enumerate(names) if known.get(name) != tuple(marks[i])]
+    if len(unknown) < len(names):
+        print(f"{folder}: {len(names) - len(unknown):,} files as before, {len(unknown):,} to look at", file=sys.stderr)
+    good, saved = set(range(len(names))).difference(unknown), time.monotonic()
 
     def save() -> None:
         kept = sorted(good)
@@ -55,20 +61,21 @@ def unreadable(
 
     with ThreadPoolExecutor(THREADS) as pool:
         try:
-            for done, (i, reason) in enumerate(zip(todo, pool.map(check, (names[i] for i in todo)), strict=True), 1):
+            for done, (i, reason) in enumerate(
+                zip(unknown, pool.map(check, (names[i] for i in unknown)), strict=True), 1
+            ):
                 if reason is None:
                     good.add(i)
                 else:
                     reasons[names[i]] = reason
-                if done % TOLD_EVERY == 0 or (done == len(todo) and done > TOLD_EVERY):
-                    print(f"read {done:,} of {len(todo):,} images", file=sys.stderr)
+                tell_progress(done, len(unknown))
                 if time.monotonic() - saved > SAVED_EVERY:
                     save()
                     saved = time.monotonic()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    if todo or len(known) != len(names):
+    if unknown or len(known) != len(names):
         save()
     return reasons
 

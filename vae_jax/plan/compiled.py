@@ -97,7 +97,7 @@ def costs(step: jax.stages.Compiled, training: Training, device: Device) -> dict
     images = config.batch_size / devices
     moved, exchanged = kernels(program), collectives(program)
     counted = step.cost_analysis()
-    if counted and training.config.accumulate == 1:  # of a loop it has one round
+    if counted and config.accumulate == 1:  # of a loop it has one round
         flops = counted["flops"]
     else:
         gflop = gflop_per_image(training)
