@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from vae_jax.data.known_files import unreadable as find_unreadable
 from vae_jax.data.slices import parse_split
 from vae_jax.errors import UserError
 from vae_jax.runtime.sharding import memory_for_data
+from vae_jax.strict_json import to_json
 
 
 class Images(NamedTuple):
@@ -121,7 +121,7 @@ def _reason(read: np.ndarray | str) -> str | None:
 
 def _how(config: ConfigDict) -> str:
     """What decides whether a file can be read, beside the file."""
-    return json.dumps([stored_shape(config), crop_of(config), config.data.resize, PIL.__version__])
+    return to_json([stored_shape(config), crop_of(config), config.data.resize, PIL.__version__])
 
 
 def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit: float) -> None:

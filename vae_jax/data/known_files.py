@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.runtime.environment import has_home
+from vae_jax.strict_json import to_json
 
 VERSION = 1
 THREADS = 4
@@ -112,7 +113,7 @@ def _save(index: Path | None, names: Sequence[str], marks: np.ndarray) -> None:
     part = index.with_suffix(f".{os.getpid()}.part")
     about, listed = (
         np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
-        for text in (json.dumps({"version": VERSION}), "\0".join(names))
+        for text in (to_json({"version": VERSION}), "\0".join(names))
     )
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
