@@ -71,8 +71,8 @@ def make_evaluate(
     reconstruct = make_reconstruct(system, mesh)
     judge = make_judgement(tuple(metrics), mesh)
 
-    def step(model: tuple[Any, Any], frozen, index: np.ndarray) -> dict[str, jax.Array]:
-        batch, recons, values = reconstruct(*model, frozen, feed(index[None]), index)
+    def step(model: tuple[Any, Any], frozen, batches, index: np.ndarray) -> dict[str, jax.Array]:
+        batch, recons, values = reconstruct(*model, frozen, batches, index)
         for prefix, recon in recons.items():
             measured = judge(weights, batch, recon)
             values = values | {prefix + name: value for name, value in measured.items()}
@@ -80,10 +80,10 @@ def make_evaluate(
 
     def evaluate(state: State, frozen) -> PerImage:
         parts, model = [], gather(averaged(state), mesh)
-        for index in indices:
+        for index, batches in zip(indices, feed(lambda i: indices[i][None], len(indices)), strict=True):
             if stop():
                 raise Stopped
-            parts.append(step(model, frozen, index))
+            parts.append(step(model, frozen, batches, index))
             if len(parts) > IN_FLIGHT:
                 parts[-1 - IN_FLIGHT] = jax.device_get(parts[-1 - IN_FLIGHT])
         parts = jax.device_get(parts)

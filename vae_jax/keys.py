@@ -90,6 +90,12 @@ COMMON: dict[str, Key] = {
     "data.random_crop": Key(0, "train on random image_size windows of images this large; 0: no windows", least=0),
     "data.augment": Key("", "augmentation of the training images, a name in vae_jax.data.augment.AUGMENTATIONS"),
     "data.memory_limit": Key(4_000_000_000, "bytes of images on each device; larger splits are streamed", free=True),
+    "data.threads": Key(
+        0, "threads that read what is streamed; 0: one for each core, or for each worker", least=0, free=True
+    ),
+    "data.workers": Key(
+        0, "processes that read what is streamed; 0: only threads of the run itself", least=0, free=True
+    ),
     "data.unreadable": Key(0.25, "largest share of unreadable image files", least=0, most=1, free=True, before=1.0),
     "backbone.name": Key("", "frozen perceptual network, a name in vae_jax.backbones.BACKBONES; '': none"),
     "backbone.weights": Key("", "its weights file; '': the usual place; random: untrained"),

@@ -83,9 +83,13 @@ def cache_targets(
     say(f"caching the features of the training images, {sum(leaf.nbytes for leaf in held.values()):,} bytes")
     said = time.perf_counter()
     first = np.arange(mesh.size)[:, None] * share  # of each device
-    for start in np.minimum(np.arange(0, share, part), share - part).astype(np.int32):
-        indices = np.minimum(first + start + np.arange(part), size - 1).astype(np.int32)
-        held = look(held, frozen, feed(indices.reshape(1, -1)), start)
+    starts = np.minimum(np.arange(0, share, part), share - part).astype(np.int32)
+
+    def indices(i: int) -> np.ndarray:
+        return np.minimum(first + starts[i] + np.arange(part), size - 1).astype(np.int32).reshape(1, -1)
+
+    for start, batches in zip(starts, feed(indices, len(starts)), strict=True):
+        held = look(held, frozen, batches, start)
         jax.block_until_ready(held)
         if time.perf_counter() - said > SAY_EVERY:
             say(f"  {min((start + part) * mesh.size, size):,} of {size:,} images")

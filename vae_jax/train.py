@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 
 from vae_jax.config import check_config, flat
 from vae_jax.data import examples_in_both, load_dataset
-from vae_jax.data.contract import Dataset, fingerprint
+from vae_jax.data.contract import Dataset, FileList, fingerprint
+from vae_jax.data.known_files import write_list
+from vae_jax.data.membership import changes, files_before
 from vae_jax.errors import UserError
 from vae_jax.evaluate import make_judge
 from vae_jax.reports.report import write_report
@@ -31,6 +33,7 @@ from vae_jax.strict_json import to_json
 from vae_jax.training import Training, prepare
 
 Metrics = dict[str, Any]
+FILES = "files_{}.npz"  # of the training images and those of the evaluation
 
 
 class Options(NamedTuple):
@@ -67,7 +70,9 @@ def _train(
     # ---- data, system, workdir -----------------------------------------------------------------------------------
     mesh = make_mesh(config.batch_size, config.accumulate)
     stopping = agreed(stop, mesh)
-    data, eval_data = load_dataset(config, config.data.train, augmented=True), load_dataset(config, config.data.eval)
+    before = {part: files_before(home.folder / FILES.format(part)) for part in ("train", "eval")}
+    data = load_dataset(config, config.data.train, augmented=True, before=before["train"])
+    eval_data = load_dataset(config, config.data.eval, before=before["eval"])
     size = "x".join(map(str, eval_data.image_shape))
     say(f"data: {config.data.name}, {data.size:,} images to train on, {eval_data.size:,} to evaluate, {size}")
     if both := examples_in_both(config, data, eval_data):
@@ -75,7 +80,7 @@ def _train(
             f"{config.data.train!r}, data.eval is {config.data.eval!r}")  # fmt: skip
     training = prepare(config, data, mesh)
     folder = held.enter_context(open_workdir(home.folder, config))
-    _check_inputs(folder, training, eval_data, options.accept_new_data)
+    _check_inputs(folder, training, eval_data, before, options.accept_new_data)
 
     # ---- state, restored where there is one ----------------------------------------------------------------------
     checkpoints, frozen = Checkpoints(folder, config.keep_checkpoints, home.publish), training.place_frozen()
@@ -141,13 +146,15 @@ def _take_steps(
 
     # ---- evaluate what is due, call, log, save; a scalar that is not finite is an error before anything is saved ----
     stop.at_once = False
-    with contextlib.suppress(Stopped):  # from an evaluation, which the same command makes again
+    alone = jax.process_count() == 1
+    with contextlib.suppress(Stopped):  # from an evaluation, which the same command makes again, or a wait for images
         while step < config.steps and not stopping():
             if step % config.eval_every == 0 and step > progress.judged:
                 evaluate(state)
                 continue
             progress.start()
-            batches = training.batches(step, config.steps_per_call)
+            with stop.raising(alone):
+                batches = training.batches(step, config.steps_per_call)
             state, scalars = trace.run(step, config.steps_per_call, train_call, state, frozen, batches, key)
             progress.add(step, scalars)
             step += config.steps_per_call
@@ -156,10 +163,13 @@ def _take_steps(
             if step % config.checkpoint_every == 0 and step != config.steps:
                 progress.check()
                 checkpoints.save_meanwhile(state)
+    training.batches.close()
     return state
 
 
-def _check_inputs(folder: Path, training: Training, eval_data: Dataset, accept_new_data: bool) -> None:
+def _check_inputs(
+    folder: Path, training: Training, eval_data: Dataset, before: Mapping[str, FileList | None], accept_new_data: bool
+) -> None:
     """UserError where a resumed run, or another process, has other data or weights; notes what they are."""
     inputs = {
         "train": fingerprint(training.data),
@@ -169,7 +179,12 @@ def _check_inputs(folder: Path, training: Training, eval_data: Dataset, accept_n
     if training.data.classes:
         inputs["classes"] = list(training.data.classes)
     check_same_everywhere(inputs)
-    check_inputs(folder, inputs, accept_new_data)
+    files = {"train": training.data.files, "eval": eval_data.files}
+    told = [f"{part}:\n{found}" for part in files if (found := changes(before[part], files[part]))]
+    check_inputs(folder, inputs, accept_new_data, "\n".join(told))
+    for part, listed in files.items():
+        if listed is not None and (before[part] is None or told) and jax.process_index() == 0:
+            write_list(folder / FILES.format(part), listed.names, listed.sizes[:, None])
     if jax.process_index() == 0 and (training.data.notes or eval_data.notes):
         notes = {"train": dict(training.data.notes), "eval": dict(eval_data.notes)}
         write_text(folder / "data_report.json", to_json(notes, indent=2) + "\n")

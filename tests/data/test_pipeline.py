@@ -75,7 +75,9 @@ def test_the_padding_of_the_last_batch_is_masked(dataset):
     indices, mask = padded_indices(50, 16)
     assert indices.shape == (4, 16) and mask.sum() == 50
     np.testing.assert_array_equal(indices[mask], np.arange(50))
-    np.testing.assert_array_equal(Feed(dataset, mesh_of(4))(indices)["label"][mask], np.arange(50))
+    for source in (dataset, dataset._replace(arrays=None)):
+        (batches,) = Feed(source, mesh_of(4))(lambda _: indices, 1)
+        np.testing.assert_array_equal(batches["label"][mask], np.arange(50))
 
 
 def test_slices_of_a_data_set(dataset):

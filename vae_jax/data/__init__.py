@@ -16,6 +16,8 @@ from vae_jax.data.archives import archives
 from vae_jax.data.array_files import array_files
 from vae_jax.data.contract import (
     Dataset,
+    FileList,
+    Reading,
     central_window,
     first_of_each_class,
     places,
@@ -27,6 +29,7 @@ from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.exemplars import exemplars
 from vae_jax.data.idx import idx_or_tfds
 from vae_jax.data.image_folder import image_folder
+from vae_jax.data.membership import members, with_stand_ins
 from vae_jax.data.slices import parse_split
 from vae_jax.data.synthetic import synthetic
 from vae_jax.data.tfds_source import tfds_source
@@ -35,7 +38,11 @@ from vae_jax.paths import local_path
 
 
 def read_whole(config: ConfigDict, split: str) -> Dataset:
-    """A whole split, as its reader returns it."""
+    """A whole split, all of which can be read."""
+    return members(_read_whole(config, split), None)
+
+
+def _read_whole(config: ConfigDict, split: str) -> Dataset:
     return DATASETS.get(config.data.name, functools.partial(tfds_source, known=DATASETS))(config, split)
 
 
@@ -51,18 +58,22 @@ DATASETS = {
 }
 
 
-def load_dataset(config: ConfigDict, split: str, augmented: bool = False, classes: Sequence[str] = ()) -> Dataset:
+def load_dataset(
+    config: ConfigDict, split: str, augmented: bool = False, classes: Sequence[str] = (), before: FileList | None = None
+) -> Dataset:
     """A split of the data set that `config.data` names, checked to hold at least one image.
 
     The training split is reduced to the first `data.per_class` examples of each label if that is not 0. Images are the
     central windows of `image_size`; with `augmented`, they have the size that the train step's augmentation takes.
     Labels count `classes`, the names that a training gave them, if there are any; UserError for a class not in them.
+    before: the files of the split when the run began, see `members`.
     """
     if config.data.dir:
         config = ConfigDict(config.to_dict())
         config.data.dir = str(local_path(config.data.dir))
     base, bounds = parse_split(split)
-    dataset = read_whole(config, base)
+    dataset = members(_read_whole(config, base), before)
+    dataset = dataset._replace(reading=Reading(config.data.threads, config.data.workers))
     dataset = take(dataset, *bounds(dataset.size))
     if not dataset.size:
         raise UserError(f"The split {split!r} of the data set {config.data.name} is empty.")
@@ -71,7 +82,8 @@ def load_dataset(config: ConfigDict, split: str, augmented: bool = False, classe
         dataset = with_labels_below(dataset, count, config.data.name)
     if split == config.data.train and config.data.per_class:
         dataset = first_of_each_class(dataset, config.data.per_class)
-    return dataset if augmented else central_window(dataset, config.image_size)
+    dataset = dataset if augmented else central_window(dataset, config.image_size)
+    return with_stand_ins(dataset, config.data.unreadable)
 
 
 def examples_in_both(config: ConfigDict, train: Dataset, judged: Dataset) -> int:

@@ -9,7 +9,15 @@ import numpy as np
 
 from vae_jax.errors import UserError
 
-LISTING = "sha256 of names and sizes"  # the note that identifies a set by its files
+LISTING = "sha256 of names and sizes"  # what identifies a set by its files
+
+
+class Reading(NamedTuple):
+    """How images that are not in memory are read: in `threads` of this process (0: one for each core), or of each of
+    `workers` processes (0: one)."""
+
+    threads: int = 0
+    workers: int = 0
 
 
 class Attributes(NamedTuple):
@@ -17,6 +25,21 @@ class Attributes(NamedTuple):
 
     names: tuple[str, ...]
     values: np.ndarray
+
+
+class FileList(NamedTuple):
+    """Names of files in order, and for each a number that its content changes, such as its size, [N] int64."""
+
+    names: Sequence[str]
+    sizes: np.ndarray
+
+
+class Unreadable(UserError):
+    """An image that could be read when it was looked at first."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(f"{name} can no longer be read: {reason}")
+        self.name, self.reason = name, reason
 
 
 class Dataset(NamedTuple):
@@ -31,6 +54,11 @@ class Dataset(NamedTuple):
     labels: those of all examples, int32 [N], where they are known without reading the images; else None.
     grouped: whether the examples lie in the order of their labels, so that slices take of every label alike.
     places: int [N], where the examples are in the whole split; None: this is the whole.
+    files: those of the whole, if the examples are files.
+    unreadable: bool [N], those that `read` raises Unreadable for, until `membership.members` has left them out.
+    attempt: indices -> what `read` returns, and {name: reason} of images that others stand in for; None: `read` is all.
+    tell: reports such names; UserError if they are too many.
+    reading: how they are read ahead if they are not in memory; `read` itself reads one after the other.
     """
 
     size: int
@@ -43,6 +71,11 @@ class Dataset(NamedTuple):
     labels: np.ndarray | None = None
     grouped: bool = False
     places: np.ndarray | None = None
+    files: FileList | None = None
+    unreadable: np.ndarray | None = None
+    attempt: Callable[[np.ndarray], tuple[dict[str, np.ndarray], dict[str, str]]] | None = None
+    tell: Callable[[Mapping[str, str]], None] | None = None
+    reading: Reading = Reading()
 
 
 def one_hot(labels: np.ndarray, classes: Sequence[str] = ()) -> Attributes:
@@ -74,20 +107,32 @@ def _rows(arrays: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np
 
 
 def fingerprint(dataset: Dataset) -> dict[str, object]:
-    """What identifies a data set: its size and the SHA-256 of sixteen of its images.
+    """What identifies a data set: its size and the SHA-256 of sixteen of its images, if none of them was lost.
 
     Also that of all labels, where they are known, and in memory that of all images; else that of the names and sizes of
     its files, if any.
     """
-    examples = dataset.read(np.linspace(0, dataset.size - 1, 16).astype(int))
-    sha256 = hashlib.sha256(examples["image"].tobytes()).hexdigest()
-    found: dict[str, object] = {"images": dataset.size, "sha256": sha256}
+    found: dict[str, object] = {"images": dataset.size}
+    some = np.linspace(0, dataset.size - 1, 16).astype(int)
+    examples, lost = dataset.attempt(some) if dataset.attempt else (dataset.read(some), {})
+    if not lost:
+        found["sha256"] = hashlib.sha256(examples["image"].tobytes()).hexdigest()
     if dataset.arrays is not None:
         buffers = {key: np.ascontiguousarray(array).data for key, array in dataset.arrays.items()}
         return found | {f"sha256 of all {key}s": hashlib.sha256(data).hexdigest() for key, data in buffers.items()}
     if dataset.labels is not None:
         found["sha256 of all labels"] = hashlib.sha256(np.ascontiguousarray(dataset.labels).data).hexdigest()
-    return found | {key: value for key, value in dataset.notes.items() if key == LISTING}
+    if dataset.files is not None:
+        folders = dataset.notes["classes"]  # which `classes` does not have where files without a label lie beside them
+        assert isinstance(folders, list)
+        found[LISTING] = _sum(dataset.files, folders)
+    return found
+
+
+def _sum(files: FileList, classes: Sequence[str]) -> str:
+    """The SHA-256 of the names and sizes of the files and of the class names."""
+    lines = [*classes, *(f"{name} {size}\n" for name, size in zip(files.names, files.sizes.tolist(), strict=True))]
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def with_labels_below(dataset: Dataset, classes: int, name: str) -> Dataset:
@@ -156,7 +201,7 @@ def first_of_each_class(dataset: Dataset, count: int) -> Dataset:
     for label, indices in zip(classes, chosen, strict=True):
         if len(indices) < count:
             raise UserError(f"data.per_class is {count}, but there are only {len(indices)} examples of label {label}.")
-    return _subset(dataset, np.sort(np.concatenate(chosen)))
+    return subset(dataset, np.sort(np.concatenate(chosen)))
 
 
 def take(dataset: Dataset, start: int, stop: int) -> Dataset:
@@ -168,8 +213,8 @@ def take(dataset: Dataset, start: int, stop: int) -> Dataset:
     if (start, stop) == (0, dataset.size):
         return dataset
     if dataset.grouped and dataset.labels is not None:
-        return _subset(dataset, np.sort(interleaved(dataset.labels)[start:stop]))
-    return _subset(dataset, slice(start, stop))
+        return subset(dataset, np.sort(interleaved(dataset.labels)[start:stop]))
+    return subset(dataset, slice(start, stop))
 
 
 def interleaved(labels: np.ndarray) -> np.ndarray:
@@ -205,7 +250,7 @@ def central_window(dataset: Dataset, size: int) -> Dataset:
     return cropped._replace(read=lambda indices: cut(dataset.read(indices)))
 
 
-def _subset(dataset: Dataset, chosen: slice | np.ndarray) -> Dataset:
+def subset(dataset: Dataset, chosen: slice | np.ndarray) -> Dataset:
     """The examples with these indices, in this order."""
     indices = np.arange(dataset.size)[chosen]
     part = dataset._replace(size=len(indices), grouped=False, places=places(dataset)[chosen])

@@ -1,7 +1,6 @@
 """Images in files of any kind: read, left out where they are broken, held in memory or streamed."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ import PIL
 from ml_collections import ConfigDict
 
 from vae_jax.data.augment import stored_shape
-from vae_jax.data.contract import LISTING, Dataset, in_memory, one_hot
+from vae_jax.data.contract import Dataset, FileList, Unreadable, in_memory, one_hot
 from vae_jax.data.crops import crop_of
 from vae_jax.data.image_files import NAMED, no_images, read_image, tell
 from vae_jax.data.images import to_uint8
@@ -65,28 +64,27 @@ def image_set(config: ConfigDict, images: Images) -> Dataset:
         unreadable = {name: image for name, image in found.items() if isinstance(image, str)}
         pixels = {name: image for name, image in found.items() if not isinstance(image, str)}
     _check_share(unreadable, len(names), place, config.data.unreadable)
-    good = [i for i, name in enumerate(names) if name not in unreadable]
-    kept = [names[i] for i in good]
+    bad, sizes, labels = np.array([name in unreadable for name in names]), images.marks[:, 0], images.labels
     notes = {"folder": str(place), "files": len(names), "classes": list(images.classes), "unreadable": unreadable}
-    notes |= {"left out": images.left_out, LISTING: _listing(kept, images.marks[good, 0], images.classes)}
-    labels = None if images.labels is None else images.labels[good]
+    notes |= {"left out": images.left_out}
     classes = () if labels is None else tuple(images.classes)
     if not streamed:
-        stacked = np.stack([pixels[name] for name in kept])
-        return in_memory(stacked, labels, notes, classes=classes)._replace(grouped=labels is not None)
-
-    pool = ThreadPoolExecutor(THREADS)
+        stacked = np.stack([*pixels.values()])
+        dataset = in_memory(stacked, None if labels is None else labels[~bad], notes, classes=classes)
+        return dataset._replace(grouped=labels is not None, files=FileList([*pixels], sizes[~bad]))
 
     def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-        rows = list(pool.map(lambda i: read_one(kept[i]), indices))
-        for i, row in zip(indices, rows, strict=True):
+        some = [names[int(i)] for i in indices]
+        rows = [read_one(name) for name in some]
+        for name, row in zip(some, rows, strict=True):
             if isinstance(row, str):
-                raise UserError(f"{place / kept[i]} was readable when the run started, but no longer is: {row}")
+                raise Unreadable(str(place / name), row)
         batch = {"image": np.stack(rows)}
         return batch if labels is None else {**batch, "label": labels[indices]}
 
     attributes = None if labels is None else functools.partial(one_hot, labels, classes)
-    return Dataset(len(kept), shape, read, None, notes, attributes, classes, labels, grouped=labels is not None)
+    dataset = Dataset(len(names), shape, read, None, notes, attributes, classes, labels, grouped=labels is not None)
+    return dataset._replace(files=FileList(names, sizes), unreadable=bad)
 
 
 def other_splits(config: ConfigDict, split: str) -> set[str]:
@@ -146,12 +144,6 @@ def _check_share(unreadable: Mapping[str, str], files: int, folder: Path, limit:
 def _print_once(line: str) -> None:
     """Prints a line once, even if two splits are slices of one folder."""
     print(line, flush=True)
-
-
-def _listing(names: Sequence[str], sizes: np.ndarray, classes: Sequence[str]) -> str:
-    """The SHA-256 of the names and sizes of the files and of the class names."""
-    lines = [*classes, *(f"{name} {size}\n" for name, size in zip(names, sizes.tolist(), strict=True))]
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_all(names: Sequence[str], read_one: Callable[[str], np.ndarray | str]) -> Iterator[np.ndarray | str]:

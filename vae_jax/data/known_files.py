@@ -91,17 +91,38 @@ def _index(folder: Path, how: str) -> Path | None:
     return root / f"{key[:32]}.npz"
 
 
+def read_list(list_file: Path) -> tuple[list[str], np.ndarray | None]:
+    """Names and marks as `write_list` wrote them; [] and None if the file is of another version."""
+    with open(list_file, "rb") as file, np.load(file) as arrays:
+        if json.loads(arrays["about"].tobytes()) != {"version": VERSION}:
+            return [], None
+        return arrays["names"].tobytes().decode(errors="surrogateescape").split("\0"), arrays["marks"]
+
+
+def write_list(list_file: Path, names: Sequence[str], marks: np.ndarray) -> None:
+    """Writes names and marks [N, ...] int64, all at once."""
+    part = list_file.with_suffix(f".{os.getpid()}.part")
+    about, listed = (
+        np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+        for text in (to_json({"version": VERSION}), "\0".join(names))
+    )
+    try:
+        with open(part, "wb") as file:
+            np.savez_compressed(file, marks=marks, about=about, names=listed)
+        os.replace(part, list_file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
 def _load(index: Path | None) -> Mapping[str, tuple[int, int]]:
     """{name: marks} of the files that were readable; {} without an index that can be used."""
     if index is None or not index.is_file():
         return {}
     try:
-        with open(index, "rb") as file, np.load(file) as arrays:
-            if json.loads(arrays["about"].tobytes()) != {"version": VERSION}:
-                return {}
-            names = arrays["names"].tobytes().decode(errors="surrogateescape").split("\0")
-            marks = map(tuple, arrays["marks"].tolist())
-            return dict(zip(names, marks, strict=True))
+        names, marks = read_list(index)
+        return {} if marks is None else dict(zip(names, map(tuple, marks.tolist()), strict=True))
     except Exception as error:  # on a broken file the libraries raise anything
         print(f"{index}: this index cannot be read and is made again: {error}", file=sys.stderr)
         return {}
@@ -110,17 +131,8 @@ def _load(index: Path | None) -> Mapping[str, tuple[int, int]]:
 def _save(index: Path | None, names: Sequence[str], marks: np.ndarray) -> None:
     if index is None or not names:
         return
-    part = index.with_suffix(f".{os.getpid()}.part")
-    about, listed = (
-        np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
-        for text in (to_json({"version": VERSION}), "\0".join(names))
-    )
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            np.savez(file, marks=marks, about=about, names=listed)
-        os.replace(part, index)
+        write_list(index, names, marks)
     except OSError as error:
         print(f"{index}: this index cannot be written, so that every start reads all files: {error}", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

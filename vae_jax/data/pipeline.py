@@ -1,16 +1,21 @@
 """From a data set to batches on the devices. A batch is a pure function of (seed, step)."""
 
+import contextlib
 import functools
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from vae_jax.data.contract import Dataset
+from vae_jax.data.reading import read_ahead
 from vae_jax.errors import UserError
+from vae_jax.runtime.ahead import ahead
 from vae_jax.runtime.sharding import gather_rows, place_rows, split_batches
+
+CALLS = 2**31  # without an end
+AHEAD = 2  # calls whose batches are on the devices before they are asked for
 
 
 @functools.lru_cache(maxsize=4)
@@ -38,33 +43,45 @@ class Feed:
     """Puts batches on the devices: indices [K, B] -> {'image': uint8 [K, B, H, W, C], ...}, B split over the mesh.
 
     A set in memory lies on the devices, each with its share, and a batch is gathered from them. Of any other set, each
-    process reads the examples it needs.
+    process reads the examples it needs, ahead of time.
     """
 
     def __init__(self, dataset: Dataset, mesh: Mesh):
-        self._read = dataset.read
+        self._dataset = dataset
         self._sharding = split_batches(mesh)
         self._arrays: dict[str, jax.Array] | None = None
         if dataset.arrays is not None:
             self._arrays = {name: place_rows(array, mesh) for name, array in dataset.arrays.items()}
             self._gather = jax.jit(lambda arrays, indices: gather_rows(arrays, indices, mesh))
 
-    def __call__(self, indices: np.ndarray) -> dict[str, jax.Array]:
+    def __call__(self, indices: Callable[[int], np.ndarray], calls: int) -> Iterator[dict[str, jax.Array]]:
+        """The batches of the calls 0 to calls - 1, with indices(call) [K, B] of one shape."""
         if self._arrays is not None:
-            return self._gather(self._arrays, self._place(indices))
-        mine = self._sharding.addressable_devices_indices_map(indices.shape)
-        needed = np.unique(np.concatenate([indices[index].ravel() for index in mine.values()]))
-        rows = self._read(needed)
+            return (self._gather(self._arrays, self._place(indices(call))) for call in range(calls))
+        return ahead(
+            self._read(indices, calls), AHEAD, f"images of {self._dataset.notes.get('folder', 'the data set')}"
+        )
+
+    def _read(self, indices: Callable[[int], np.ndarray], calls: int) -> Generator[dict[str, jax.Array], None, None]:
+        steps, batch_size = indices(0).shape
+        mine = self._sharding.addressable_devices_indices_map((steps, batch_size)).values()
+        columns = np.unique(np.concatenate([np.arange(batch_size)[index[1]] for index in mine if index]))
 
         def shard(array, index):
-            return array[np.searchsorted(needed, indices[index[:2]])]
+            return array[:, np.searchsorted(columns, np.arange(batch_size)[index[1]])]
 
-        return {
-            key: jax.make_array_from_callback(
-                indices.shape + array.shape[1:], self._sharding, functools.partial(shard, array)
-            )
-            for key, array in rows.items()
-        }
+        with contextlib.closing(
+            read_ahead(self._dataset, lambda call: indices(call)[:, columns].ravel(), calls)
+        ) as reading:
+            for rows in reading:
+                yield {
+                    key: jax.make_array_from_callback(
+                        (steps, batch_size, *array.shape[1:]),
+                        self._sharding,
+                        functools.partial(shard, array.reshape(steps, len(columns), *array.shape[1:])),
+                    )
+                    for key, array in rows.items()
+                }
 
     def hold(self, arrays: Mapping[str, jax.Array]) -> None:
         """Adds arrays [N, ...], split as `place_rows` does, to the batches of a set in memory."""
@@ -76,23 +93,28 @@ class Feed:
 
 
 class TrainBatches:
-    """Training batches by step; a set that is not in memory is read one call ahead in a thread."""
+    """Training batches by step."""
 
     def __init__(self, dataset: Dataset, seed: int, batch_size: int, mesh: Mesh):
         if dataset.size < batch_size:
             raise UserError(f"The training set has {dataset.size} images, fewer than a batch of {batch_size}.")
         self.feed = Feed(dataset, mesh)
         self._indices = functools.partial(batch_indices, seed, batch_size=batch_size, size=dataset.size)
-        self._pool = ThreadPoolExecutor(1) if dataset.arrays is None else None
-        self._ahead: dict[tuple[int, int], Future] = {}
+        self._next: tuple[int, int] | None = None
+        self._batches: Iterator[dict[str, jax.Array]] = iter(())
 
     def __call__(self, step: int, count: int) -> dict[str, jax.Array]:
         """The batches [count, B, ...] of the steps `step` to `step + count - 1`."""
-        if self._pool is None:
-            return self._make(step, count)
-        future = self._ahead.pop((step, count), None) or self._pool.submit(self._make, step, count)
-        self._ahead = {(step + count, count): self._pool.submit(self._make, step + count, count)}
-        return future.result()
+        if self._next != (step, count):
+            of_step = self._indices
 
-    def _make(self, step: int, count: int) -> dict[str, jax.Array]:
-        return self.feed(np.stack([self._indices(step + i) for i in range(count)]))
+            def indices(call: int) -> np.ndarray:
+                return np.stack([of_step(step + call * count + i) for i in range(count)])
+
+            self._batches = self.feed(indices, CALLS)
+        self._next = step + count, count
+        return next(self._batches)
+
+    def close(self) -> None:
+        """Ends what reads ahead, until the next call."""
+        self._next, self._batches = None, iter(())

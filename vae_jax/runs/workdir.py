@@ -83,15 +83,16 @@ def _lock(path: Path) -> TextIO:
     return file
 
 
-def check_inputs(workdir: Path, inputs: dict[str, Any], accept_data: bool = False) -> None:
+def check_inputs(workdir: Path, inputs: dict[str, Any], accept_data: bool = False, changes: str = "") -> None:
     """Records the run's inputs in WORKDIR/inputs.json; UserError if a resumed run would have different inputs.
 
     With `accept_data` other images, with the same classes, are told and recorded instead. Only process 0 does so.
+    changes: what is known of them, as lines.
     """
-    on_first_process(lambda: _check_inputs(workdir / "inputs.json", inputs, accept_data))
+    on_first_process(lambda: _check_inputs(workdir / "inputs.json", inputs, accept_data, changes))
 
 
-def _check_inputs(path: Path, inputs: dict[str, Any], accept_data: bool) -> None:
+def _check_inputs(path: Path, inputs: dict[str, Any], accept_data: bool, changes: str) -> None:
     if path.is_file():
         before, now = flat(json.loads(path.read_text())), flat(inputs)
         different = [key for key, value in before.items() if now.get(key, value) != value]  # both may know less
@@ -99,6 +100,7 @@ def _check_inputs(path: Path, inputs: dict[str, Any], accept_data: bool) -> None
         if not different:
             return
         told = "\n".join(f"  {key}: {before[key]} in the workdir, {now.get(key, 'nothing')} now" for key in different)
+        told += f"\n{changes}" if changes else ""
         of_data = all(key.startswith(("train.", "eval.")) for key in different)
         if not (of_data and accept_data):
             accepting = ", or go on with these by --accept_new_data" if of_data else ""

@@ -33,6 +33,18 @@ class Stop:
     def __call__(self) -> bool:
         return self.asked
 
+    @contextlib.contextmanager
+    def raising(self, alone: bool) -> Iterator[None]:
+        """Sets `at_once` within the context, where something may be waited for without an end; never in one of several
+        processes, which stop together."""
+        self.at_once = alone
+        if alone and self.asked:
+            raise Stopped
+        try:
+            yield
+        finally:
+            self.at_once = False
+
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Stop]:
