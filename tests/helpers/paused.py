@@ -1,8 +1,8 @@
 """Run by test_stops.py: `python paused.py PHASE FLAGS...` is vae_jax.main, paused in a phase until a stop is requested.
 
 It prints `paused in PHASE` on arrival. In `saving`, a thread is paused that writes a checkpoint, and the step after it.
-Three phases do not wait for a stop: `compiling` compiles for minutes and `computing` computes for minutes, both outside
-Python, and `sleeping` sleeps.
+Four phases do not wait for a stop: `compiling` compiles for minutes and `computing` computes for minutes, both outside
+Python, `sleeping` sleeps, and in `reading` a disk stalls after the first step.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import evaluate, train
+from vae_jax.data import image_set
 from vae_jax.runs import checkpoint, progress
 from vae_jax.runtime import interrupt
 
@@ -82,6 +83,23 @@ def compute_for_minutes() -> None:
     jax.block_until_ready(busy(ones))
 
 
+class PausedFeed(evaluate.Feed):
+    """Pauses before the second batch."""
+
+    def __call__(self, indices, calls):
+        for number, batches in enumerate(super().__call__(indices, calls)):
+            if number == 1:
+                wait()
+            yield batches
+
+
+def stall(path, convert):
+    if STALLED:
+        time.sleep(600)
+    return READ_IMAGE(path, convert)
+
+
+STALLED, READ_IMAGE = [], image_set.read_image
 train.stop_requested = known_stop
 match PHASE:
     case "compiling":
@@ -90,11 +108,13 @@ match PHASE:
         before(progress.Progress, "add", compute_for_minutes)
     case "sleeping":
         before(progress.Progress, "add", sleep_for_minutes)
+    case "reading":
+        image_set.read_image = stall
+        before(train.Profile, "run", lambda: (say(), STALLED.append(1)))
     case "stepping":
         before(progress.Progress, "add")
     case "judging":
-        evaluate.Feed = type("Feed", (evaluate.Feed,), {})
-        before(evaluate.Feed, "__call__", when=lambda feed, indices: indices[0, 0] > 0)  # the second batch
+        evaluate.Feed = PausedFeed
     case "drawing":
         before(evaluate, "save_png")
     case "saving":

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from helpers.checks import ROOT
+from PIL import Image
 
 from vae_jax.inference import load_workdir
 
@@ -69,6 +70,19 @@ def rest_of(process: subprocess.Popen, *codes: int, seconds: float = PATIENCE) -
 def finish(workdir: Path, *arguments: str, code: int = 0, **options) -> str:
     """Starts a run and waits for its end; returns its output."""
     return rest_of(start(workdir, *arguments, **options), code)
+
+
+def streamed_images(folder: Path, train: int = 60, test: int = 20) -> tuple[str, ...]:
+    """Makes a folder of noise, all of it in one class folder; the flags of a run that streams it."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        (folder / split).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (20, 24), np.uint8)).save(folder / split / f"{i:03}.png")
+    return (
+        "--config.data.name=image_folder", f"--config.data.dir={folder}", "--config.data.memory_limit=0",
+        "--config.data.train=train",
+    )  # fmt: skip
 
 
 def assert_same_state(workdir: Path, other: Path) -> None:

@@ -1,11 +1,22 @@
 """Real processes, stopped by a signal in every phase: exit code 0 within the grace time, and exact resumption."""
 
 import json
+import re
 import signal
+import time
 
 import pytest
 from helpers.checks import ROOT
-from helpers.processes import GRACE, assert_same_state, assert_tidy, finish, rest_of, start, wait_for
+from helpers.processes import (
+    GRACE,
+    assert_same_state,
+    assert_tidy,
+    finish,
+    rest_of,
+    start,
+    streamed_images,
+    wait_for,
+)  # fmt: skip
 
 from vae_jax.runs.workdir import read_lines
 
@@ -66,6 +77,21 @@ def test_a_second_signal_quits_at_once(phase, number, tmp_path):
     wait_for(process, "press Ctrl-C again to quit now")
     process.send_signal(number)
     assert "Traceback" not in rest_of(process, -number, 128 + number, seconds=GRACE)
+
+
+def test_stopped_while_a_disk_stalls(tmp_path):
+    """What was read ahead is trained on, and the wait for the next one ends at the signal."""
+    run, data = tmp_path / "run", streamed_images(tmp_path / "data")
+    process = start(run, *data, program=(PAUSED, "reading"))
+    wait_for(process, "paused in reading")
+    time.sleep(5)
+    process.send_signal(signal.SIGTERM)
+    output = rest_of(process, seconds=GRACE)
+    saved = re.search(r"stopped; step (\d) is saved: run the same command to resume", output)
+    assert 1 <= int(saved[1]) < 8, output
+    assert f"resuming from step {saved[1]}" in finish(run, *data)
+    finish(tmp_path / "undisturbed", *data)
+    assert_same_state(run, tmp_path / "undisturbed")
 
 
 def test_a_stop_in_the_last_evaluation(whole, tmp_path):

@@ -47,10 +47,9 @@ def with_stand_ins(dataset: Dataset, most: float) -> Dataset:
     if dataset.files is None or dataset.arrays is not None:
         return dataset
     read, size, told = dataset.read, dataset.size, {}
-    limit = most * size
 
     def attempt(indices: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        return _attempt(read, size, limit, indices)
+        return _attempt(read, size, most, indices)
 
     def tell(lost: Mapping[str, str]) -> None:
         for name, reason in lost.items():
@@ -59,7 +58,7 @@ def with_stand_ins(dataset: Dataset, most: float) -> Dataset:
                 print(
                     f"{Unreadable(name, reason)}; the next one stands in for it ({len(told):,} of {size:,})", flush=True
                 )
-        if len(told) > limit:
+        if len(told) > most * size:
             raise _too_many(told, size, most)
 
     def read_and_tell(indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -71,9 +70,8 @@ def with_stand_ins(dataset: Dataset, most: float) -> Dataset:
 
 
 def _attempt(
-    read: Callable[[np.ndarray], dict[str, np.ndarray]], size: int, limit: float, indices: np.ndarray
+    read: Callable[[np.ndarray], dict[str, np.ndarray]], size: int, most: float, indices: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Ends with an example that cannot be read once more than `limit` have failed."""
     rows, lost = [], {}
     for index in indices:
         for behind in range(size):
@@ -82,8 +80,8 @@ def _attempt(
                 break
             except Unreadable as error:
                 lost[error.name] = error.reason
-                if len(lost) > limit or behind == size - 1:
-                    raise
+                if len(lost) > most * size or behind == size - 1:
+                    raise _too_many(lost, size, most) from None
     return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}, lost
 
 
@@ -91,7 +89,7 @@ def _too_many(lost: Mapping[str, str], size: int, most: float) -> UserError:
     lines = "".join(f"\n  {name}: {reason}" for name, reason in [*lost.items()][:NAMED])
     return UserError(
         f"{len(lost):,} of {size:,} images can no longer be read, a larger fraction than data.unreadable ({most:g}):"
-        f"{lines}\nIs the disk still there? Mend it, or raise the limit, and run the same command to resume."
+        f"{lines}\nIs the disk there? Mend it, or raise the limit, and run the same command to resume."
     )
 
 
@@ -105,5 +103,5 @@ def changes(before: FileList | None, now: FileList | None) -> str:
         "removed": [name for name in old if name not in new],
         "changed": [name for name, size in new.items() if old.get(name, size) != size],
     }
-    lines = [f"  {len(names):,} files {kind}: {listed(names, NAMED)}" for kind, names in kinds.items() if names]
+    lines = [f"  {kind}: {len(names):,} ({listed(names, NAMED)})" for kind, names in kinds.items() if names]
     return "\n".join(lines)

@@ -72,6 +72,7 @@ def _stream(piece: Callable[[int], tuple[Rows, dict[str, str]]], numbers: range,
     """Grain's iterator over the pieces with these numbers."""
     import grain  # slow to import
 
+    grain.config.update("py_traceback_filtering", "off")  # which adds words to messages
     workers = dataset.reading.workers
     threads = dataset.reading.threads or (1 if workers else os.cpu_count() or 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=READY * threads)
