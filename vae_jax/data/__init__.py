@@ -27,6 +27,7 @@ from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.exemplars import exemplars
 from vae_jax.data.idx import idx_or_tfds
 from vae_jax.data.image_folder import image_folder
+from vae_jax.data.parquet_source import parquet
 from vae_jax.data.slices import parse_split
 from vae_jax.data.synthetic import synthetic
 from vae_jax.data.tfds_source import tfds_source
@@ -46,6 +47,7 @@ DATASETS = {
     "image_folder": image_folder,
     "array_files": array_files,
     "archives": archives,
+    "parquet": parquet,
     "synthetic": synthetic,
     "exemplars": functools.partial(exemplars, read_source=read_whole),
 }
