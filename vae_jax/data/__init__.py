@@ -25,6 +25,7 @@ from vae_jax.data.contract import (
 )
 from vae_jax.data.embedded import mnist_5k
 from vae_jax.data.exemplars import exemplars
+from vae_jax.data.hugging_face_source import hugging_face
 from vae_jax.data.idx import idx_or_tfds
 from vae_jax.data.image_folder import image_folder
 from vae_jax.data.parquet_source import parquet
@@ -48,6 +49,7 @@ DATASETS = {
     "array_files": array_files,
     "archives": archives,
     "parquet": parquet,
+    "hugging_face": hugging_face,
     "synthetic": synthetic,
     "exemplars": functools.partial(exemplars, read_source=read_whole),
 }

@@ -76,7 +76,7 @@ def numbered(
         raise UserError(f"{place}: {values.null_count:,} of its {len(values):,} rows have no {columns.label}.")
     if columns.words:
         texts = values.to_pylist()
-        names = sorted({*texts, *(text for other in others for text in other.to_pylist() if text is not None)})
+        names = sorted({*texts, *(text for other in others for text in other.to_pylist() if isinstance(text, str))})
         index = {name: i for i, name in enumerate(names)}
         return np.array([index[text] for text in texts], np.int32), tuple(names)
     return _in_range(values.to_numpy(), columns.names, f"{place}: the column {columns.label}")

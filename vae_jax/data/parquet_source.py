@@ -103,12 +103,14 @@ def _table(file: Path) -> Table:
 
 
 def _column(files: Sequence[Path], name: str) -> Any:
-    """A column of all files, end to end, as a pyarrow.ChunkedArray."""
+    """A column of all files that have it, end to end, as a pyarrow.ChunkedArray."""
     import pyarrow
 
     chunks = []
     for file in files:
         with _told(file), _opened(file) as opened:
+            if name not in opened.schema_arrow.names:
+                continue
             column = opened.read(columns=[name]).column(name)
         kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
         chunks += column.cast(kind).chunks
