@@ -65,7 +65,7 @@ def test_what_is_in_it(installed):
     assert (installed / "vae_jax" / "weights" / "shipped" / "mnist_classifier.safetensors").is_file()
     (metadata,) = installed.glob("*.dist-info/METADATA")
     text = metadata.read_text()
-    for extra in ("cuda12", "tpu", "parquet", "hugging_face", "test"):
+    for extra in ("cuda12", "tpu", "parquet", "hugging-face", "test"):
         assert f"Provides-Extra: {extra}" in text
     assert "License-Expression: Apache-2.0" in text and "Requires-Dist: flax" in text
 
