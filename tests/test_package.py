@@ -16,7 +16,8 @@ from vae_jax import configs
 
 COMMANDS = (
     "vae_jax.main", "vae_jax.evaluate", "vae_jax.compare", "vae_jax.latents", "vae_jax.classify", "vae_jax.inversion",
-    "vae_jax.upscale", "vae_jax.scales", "vae_jax.bench", "vae_jax.configs", "pretrained_converters.convert",
+    "vae_jax.upscale", "vae_jax.scales", "vae_jax.shards", "vae_jax.bench", "vae_jax.configs",
+    "pretrained_converters.convert",
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_what_is_in_it(installed):
     assert (installed / "vae_jax" / "weights" / "shipped" / "mnist_classifier.safetensors").is_file()
     (metadata,) = installed.glob("*.dist-info/METADATA")
     text = metadata.read_text()
-    for extra in ("cuda12", "tpu", "test"):
+    for extra in ("cuda12", "tpu", "parquet", "hugging-face", "test"):
         assert f"Provides-Extra: {extra}" in text
     assert "License-Expression: Apache-2.0" in text and "Requires-Dist: flax" in text
 

@@ -1,19 +1,20 @@
 """Data sets by name. A new one is one file and one line here; any other name is looked up in tensorflow-datasets.
 
 `DATASETS[name](config, split)` reads one split ('train', 'test') as a `Dataset` of images of `augment.stored_shape`;
-`load_dataset` also takes slices such as 'train[:55000]' or 'train[90%:]'.
+`load_dataset` also takes slices such as 'train[:55000]' or 'train[90%:]'. What can be copied into shards is in
+`COPIED` as well, as the source stores it.
 """
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax.config import number_of_classes
-from vae_jax.data.archives import archives
-from vae_jax.data.array_files import array_files
+from vae_jax.data.archives import archive_images, archives
+from vae_jax.data.array_files import array_files, stored_array_files
 from vae_jax.data.contract import (
     Dataset,
     FileList,
@@ -25,14 +26,19 @@ from vae_jax.data.contract import (
     with_classes,
     with_labels_below,
 )
-from vae_jax.data.embedded import mnist_5k
+from vae_jax.data.embedded import mnist_5k, stored_digits
 from vae_jax.data.exemplars import exemplars
-from vae_jax.data.idx import idx_or_tfds
-from vae_jax.data.image_folder import image_folder
+from vae_jax.data.hugging_face_source import hugging_face, hugging_face_images
+from vae_jax.data.idx import idx_or_tfds, stored_idx_or_tfds
+from vae_jax.data.image_folder import folder_images, image_folder
+from vae_jax.data.image_set import Images
 from vae_jax.data.membership import members, with_stand_ins
+from vae_jax.data.parquet_source import parquet, parquet_images
+from vae_jax.data.shards_source import shards
 from vae_jax.data.slices import parse_split
+from vae_jax.data.stored import Stored, stored_files
 from vae_jax.data.synthetic import synthetic
-from vae_jax.data.tfds_source import tfds_source
+from vae_jax.data.tfds_source import stored_tfds, tfds_source
 from vae_jax.errors import UserError
 from vae_jax.paths import local_path
 
@@ -53,9 +59,36 @@ DATASETS = {
     "image_folder": image_folder,
     "array_files": array_files,
     "archives": archives,
+    "parquet": parquet,
+    "hugging_face": hugging_face,
+    "shards": shards,
     "synthetic": synthetic,
     "exemplars": functools.partial(exemplars, read_source=read_whole),
 }
+
+
+def _files(images: Callable[[str, str, Collection[str]], Images]) -> Callable[[str, str, Collection[str]], Stored]:
+    return lambda folder, split, others: stored_files(images(folder, split, others))
+
+
+COPIED = {  # (folder, split, other splits in use) -> Stored
+    "mnist": functools.partial(stored_idx_or_tfds, "mnist"),
+    "fashion_mnist": functools.partial(stored_idx_or_tfds, "fashion_mnist"),
+    "mnist_5k": stored_digits,
+    "image_folder": _files(folder_images),
+    "array_files": stored_array_files,
+    "archives": _files(archive_images),
+    "parquet": _files(parquet_images),
+    "hugging_face": _files(hugging_face_images),
+}
+
+
+def read_stored(name: str, folder: str, split: str, others: Collection[str] = ()) -> Stored:
+    """A whole split of the data set `name` as it is stored; labels mean the same in the `others`. UserError as usual,
+    and for data that are stored nowhere else."""
+    if name in DATASETS and name not in COPIED:
+        raise UserError(f"{name} cannot be copied. Known: {', '.join(COPIED)}, and the names of tensorflow-datasets.")
+    return COPIED.get(name, functools.partial(stored_tfds, name, known=DATASETS))(folder, split, others)
 
 
 def load_dataset(

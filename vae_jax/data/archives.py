@@ -4,12 +4,11 @@ import contextlib
 import io
 import os
 import posixpath
-import re
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,10 +19,10 @@ from vae_jax.data.contract import Dataset
 from vae_jax.data.folders import by_part
 from vae_jax.data.image_files import NAMED, by_name
 from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder, other_splits
+from vae_jax.data.split_files import files_of_split, names_of_files
 from vae_jax.errors import UserError
 
 SUFFIXES = (".zip", ".tar")
-SHARD = re.compile(r"-\d+(-of-\d+)?")
 ENCRYPTED = -1
 CLASS = ".cls"  # webdataset's: the label of the image of the same name, as digits
 
@@ -49,9 +48,20 @@ def archives(config: ConfigDict, split: str) -> Dataset:
     Labels are the .cls files beside all images, as webdataset writes them, or else the folders at the top of the
     archives. UserError for what is no such archive, such as a compressed tar, which cannot be read in place.
     """
-    files = _archives(config, split)
+    return image_set(config, archive_images(config.data.dir, split, other_splits(config, split)))
+
+
+def archive_images(folder: str, split: str, others: Collection[str]) -> Images:
+    """What `archives` reads of a folder, with classes of that split and of `others`."""
+    root = Path(folder)
+    if not folder or not root.is_dir():
+        raise UserError(f"archives needs a folder: set --config.data.dir=DIR, with DIR/{split}.zip or .tar in it.")
+    files = files_of_split(root, split, SUFFIXES)
     if not files:
-        raise UserError(_none(config, split))
+        raise UserError(
+            f"{root} (data.dir) has no archive of the split {split!r}; expected {split}.zip, {split}.tar or shards "
+            f"such as {split}-000.tar, not compressed. {names_of_files(root)}"
+        )
     members, skipped = _members(files)
     labels, classes = _labels_in_files(members), []
     names, left_out = by_name(name for name in members if labels is None or not name.endswith(CLASS))
@@ -59,43 +69,21 @@ def archives(config: ConfigDict, split: str) -> Dataset:
         left_out["links to nothing and files with holes"] = {"number": len(skipped), "such as": skipped[:NAMED]}
     if labels is None:
         lists = [[members[name].name for name in names]]
-        for other in other_splits(config, split):
-            theirs = [one.name for one in _members(_archives(config, other))[0].values()]
+        for other in others:
+            theirs = [one.name for one in _members(files_of_split(root, other, SUFFIXES))[0].values()]
             if names and any(name.endswith(CLASS) for name in theirs):
-                raise UserError(f"{config.data.dir}: {other} has labels in {CLASS} files, but {split} has none.")
+                raise UserError(f"{root}: {other} has labels in {CLASS} files, but {split} has none.")
             lists.append(by_name(theirs).images)
         classes = class_folders(lists)
         labels = labels_by_folder(lists[0], classes)
     listed = [(members[name].crc << 31 ^ members[name].size, members[name].changed) for name in names]
     marks = np.array(listed, np.int64).reshape(-1, 2)
-    place = files[0] if len(files) == 1 else Path(config.data.dir, split)
+    place = files[0] if len(files) == 1 else root / split
 
     def content(name: str) -> BinaryIO:
         return io.BytesIO(_content(members[name]))
 
-    return image_set(config, Images(place, names, marks, left_out, content, labels, classes))
-
-
-def _archives(config: ConfigDict, split: str) -> list[Path]:
-    root = Path(config.data.dir)
-    if not config.data.dir or not root.is_dir():
-        raise UserError(f"archives needs a folder: set --config.data.dir=DIR, with DIR/{split}.zip or .tar in it.")
-    files = sorted(path for path in root.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    whole = [path for path in files if path.stem == split]
-    shards = [path for path in files if path.stem.startswith(split) and SHARD.fullmatch(path.stem, len(split))]
-    if len(whole) > 1 or (whole and shards):
-        names = ", ".join(path.name for path in [*whole, *shards][:5])
-        raise UserError(f"{root} (data.dir) has {names}: which of them is the split {split!r}? Move the others away.")
-    return whole or shards
-
-
-def _none(config: ConfigDict, split: str) -> str:
-    root = Path(config.data.dir)
-    there = ", ".join(sorted(path.name for path in root.iterdir() if path.is_file())[:10])
-    return (
-        f"{root} (data.dir) has no archive of the split {split!r}; expected {split}.zip, {split}.tar or shards such as "
-        f"{split}-000.tar, not compressed. {f'It has {there}.' if there else 'It has no files.'}"
-    )
+    return Images(place, names, marks, left_out, content, labels, classes)
 
 
 def _members(files: Sequence[Path]) -> tuple[dict[str, Member], list[str]]:

@@ -1,7 +1,8 @@
 """Arrays in files: DIR/train.npy and DIR/test.npy, or .npz with labels."""
 
+import functools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset, in_memory, one_hot
 from vae_jax.data.images import fit_array, fit_arrays
+from vae_jax.data.stored import Stored, stored_arrays
 from vae_jax.errors import UserError
 from vae_jax.runtime.sharding import memory_for_data
 
@@ -22,12 +24,7 @@ def array_files(config: ConfigDict, split: str) -> Dataset:
     A .npz has such an array called `images` and may have `labels` [N]. A .npy larger than `memory_for_data` is read
     from disk while training. UserError for what is no such file.
     """
-    file = _file(config, split)
-    arrays = _load(file)
-    images, labels = _images(file, arrays), _labels(file, arrays)
-    if labels is not None and len(labels) != len(images):
-        raise UserError(f"{file} has {len(images):,} images, but {len(labels):,} labels.")
-
+    file, images, labels = _arrays(config.data.dir, split)
     shape, notes = stored_shape(config), {"folder": str(file)}
     if len(images) * int(np.prod(shape)) <= memory_for_data(config.data.memory_limit):
         return in_memory(fit_arrays(_eight_bits(file, images), config), labels, notes)
@@ -40,10 +37,26 @@ def array_files(config: ConfigDict, split: str) -> Dataset:
     return Dataset(len(images), shape, read, None, notes, attributes, labels=labels)
 
 
-def _file(config: ConfigDict, split: str) -> Path:
-    if not config.data.dir:
+def stored_array_files(folder: str, split: str, others: Collection[str]) -> Stored:
+    """The same as they are stored, but in 8 bits."""
+    file, images, labels = _arrays(folder, split)
+    return stored_arrays(images, labels, convert=functools.partial(_eight_bits, file))
+
+
+def _arrays(folder: str, split: str) -> tuple[Path, np.ndarray, np.ndarray | None]:
+    """(the file, its images [N, H, W, C], its labels [N])."""
+    file = _file(folder, split)
+    arrays = _load(file)
+    images, labels = _images(file, arrays), _labels(file, arrays)
+    if labels is not None and len(labels) != len(images):
+        raise UserError(f"{file} has {len(images):,} images, but {len(labels):,} labels.")
+    return file, images, labels
+
+
+def _file(folder: str, split: str) -> Path:
+    if not folder:
         raise UserError("array_files needs a folder: set --config.data.dir=DIR, with DIR/train.npy and DIR/test.npy.")
-    files = [Path(config.data.dir, f"{split}{suffix}") for suffix in (".npy", ".npz")]
+    files = [Path(folder, f"{split}{suffix}") for suffix in (".npy", ".npz")]
     for file in files:
         if file.is_file():
             return file

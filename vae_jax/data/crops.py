@@ -12,7 +12,12 @@ OWN = {"celeb_a": "40,30,138,138"}  # by data set, where not square: of 218x178 
 def crop_of(config: ConfigDict) -> str:
     """`data.crop`, or if that is '' the data set's own."""
     name = config.data.get("source", config.data.name)  # of exemplars, the data set that they are cut from
-    return config.data.crop or OWN.get(re.split("[:/]", name)[0], "square")
+    return config.data.crop or own_crop(name)
+
+
+def own_crop(name: str) -> str:
+    """That of a data set of this name."""
+    return OWN.get(re.split("[:/]", name)[0], "square")
 
 
 def with_crop(config: ConfigDict) -> ConfigDict:

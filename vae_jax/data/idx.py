@@ -4,6 +4,7 @@ import gzip
 import os
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from ml_collections import ConfigDict
 
 from vae_jax.data.contract import Dataset, in_memory
 from vae_jax.data.images import fit_arrays
-from vae_jax.data.tfds_source import tfds_source
+from vae_jax.data.stored import Stored, stored_arrays
+from vae_jax.data.tfds_source import stored_tfds, tfds_source
 from vae_jax.errors import UserError
 
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -52,13 +54,29 @@ def _find(folder: Path, prefix: str, kind: str) -> Path:
 
 def idx_or_tfds(config: ConfigDict, split: str) -> Dataset:
     """`mnist` and `fashion_mnist`: from the IDX files in `data.dir` if there are any, else tensorflow-datasets."""
-    folder = Path(config.data.dir)
-    if not config.data.dir or not folder.is_dir() or not any("-ubyte" in name for name in os.listdir(folder)):
+    if not _has_idx(config.data.dir):
         return tfds_source(config, split)
+    images, labels = _idx(config.data.name, Path(config.data.dir), split)
+    return in_memory(fit_arrays(images, config), labels)
+
+
+def stored_idx_or_tfds(name: str, folder: str, split: str, others: Collection[str]) -> Stored:
+    """The same as they are stored."""
+    if not _has_idx(folder):
+        return stored_tfds(name, folder, split, others)
+    return stored_arrays(*_idx(name, Path(folder), split))
+
+
+def _has_idx(folder: str) -> bool:
+    return bool(folder) and Path(folder).is_dir() and any("-ubyte" in name for name in os.listdir(folder))
+
+
+def _idx(name: str, folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [N, h, w, 1], labels [N])."""
     if split not in PREFIXES:
-        raise UserError(f"{config.data.name} has no split {split!r}; it has {', '.join(PREFIXES)} and slices of them.")
+        raise UserError(f"{name} has no split {split!r}; it has {', '.join(PREFIXES)} and slices of them.")
     images = read_idx(_find(folder, PREFIXES[split], "images-idx3"))
     labels = read_idx(_find(folder, PREFIXES[split], "labels-idx1"))
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise UserError(f"{folder}: images {images.shape} and labels {labels.shape} of {split} do not match.")
-    return in_memory(fit_arrays(images[..., None], config), labels)
+    return images[..., None], labels

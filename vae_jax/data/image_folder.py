@@ -1,5 +1,6 @@
 """Any folder of images: DIR/train/... and DIR/test/..., at any depth, grey or colour, any size."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -17,22 +18,25 @@ def image_folder(config: ConfigDict, split: str) -> Dataset:
 
     Hidden and other files are left out and counted in `notes`; UserError if a folder cannot be read.
     """
-    folder, root = _folder(config, split), Path(config.data.dir)
+    return image_set(config, folder_images(config.data.dir, split, other_splits(config, split)))
+
+
+def folder_images(root: str, split: str, others: Collection[str]) -> Images:
+    """What `image_folder` reads of a folder, with classes of that split and of `others`."""
+    folder = _folder(root, split)
     names, left_out = image_files(folder)
-    others = other_splits(config, split)
-    lists = [names, *(image_files(root / other).images for other in others if (root / other).is_dir())]
+    beside = [folder.with_name(other) for other in others if folder.with_name(other).is_dir()]
+    lists = [names, *(image_files(other).images for other in beside)]
     classes = class_folders(lists)
     labels = labels_by_folder(names, classes)
-    return image_set(
-        config, Images(folder, names, marks_of(folder, names), left_out, lambda name: folder / name, labels, classes)
-    )
+    return Images(folder, names, marks_of(folder, names), left_out, lambda name: folder / name, labels, classes)
 
 
-def _folder(config: ConfigDict, split: str) -> Path:
+def _folder(given: str, split: str) -> Path:
     """The folder of a split; UserError if there is none."""
-    if not config.data.dir:
+    if not given:
         raise UserError("image_folder needs a folder: set --config.data.dir=DIR, with DIR/train and DIR/test in it.")
-    root = Path(config.data.dir)
+    root = Path(given)
     if not root.is_dir():
         raise UserError(f"There is no folder {root} (data.dir).")
     folder = root / split

@@ -1,9 +1,10 @@
 """Any data set of tensorflow-datasets that has images."""
 
 import contextlib
+import itertools
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from ml_collections import ConfigDict
 
 from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Attributes, Dataset, in_memory, one_hot
+from vae_jax.data.image_files import NAMED
 from vae_jax.data.images import fit_array
+from vae_jax.data.stored import Content, Stored, identity_of, row_names
 from vae_jax.errors import UserError, did_you_mean
 from vae_jax.runtime.environment import has_home
 from vae_jax.runtime.host_tensorflow import hide_accelerators
@@ -27,27 +30,8 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
     `image` is required, `label` is used if there is one, and `attributes`, such as CelebA's, on demand. Splits larger
     than `memory_for_data` are read by index while training, which other formats do not support.
     """
-    hide_accelerators()
-    import tensorflow_datasets as tfds  # slow to import
-
-    if config.data.dir and not Path(config.data.dir).is_dir():
-        raise UserError(f"There is no folder {config.data.dir} (data.dir).")
-    if not config.data.dir and not os.environ.get("TFDS_DATA_DIR") and not has_home():
-        raise UserError("data.dir: name a folder for tensorflow-datasets, because this user has no home folder.")
     name = config.data.name
-    try:
-        builder: Any = tfds.builder(name, data_dir=config.data.dir or None)
-    except tfds.core.DatasetNotFoundError:
-        hint = did_you_mean(name, {*known, *tfds.list_builders(with_community_datasets=False)})
-        raise UserError(f"Unknown data set {name!r}, here and in tensorflow-datasets. {hint}") from None
-    except (AssertionError, ValueError) as error:  # an unknown version or variant
-        raise UserError(f"tensorflow-datasets cannot build {name!r}: {error}") from None
-    _prepare(builder, tfds)
-    if split not in builder.info.splits:
-        raise UserError(f"{name} has no split {split!r}. {did_you_mean(split, builder.info.splits)}")
-    if "image" not in builder.info.features or builder.info.features["image"].np_dtype != np.uint8:
-        raise UserError(f"{name} has no uint8 feature 'image'; its features are {', '.join(builder.info.features)}.")
-
+    builder, tfds = _builder(name, config.data.dir, split, known)
     size, shape = builder.info.splits[split].num_examples, stored_shape(config)
     attributes, classes = _attributes(builder, split, tfds), _class_names(builder)
     if size * int(np.prod(shape)) <= memory_for_data(config.data.memory_limit):
@@ -58,11 +42,54 @@ def tfds_source(config: ConfigDict, split: str, known: Iterable[str] = ()) -> Da
             f"{name} in {builder.data_path} is stored as {builder.info.file_format.value}, which cannot be read by "
             f"index, and its {size * int(np.prod(shape)):,} bytes exceed data.memory_limit "
             f"({config.data.memory_limit:,} for each device of a host). Prepare it in another "
-            "data.dir, where it will be stored as array_record, or raise the limit."
+            "data.dir, where it will be stored as array_record, make shards of it with python -m vae_jax.shards, or "
+            "raise the limit."
         )
     source = builder.as_data_source(split)
     dataset = Dataset(size, shape, lambda indices: _batch(source.__getitems__([int(i) for i in indices]), config))
     return dataset._replace(attributes=attributes, classes=classes)
+
+
+def stored_tfds(name: str, folder: str, split: str, others: Collection[str], known: Iterable[str] = ()) -> Stored:
+    """A split of the set `name` as it is stored, but decoded."""
+    builder, tfds = _builder(name, folder, split, known)
+    names = row_names(builder.info.splits[split].num_examples)
+
+    def read(first: int) -> Iterator[tuple[Content, int | None]]:
+        source = _stored(builder, split, tfds)
+        by_index = _by_index(builder, tfds)
+        rows = (source[i] for i in range(first, len(names))) if by_index else itertools.islice(source, first, None)
+        for example in rows:
+            yield example["image"], int(example["label"]) if "label" in example else None
+
+    rest = sorted(set(builder.info.features) - {"image", "label"})
+    left_out = {"other features": {"number": len(rest), "such as": rest[:NAMED]}} if rest else {}
+    classes = _class_names(builder)
+    return Stored(names, classes, left_out, identity_of(names, classes, builder.info.full_name), read)
+
+
+def _builder(name: str, folder: str, split: str, known: Iterable[str]) -> tuple[Any, Any]:
+    """(the builder of the set `name`, prepared; the library). UserError if there is no such set, split or image."""
+    hide_accelerators()
+    import tensorflow_datasets as tfds  # slow to import
+
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"There is no folder {folder} (data.dir).")
+    if not folder and not os.environ.get("TFDS_DATA_DIR") and not has_home():
+        raise UserError("data.dir: name a folder for tensorflow-datasets, because this user has no home folder.")
+    try:
+        builder: Any = tfds.builder(name, data_dir=folder or None)
+    except tfds.core.DatasetNotFoundError:
+        hint = did_you_mean(name, {*known, *tfds.list_builders(with_community_datasets=False)})
+        raise UserError(f"Unknown data set {name!r}, here and in tensorflow-datasets. {hint}") from None
+    except (AssertionError, ValueError) as error:  # an unknown version or variant
+        raise UserError(f"tensorflow-datasets cannot build {name!r}: {error}") from None
+    _prepare(builder, tfds)
+    if split not in builder.info.splits:
+        raise UserError(f"{name} has no split {split!r}. {did_you_mean(split, builder.info.splits)}")
+    if "image" not in builder.info.features or builder.info.features["image"].np_dtype != np.uint8:
+        raise UserError(f"{name} has no uint8 feature 'image'; its features are {', '.join(builder.info.features)}.")
+    return builder, tfds
 
 
 def _batch(examples: Iterable[dict], config: ConfigDict) -> dict[str, np.ndarray]:
@@ -79,7 +106,7 @@ def _by_index(builder, tfds) -> bool:
     return builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
 
 
-def _stored(builder, split: str, tfds, decoders: dict | None = None) -> Iterable[dict]:
+def _stored(builder, split: str, tfds, decoders: dict | None = None) -> Any:
     """The examples of a split, always in the same order."""
     if _by_index(builder, tfds):
         return builder.as_data_source(split, decoders=decoders)
