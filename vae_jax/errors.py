@@ -26,6 +26,15 @@ HINTS |= dict.fromkeys(DISK_ERRORS, "Free some disk space and run the same comma
 
 
 @contextlib.contextmanager
+def unreadable_told(place: object, advice: str, how: str = "") -> Iterator[None]:
+    """Whatever a library raises on the broken file or folder `place` becomes a UserError."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{place} cannot be read{how}: {error}. {advice}") from None
+
+
+@contextlib.contextmanager
 def mistakes_told() -> Iterator[None]:
     """The context of a command: a user error becomes one message and exit code 2, never a traceback."""
     with readers_may_leave():

@@ -1,6 +1,5 @@
 """Images in folders that the library `datasets` saved: in memory and streamed, labels, and what is broken."""
 
-import io
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ import cloudpickle
 import numpy as np
 import pytest
 from helpers.commands import assert_mistake, run
-from PIL import Image
+from helpers.images import encoded
 
 from vae_jax.data import examples_in_both, hugging_face_source, load_dataset
 from vae_jax.data.hugging_face_source import hugging_face_images
@@ -20,13 +19,7 @@ datasets = pytest.importorskip("datasets", reason="the extra hugging_face is not
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 8, 8)).astype(np.uint8)
 
 
-def png(pixels) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-FILES = [png(pixels) for pixels in PIXELS]
+FILES = [encoded(pixels) for pixels in PIXELS]
 CELLS = [{"bytes": data, "path": None} for data in FILES]
 
 

@@ -1,6 +1,5 @@
 """Images in Parquet files, as the Hugging Face hub keeps them: columns, labels, shards, and what is broken."""
 
-import io
 import json
 import os
 
@@ -8,7 +7,7 @@ import cloudpickle
 import numpy as np
 import pytest
 from helpers.commands import assert_mistake, run
-from PIL import Image
+from helpers.images import encoded
 
 from vae_jax.data import examples_in_both, load_dataset, parquet_source
 from vae_jax.data.parquet_source import parquet_images
@@ -20,13 +19,7 @@ pq = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not ins
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 8, 8)).astype(np.uint8)
 
 
-def png(pixels) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
-
-
-FILES = [png(pixels) for pixels in PIXELS]
+FILES = [encoded(pixels) for pixels in PIXELS]
 STRUCTS = [{"bytes": data, "path": "same.png"} for data in FILES]
 
 

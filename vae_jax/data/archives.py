@@ -8,7 +8,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,7 +20,7 @@ from vae_jax.data.folders import by_part
 from vae_jax.data.image_files import NAMED, by_name
 from vae_jax.data.image_set import Images, class_folders, image_set, labels_by_folder, other_splits
 from vae_jax.data.split_files import files_of_split, names_of_files
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, unreadable_told
 
 SUFFIXES = (".zip", ".tar")
 ENCRYPTED = -1
@@ -145,12 +145,8 @@ def _check_end(file: Path, end: int) -> None:
             rest = opened.read(2**20)
 
 
-@contextlib.contextmanager
-def _told(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # on broken archives the libraries raise anything
-        raise UserError(f"{file} cannot be read in place: {error}. It may be truncated, or compressed.") from None
+def _told(file: Path) -> contextlib.AbstractContextManager[None]:
+    return unreadable_told(file, "It may be truncated, or compressed.", " in place")
 
 
 def _content(member: Member) -> bytes:

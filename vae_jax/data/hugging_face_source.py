@@ -6,7 +6,7 @@ import importlib.util
 import io
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from vae_jax.data.arrow_columns import content_of, find_columns, numbered
 from vae_jax.data.contract import Dataset
 from vae_jax.data.image_set import Images, image_set, other_splits
-from vae_jax.errors import UserError, did_you_mean
+from vae_jax.data.stored import row_names
+from vae_jax.errors import UserError, did_you_mean, unreadable_told
 
 SETS, SET = "dataset_dict.json", "state.json"  # what `save_to_disk` of a DatasetDict and of a Dataset writes
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow's
@@ -51,10 +52,9 @@ def hugging_face_images(folder: str, split: str, others: Collection[str]) -> Ima
         sets = (_loaded(folder, other) for other in others if columns.words and other in _splits(Path(folder)))
         theirs = (_column(one, columns.label) for one in sets if columns.label in one.column_names)
         labels, classes = numbered(columns, _column(data, columns.label), theirs, place)
-    names = [f"{row:06}" for row in range(len(data))]
     marks = np.stack([sizes, np.full(len(sizes), changed)], axis=1)
     content = functools.partial(_open, place, changed, columns.image)
-    return Images(place, names, marks, columns.left_out, content, labels, classes)
+    return Images(place, row_names(len(data)), marks, columns.left_out, content, labels, classes)
 
 
 def _folder(folder: str, split: str) -> Path:
@@ -127,12 +127,8 @@ def _sizes(column: Any) -> np.ndarray:
     return compute.fill_null(compute.binary_length(column), -1).to_numpy().astype(np.int64)
 
 
-@contextlib.contextmanager
-def _told(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # on broken files the libraries raise anything
-        raise UserError(f"{place} cannot be read: {error}. It may be truncated or damaged: save it again.") from None
+def _told(place: Path) -> contextlib.AbstractContextManager[None]:
+    return unreadable_told(place, "It may be truncated or damaged: save it again.")
 
 
 def _open(place: Path, changed: int, column: str, name: str) -> BinaryIO:

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +19,7 @@ from vae_jax.data.augment import stored_shape
 from vae_jax.data.contract import Dataset
 from vae_jax.data.image_set import Images, image_set, other_splits
 from vae_jax.data.split_files import files_of_split, names_of_files
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, unreadable_told
 from vae_jax.runtime.sharding import memory_for_data
 
 BELOW = ("", "data")  # where the files of a split may be
@@ -123,12 +123,8 @@ def _opened(file: Path) -> Any:
     return pyarrow.parquet.ParquetFile(file, page_checksum_verification=True)
 
 
-@contextlib.contextmanager
-def _told(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # on broken files the library raises anything
-        raise UserError(f"{file} cannot be read: {error}. It may be truncated or damaged: fetch it again.") from None
+def _told(file: Path) -> contextlib.AbstractContextManager[None]:
+    return unreadable_told(file, "It may be truncated or damaged: fetch it again.")
 
 
 def _open(tables: Mapping[str, Table], column: str, name: str) -> BinaryIO:

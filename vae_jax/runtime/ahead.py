@@ -41,7 +41,9 @@ def ahead(items: Generator[T, None, None], count: int, what: str) -> Iterator[T]
     return _taken(made, room, closed, thread, what)
 
 
-def _taken(made: queue.SimpleQueue, room: threading.Semaphore, closed: threading.Event, thread, what: str) -> Iterator:
+def _taken(
+    made: queue.SimpleQueue, room: threading.Semaphore, closed: threading.Event, thread: threading.Thread, what: str
+) -> Iterator:
     try:
         while True:
             item, error = _wait(made, what)
